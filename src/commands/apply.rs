@@ -3,23 +3,23 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 
 use super::error::CommandError;
-use super::show::client::{self, Trust};
-use super::show::report::TunnelStatus;
 use crate::config::TunName;
 use crate::server::{Folder, ServerFile};
-use crate::uapi::{Changes, PeerChanges, UapiFolders};
+use crate::uapi::client::{self, ClientError, Trust};
+use crate::uapi::{Changes, PeerChanges, TunnelStatus, UapiFolders};
 
 /// Requests the status of the running tunnel of `file`. Returns `None` if it does not run, or if
 /// the tunnel of that name has another key and so belongs to another file.
-pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<TunnelStatus>, CommandError> {
+pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<TunnelStatus>, ClientError> {
     let is_own = |report: &TunnelStatus| report.public_key == Some(*file.public_key());
     let report = connect(folder, folder.tun()).and_then(|socket| client::status(socket, folder.tun()));
     match report {
         Ok(report) => Ok(Some(report).filter(is_own)),
         // its device may have been renamed
-        Err(CommandError::NotRunning(_)) => {
+        Err(ClientError::NotRunning(_)) => {
             Ok(client::status_of_all(&folders(folder)).0.into_iter().find(is_own))
         }
         Err(error) => Err(error),
@@ -40,11 +40,11 @@ pub(super) fn change(
         Ok(Some(TunnelStatus { name, .. })) => {
             connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))
         }
-        Ok(None) => Err(CommandError::NotRunning(folder.tun().clone())),
+        Ok(None) => Err(ClientError::NotRunning(folder.tun().clone())),
         Err(error) => Err(error),
     };
     match applied {
-        Err(CommandError::NotRunning(tun)) => {
+        Err(ClientError::NotRunning(tun)) => {
             if let Some(then) = then {
                 let path = file.path().display();
                 let _ = writeln!(io::stderr(), "wontun: tunnel {tun} of {path} is not running: {then}");
@@ -60,7 +60,7 @@ pub(super) fn change(
 
 /// Connects to the tunnel. It may run as the owner of the file, who can read everything sent to it
 /// in the file as well.
-fn connect(folder: &Folder, tun: &TunName) -> Result<std::os::unix::net::UnixStream, CommandError> {
+fn connect(folder: &Folder, tun: &TunName) -> Result<UnixStream, ClientError> {
     let owner = fs::metadata(folder.file()).ok().map(|file| file.uid());
     client::connect_by_name(&folders(folder), tun, Trust::User(owner))
 }

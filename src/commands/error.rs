@@ -9,6 +9,7 @@ use crate::net::random::RandomError;
 use crate::netlink::LinkError;
 use crate::server::ServerError;
 use crate::server::import::ImportError;
+use crate::uapi::client::ClientError;
 use wontun_proto::wireguard::KeyError;
 
 /// Reason why a command failed.
@@ -44,7 +45,7 @@ pub enum CommandError {
         /// The server's file.
         file: PathBuf,
         /// Reason why the tunnel was not changed.
-        source: Box<CommandError>,
+        source: Box<ClientError>,
     },
     /// The host's network state could not be read or changed.
     #[error(transparent)]
@@ -54,35 +55,14 @@ pub enum CommandError {
         "the tunnel {0} runs without a kill switch, and one set from outside would cut it off: start it with --kill-switch"
     )]
     NoKillSwitch(TunName),
-    /// No tunnel of this name runs.
-    #[error("tunnel {0} is not running: start it, or name one that 'wontun show' lists")]
-    NotRunning(TunName),
+    /// A running tunnel could not be queried or changed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// No tunnel runs.
     #[error(
         "no wontun tunnel is running in WireGuard mode: start one; 'wg show' lists those of other programs"
     )]
     NoneRunning,
-    /// The tunnel does not answer in time.
-    #[error("the tunnel {0} does not respond: its event loop hangs; restart it")]
-    Timeout(TunName),
-    /// The listener does not know the request; it is another program.
-    #[error("{0} is not a wontun tunnel: use 'wg show {0}'")]
-    Foreign(TunName),
-    /// This user may not connect to the socket.
-    #[error("permission denied: {}: run this as root or as the tunnel's user", .0.display())]
-    NotPermitted(PathBuf),
-    /// The listener runs as a user that is not trusted.
-    #[error(
-        "the listener at {} runs as user {uid}, which is not trusted (neither root nor this user, or its folder is writable by \
-         others): run this as the tunnel's user",
-        path.display()
-    )]
-    UntrustedListener {
-        /// User id of the listener.
-        uid: u32,
-        /// Path of the socket.
-        path: PathBuf,
-    },
     /// Standard output is no terminal.
     #[error("wontun top needs a terminal as standard output: use 'wontun show' to print the status once")]
     NoTerminal,
@@ -92,32 +72,6 @@ pub enum CommandError {
     /// A thread panicked, which was reported already.
     #[error("wontun top has failed: this is a bug in wontun, please report it")]
     Panic,
-    /// The answer cannot be parsed.
-    #[error(
-        "the tunnel {tun} sent an invalid status ({key}): it may be another version of wontun; restart it"
-    )]
-    Answer {
-        /// Name of the tunnel.
-        tun: TunName,
-        /// Key of the line.
-        key: String,
-    },
-    /// The tunnel answered with an error.
-    #[error("the tunnel {tun} reports error {errno}: see its log")]
-    Reported {
-        /// Name of the tunnel.
-        tun: TunName,
-        /// Error number of the answer.
-        errno: i64,
-    },
-    /// Any other error.
-    #[error("cannot query {}: {source}", path.display())]
-    Other {
-        /// Path of the socket.
-        path: PathBuf,
-        /// Error of the kernel.
-        source: io::Error,
-    },
 }
 
 impl ExitCode for CommandError {
@@ -126,7 +80,7 @@ impl ExitCode for CommandError {
             Self::Server(error) => error.exit_code(),
             Self::Import(error) => error.exit_code(),
             Self::Link(error) => error.exit_code(),
-            Self::NotPermitted(_) | Self::UntrustedListener { .. } => exit::NO_PERMISSION,
+            Self::Client(error) => error.exit_code(),
             _ => exit::FAILURE,
         }
     }

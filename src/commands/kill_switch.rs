@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use super::error::CommandError;
-use super::show::client::{self, Trust};
 use crate::config::TunName;
 use crate::netlink::{FoundKillSwitch, KillSwitch};
+use crate::uapi::client::{self, ClientError, Trust};
 use crate::uapi::{Changes, UapiFolders};
 use wontun_proto::allowed_ips::Prefix;
 
@@ -19,7 +19,7 @@ use wontun_proto::allowed_ips::Prefix;
 /// [`CommandError::Link`]: not permitted, or no nf_tables. [`CommandError::Output`].
 pub fn kill_switch_on(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
     let mut result = set_kill_switch(name, folders, true);
-    if let Err(CommandError::NotRunning(_)) = result
+    if let Err(ClientError::NotRunning(_)) = result
         && let Some(device) = current_device(name)?
     {
         result = set_kill_switch(&device, folders, true);
@@ -30,12 +30,12 @@ pub fn kill_switch_on(name: &TunName, folders: &UapiFolders, allowed: &[Prefix])
                 if allowed.is_empty() { "" } else { ", which allows the networks that it was started with" };
             print(&format!("{name}: kill switch on, set by the running tunnel{note}\n"))
         }
-        Err(CommandError::Reported { .. }) => Err(CommandError::NoKillSwitch(name.clone())),
+        Err(ClientError::Reported { .. }) => Err(CommandError::NoKillSwitch(name.clone())),
         // no tunnel that could do it, or one that does not answer: the table of the latter is left
         // alone
         Err(error) => {
             let mut switch = KillSwitch::engage(name.as_str(), allowed)?;
-            if matches!(error, CommandError::NotRunning(_)) {
+            if matches!(error, ClientError::NotRunning(_)) {
                 switch.install()?;
             }
             print(&format!("{name}: kill switch on; remove it with `wontun kill-switch off {name}`\n"))
@@ -98,7 +98,7 @@ fn remove_one(
     if KillSwitch::is_in_place(tunnel)? {
         KillSwitch::remove_by_name(tunnel).map_err(|error| match result {
             // a table that its owner alone can remove
-            Some(Err(result)) if !matches!(result, CommandError::NotRunning(_)) => result,
+            Some(Err(result)) if !matches!(result, ClientError::NotRunning(_)) => CommandError::from(result),
             _ => error.into(),
         })?;
     }
@@ -107,7 +107,7 @@ fn remove_one(
 
 /// Asks the tunnel called `name` to switch its kill switch on or off. It may run as another user,
 /// since the request contains no secret.
-fn set_kill_switch(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
+fn set_kill_switch(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), ClientError> {
     let socket = client::connect_by_name(folders, name, Trust::PathOwner)?;
     client::set(socket, name, &Changes { kill_switch: Some(is_engaged), ..Changes::default() })
 }

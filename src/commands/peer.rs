@@ -9,14 +9,14 @@ use super::apply;
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
 use super::show::json::ListedPeer;
-use super::show::{human, json, report};
+use super::show::{human, json};
 use crate::net::random::SystemRandom;
 use crate::netlink::find_input_drops;
 use crate::server::peers::{self, AddedPeer, NewPeerOptions};
 use crate::server::{
     ClientDns, Folder, PeerName, QrCode, ServerError, ServerFile, ServerPeer, create_secret,
 };
-use crate::uapi::{AllowedIpChange, PeerChanges};
+use crate::uapi::{AllowedIpChange, PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Options of `wontun peer add`.
@@ -199,21 +199,21 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
 
 /// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
 /// name always comes from the file.
-fn listed(peer: &ServerPeer<'_>, live: Option<&report::TunnelStatus>) -> ListedPeer {
+fn listed(peer: &ServerPeer<'_>, live: Option<&TunnelStatus>) -> ListedPeer {
     let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
-    let from_file = || report::TunnelPeer {
+    let from_file = || TunnelPeer {
         has_preshared_key: peer.peer.preshared_key.is_some(),
         allowed_ips: peer.peer.allowed_ips.clone(),
         persistent_keepalive: peer.peer.persistent_keepalive.map_or(0, u16::from),
-        ..report::TunnelPeer::new(peer.peer.public_key)
+        ..TunnelPeer::new(peer.peer.public_key)
     };
     let known = live.cloned().unwrap_or_else(from_file);
-    ListedPeer { peer: report::TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
+    ListedPeer { peer: TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
 /// Returns the status of the running tunnel. If that fails, reports the error on standard error and
 /// returns `None`: the file can be shown without it.
-fn live_status(folder: &Folder, file: &ServerFile) -> Option<report::TunnelStatus> {
+fn live_status(folder: &Folder, file: &ServerFile) -> Option<TunnelStatus> {
     apply::status(folder, file).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "wontun: {error}");
         None
@@ -225,7 +225,7 @@ fn networks(peer: &ServerPeer<'_>) -> String {
     if networks.is_empty() { "(none)".to_owned() } else { networks.join(", ") }
 }
 
-fn handshake(live: &Option<report::TunnelStatus>, peer: &ServerPeer<'_>) -> String {
+fn handshake(live: &Option<TunnelStatus>, peer: &ServerPeer<'_>) -> String {
     let Some(live) = live else { return "-".to_owned() };
     let found = live.peers.iter().find(|live| live.public_key == peer.peer.public_key);
     match found.map(|live| live.last_handshake) {

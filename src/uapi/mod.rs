@@ -30,6 +30,7 @@
 
 mod changes;
 mod claim;
+pub(crate) mod client;
 mod connection;
 mod error;
 mod folders;
@@ -41,17 +42,18 @@ mod listener;
 mod request;
 mod response;
 mod secret_text;
+mod status;
 
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub use connection::{RequestPoll, UapiConnection};
 pub use error::{RequestError, RequestErrorKind};
 pub use folders::{UapiError, UapiFolders, UapiWarning, socket_name};
-pub(crate) use hex::decode as key_from_hex;
 pub use limits::{MAX_LINE, MAX_REQUEST};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use request::{Progress, Request, RequestParser};
 pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
 pub use secret_text::SecretText;
+pub(crate) use status::{TunnelPeer, TunnelStatus};
 
 #[cfg(test)]
 mod tests;

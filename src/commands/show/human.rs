@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{TunnelPeer, TunnelStatus};
+use crate::uapi::{TunnelPeer, TunnelStatus};
 
 const KIB: f64 = 1024.0;
 const LABEL: Style = Style::new().bold();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
-use super::report::{TunnelPeer, TunnelStatus};
 use crate::config::TunName;
+use crate::uapi::{TunnelPeer, TunnelStatus};
 
 /// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]

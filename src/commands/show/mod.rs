@@ -1,16 +1,14 @@
 //! Implements `wontun show`: the status of running tunnels.
 
-pub(super) mod client;
 pub(super) mod human;
 pub(super) mod json;
-pub(super) mod report;
 
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::CommandError;
 use crate::config::TunName;
-use crate::uapi::UapiFolders;
+use crate::uapi::{TunnelStatus, UapiFolders, client};
 
 /// Options of `wontun show`.
 #[derive(Clone, Debug)]
@@ -34,9 +32,9 @@ pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
         Some(name) => (vec![client::status_by_name(&options.folders, name)?], None),
         None => client::status_of_all(&options.folders),
     };
-    reports.iter_mut().for_each(report::TunnelStatus::sort);
+    reports.iter_mut().for_each(TunnelStatus::sort);
     if reports.is_empty() {
-        return Err(error.unwrap_or(CommandError::NoneRunning));
+        return Err(error.map_or(CommandError::NoneRunning, CommandError::from));
     }
     let text = if options.json {
         json::to_json(&reports)
@@ -51,7 +49,7 @@ pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
         }
         _ => {}
     }
-    error.map_or(Ok(()), Err)
+    error.map_or(Ok(()), |error| Err(error.into()))
 }
 
 #[cfg(test)]

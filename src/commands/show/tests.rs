@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::uapi::client::ClientError;
 use crate::uapi::{
     InterfaceStatus, PeerStatus, Request, RequestPoll, Response, ResponseFormat, UapiListener,
 };
@@ -215,7 +216,7 @@ fn nobody_there() {
     assert!(matches!(show(&options), Err(CommandError::NoneRunning)));
     let options = ShowOptions { name: Some(tun("wt0")), ..options };
     let error = show(&options).unwrap_err();
-    assert!(matches!(error, CommandError::NotRunning(_)));
+    assert!(matches!(error, CommandError::Client(ClientError::NotRunning(_))));
     assert_eq!(
         error.to_string(),
         "tunnel wt0 is not running: start it, or name one that 'wontun show' lists"
@@ -228,7 +229,7 @@ fn one_that_hangs_is_found_out_in_two_seconds() {
     let _silent = folder.socket("wireguard", "wt0.sock");
     let begin = Instant::now();
     let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
-    assert!(matches!(error, CommandError::Timeout(_)), "{error}");
+    assert!(matches!(error, ClientError::Timeout(_)), "{error}");
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
 }
 
@@ -270,7 +271,7 @@ fn an_answer_without_end_is_given_up() {
         written
     });
     let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
-    assert!(matches!(error, CommandError::Foreign(_)), "{error}");
+    assert!(matches!(error, ClientError::Foreign(_)), "{error}");
     assert!(server.join().unwrap() < 80 << 20);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use crate::commands::show::report::{TunnelPeer, TunnelStatus};
+use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
 /// Number of rates kept for the sparklines.

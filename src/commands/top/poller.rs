@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::events::{TopEvent, spawn};
 use super::target::{StatusAnswer, Target};
 use crate::commands::CommandError;
-use crate::commands::show::client;
 use crate::uapi::UapiFolders;
+use crate::uapi::client::{self, ClientError};
 
 /// Configuration of the requests.
 #[derive(Debug)]
@@ -19,17 +19,23 @@ pub(super) struct Poller {
 
 /// Returns true if a later request may succeed: the tunnel does not run, or hangs.
 pub(super) const fn is_transient(error: &CommandError) -> bool {
-    matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Timeout(_))
+    matches!(
+        error,
+        CommandError::NoneRunning
+            | CommandError::Client(ClientError::NotRunning(_) | ClientError::Timeout(_))
+    )
 }
 
 impl Poller {
     /// Sends one request.
     pub(super) fn ask(&self, target: &Target) -> StatusAnswer {
         let result = match target {
-            Target::One(tun) => client::status_by_name(&self.folders, tun).map(|report| vec![report]),
+            Target::One(tun) => client::status_by_name(&self.folders, tun)
+                .map(|report| vec![report])
+                .map_err(CommandError::from),
             Target::Any => match client::status_of_all(&self.folders) {
                 (reports, None) if reports.is_empty() => Err(CommandError::NoneRunning),
-                (reports, Some(error)) if reports.is_empty() => Err(error),
+                (reports, Some(error)) if reports.is_empty() => Err(error.into()),
                 (reports, _) => Ok(reports),
             },
         };

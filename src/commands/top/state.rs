@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::history::TunnelHistory;
 use super::keys::KeyCommand;
 use super::target::{StatusAnswer, Target};
-use crate::commands::show::report::{TunnelPeer, TunnelStatus};
+use crate::uapi::{TunnelPeer, TunnelStatus};
 
 /// Order of the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

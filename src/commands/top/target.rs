@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::commands::CommandError;
-use crate::commands::show::report::TunnelStatus;
 use crate::config::TunName;
+use crate::uapi::TunnelStatus;
 
 /// The tunnels to request.
 #[derive(Clone, Debug, PartialEq, Eq)]

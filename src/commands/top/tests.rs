@@ -9,7 +9,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::target::StatusAnswer;
 use super::*;
-use crate::commands::show::report::{TunnelPeer, TunnelStatus};
+use crate::uapi::client::ClientError;
+use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
 const NOW: Duration = Duration::from_secs(1_600_000_063);
@@ -200,7 +201,7 @@ fn the_order_is_what_the_keys_say() {
 fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
     let target = Target::One(tun("wt0"));
     let mut state = state(vec![report(three(1 << 20), 0), report(three(3 << 20), 0)]);
-    let gone = answer(&target, 2, Err(CommandError::NotRunning(tun("wt0"))));
+    let gone = answer(&target, 2, Err(ClientError::NotRunning(tun("wt0")).into()));
     assert_eq!(state.handle_status(gone), None);
     let lines = screen(&mut state, 80, 24);
     assert!(lines[0].contains("waiting") && lines[1].contains("tunnel wt0 is not running"), "{lines:#?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratatui::text::Span;
 
-use crate::commands::show::report::TunnelPeer;
+use crate::uapi::TunnelPeer;
 
 /// Bars of a sparkline, the lowest first.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

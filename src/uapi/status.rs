@@ -4,45 +4,45 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::hex::decode as key_from_hex;
 use crate::config::{PeerName, TunName};
-use crate::uapi::key_from_hex;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct TunnelStatus {
-    pub(in crate::commands) name: TunName,
-    pub(in crate::commands) version: String,
-    pub(in crate::commands) public_key: Option<PublicKey>,
-    pub(in crate::commands) listen_port: u16,
-    pub(in crate::commands) fwmark: u32,
-    pub(in crate::commands) mtu: Option<u32>,
-    pub(in crate::commands) is_up: Option<bool>,
-    pub(in crate::commands) repairs: BTreeMap<String, u64>,
+pub(crate) struct TunnelStatus {
+    pub(crate) name: TunName,
+    pub(crate) version: String,
+    pub(crate) public_key: Option<PublicKey>,
+    pub(crate) listen_port: u16,
+    pub(crate) fwmark: u32,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) is_up: Option<bool>,
+    pub(crate) repairs: BTreeMap<String, u64>,
     /// Problems of the host, one line each.
-    pub(in crate::commands) problems: Vec<String>,
-    pub(in crate::commands) dropped: BTreeMap<String, u64>,
-    pub(in crate::commands) peers: Vec<TunnelPeer>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) dropped: BTreeMap<String, u64>,
+    pub(crate) peers: Vec<TunnelPeer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct TunnelPeer {
-    pub(in crate::commands) name: Option<PeerName>,
-    pub(in crate::commands) public_key: PublicKey,
-    pub(in crate::commands) has_preshared_key: bool,
-    pub(in crate::commands) has_session: bool,
-    pub(in crate::commands) endpoint: Option<SocketAddr>,
+pub(crate) struct TunnelPeer {
+    pub(crate) name: Option<PeerName>,
+    pub(crate) public_key: PublicKey,
+    pub(crate) has_preshared_key: bool,
+    pub(crate) has_session: bool,
+    pub(crate) endpoint: Option<SocketAddr>,
     /// Time since 1970; zero for never.
-    pub(in crate::commands) last_handshake: Duration,
-    pub(in crate::commands) received: u64,
-    pub(in crate::commands) sent: u64,
+    pub(crate) last_handshake: Duration,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
     /// In seconds; 0 for off.
-    pub(in crate::commands) persistent_keepalive: u16,
-    pub(in crate::commands) allowed_ips: Vec<Prefix>,
+    pub(crate) persistent_keepalive: u16,
+    pub(crate) allowed_ips: Vec<Prefix>,
 }
 
 impl TunnelStatus {
-    pub(in crate::commands) fn new(name: &TunName) -> Self {
+    pub(crate) fn new(name: &TunName) -> Self {
         Self {
             name: name.clone(),
             version: String::new(),
@@ -60,7 +60,7 @@ impl TunnelStatus {
 
     /// Parses a line. Returns `None` if its value is invalid. Ignores unknown keys, which a newer
     /// version may send.
-    pub(in crate::commands) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
+    pub(crate) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         if key == "public_key" {
             self.peers.push(TunnelPeer::new(public_key(value)?));
             return Some(());
@@ -90,13 +90,13 @@ impl TunnelStatus {
     }
 
     /// Sorts the peers by their latest handshake, the newest first.
-    pub(in crate::commands) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake));
     }
 }
 
 impl TunnelPeer {
-    pub(in crate::commands) const fn new(public_key: PublicKey) -> Self {
+    pub(crate) const fn new(public_key: PublicKey) -> Self {
         Self {
             name: None,
             public_key,

@@ -13,11 +13,12 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::report::TunnelStatus;
-use crate::commands::CommandError;
+use super::changes::Changes;
+use super::folders::{UapiFolders, socket_name};
+use super::status::TunnelStatus;
 use crate::config::TunName;
+use crate::exit::{self, ExitCode};
 use crate::net::interrupted::retry;
-use crate::uapi::{Changes, UapiFolders, socket_name};
 
 /// Timeout of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,9 +33,73 @@ const STATUS_REQUEST: &[u8] = b"status=1\n\n";
 /// Maximum length of the answer to a change in bytes.
 const MAX_SET_ANSWER: u64 = 64;
 
+/// Reason why a tunnel could not be queried or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No tunnel of this name runs.
+    #[error("tunnel {0} is not running: start it, or name one that 'wontun show' lists")]
+    NotRunning(TunName),
+    /// The tunnel does not answer in time.
+    #[error("the tunnel {0} does not respond: its event loop hangs; restart it")]
+    Timeout(TunName),
+    /// The listener does not know the request; it is another program.
+    #[error("{0} is not a wontun tunnel: use 'wg show {0}'")]
+    Foreign(TunName),
+    /// This user may not connect to the socket.
+    #[error("permission denied: {}: run this as root or as the tunnel's user", .0.display())]
+    NotPermitted(PathBuf),
+    /// The listener runs as a user that is not trusted.
+    #[error(
+        "the listener at {} runs as user {uid}, which is not trusted (neither root nor this user, or its folder is writable by \
+         others): run this as the tunnel's user",
+        path.display()
+    )]
+    UntrustedListener {
+        /// User id of the listener.
+        uid: u32,
+        /// Path of the socket.
+        path: PathBuf,
+    },
+    /// The answer cannot be parsed.
+    #[error(
+        "the tunnel {tun} sent an invalid status ({key}): it may be another version of wontun; restart it"
+    )]
+    InvalidStatus {
+        /// Name of the tunnel.
+        tun: TunName,
+        /// Key of the line.
+        key: String,
+    },
+    /// The tunnel answered with an error.
+    #[error("the tunnel {tun} reports error {errno}: see its log")]
+    Reported {
+        /// Name of the tunnel.
+        tun: TunName,
+        /// Error number of the answer.
+        errno: i64,
+    },
+    /// Any other error.
+    #[error("cannot query {}: {source}", path.display())]
+    Other {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Error of the kernel.
+        source: io::Error,
+    },
+}
+
+impl ExitCode for ClientError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotPermitted(_) | Self::UntrustedListener { .. } => exit::NO_PERMISSION,
+            _ => exit::FAILURE,
+        }
+    }
+}
+
 /// Listeners that are trusted besides root and this user.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::commands) enum Trust {
+pub(crate) enum Trust {
     /// If root connects: any user whose socket is at a place where only root and that user can have
     /// put it. The worst they can do is to misreport their own tunnel: for requests without
     /// secrets.
@@ -75,31 +140,28 @@ fn is_roots_alone(folder: Option<&Path>) -> bool {
 }
 
 /// Requests the status of the tunnel of this name.
-pub(in crate::commands) fn status_by_name(
-    folders: &UapiFolders,
-    tun: &TunName,
-) -> Result<TunnelStatus, CommandError> {
+pub(crate) fn status_by_name(folders: &UapiFolders, tun: &TunName) -> Result<TunnelStatus, ClientError> {
     status(connect_by_name(folders, tun, Trust::PathOwner)?, tun)
 }
 
 /// Connects to the tunnel of this name, in whichever folder its socket is. The listener must be
 /// root, this user, or covered by `trust`.
-pub(in crate::commands) fn connect_by_name(
+pub(crate) fn connect_by_name(
     folders: &UapiFolders,
     tun: &TunName,
     trust: Trust,
-) -> Result<UnixStream, CommandError> {
+) -> Result<UnixStream, ClientError> {
     for folder in folders.iter() {
         if let Some(socket) = connect(&folder.join(socket_name(tun)), tun, trust)? {
             return Ok(socket);
         }
     }
-    Err(CommandError::NotRunning(tun.clone()))
+    Err(ClientError::NotRunning(tun.clone()))
 }
 
 /// Requests the status of all running tunnels, in the order of their names. Skips sockets of other
 /// programs, and returns the first error of the others.
-pub(in crate::commands) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelStatus>, Option<CommandError>) {
+pub(crate) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelStatus>, Option<ClientError>) {
     let mut reports = Vec::new();
     let mut first_error = None;
     for (path, tun) in find_sockets(folders) {
@@ -107,7 +169,7 @@ pub(in crate::commands) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelSt
             .and_then(|socket| socket.map(|socket| status(socket, &tun)).transpose());
         match answer {
             Ok(report) => reports.extend(report),
-            Err(CommandError::Foreign(_)) => {}
+            Err(ClientError::Foreign(_)) => {}
             Err(error) => {
                 first_error.get_or_insert(error);
             }
@@ -139,8 +201,8 @@ fn find_sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
 }
 
 /// Connects to the socket. Returns `None` if nothing listens there.
-fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream>, CommandError> {
-    let other = |source| CommandError::Other { path: path.to_owned(), source };
+fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream>, ClientError> {
+    let other = |source| ClientError::Other { path: path.to_owned(), source };
     // a path too long for a socket address
     let Ok(address) = SockAddr::unix(path) else { return Ok(None) };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
@@ -150,21 +212,21 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     if let Err(error) = retry(|| socket.connect(&address)) {
         return match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => Ok(None),
-            Some(Errno::EAGAIN) => Err(CommandError::Timeout(tun.clone())),
-            Some(Errno::EACCES | Errno::EPERM) => Err(CommandError::NotPermitted(path.to_owned())),
-            Some(Errno::EPROTOTYPE) => Err(CommandError::Foreign(tun.clone())),
+            Some(Errno::EAGAIN) => Err(ClientError::Timeout(tun.clone())),
+            Some(Errno::EACCES | Errno::EPERM) => Err(ClientError::NotPermitted(path.to_owned())),
+            Some(Errno::EPROTOTYPE) => Err(ClientError::Foreign(tun.clone())),
             _ => Err(other(error)),
         };
     }
     let uid = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.uid();
     if !trust.allows(uid, path) {
-        return Err(CommandError::UntrustedListener { uid, path: path.to_owned() });
+        return Err(ClientError::UntrustedListener { uid, path: path.to_owned() });
     }
     Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
 }
 
 /// Requests the status of the tunnel.
-pub(in crate::commands) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, CommandError> {
+pub(crate) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, ClientError> {
     let failed = |error| failed(&error, tun);
     (&socket).write_all(STATUS_REQUEST).map_err(failed)?;
     let mut report = TunnelStatus::new(tun);
@@ -182,17 +244,17 @@ pub(in crate::commands) fn status(socket: UnixStream, tun: &TunName) -> Result<T
             return match value.parse() {
                 Ok(0) => Ok(report),
                 // it answers, but does not know the operation
-                Ok(_) if !has_answered => Err(CommandError::Foreign(tun.clone())),
-                errno => Err(CommandError::Reported { tun: tun.clone(), errno: errno.unwrap_or_default() }),
+                Ok(_) if !has_answered => Err(ClientError::Foreign(tun.clone())),
+                errno => Err(ClientError::Reported { tun: tun.clone(), errno: errno.unwrap_or_default() }),
             };
         }
         has_answered = true;
-        report.handle_line(key, value).ok_or_else(|| CommandError::Answer {
+        report.handle_line(key, value).ok_or_else(|| ClientError::InvalidStatus {
             tun: tun.clone(),
             key: key.chars().take(40).collect::<String>().escape_debug().to_string(),
         })?;
     }
-    Err(CommandError::Foreign(tun.clone()))
+    Err(ClientError::Foreign(tun.clone()))
 }
 
 /// A reader of a socket with a deadline.
@@ -213,11 +275,7 @@ impl Read for DeadlineReader<'_> {
 }
 
 /// Sends a change request, which is applied completely or not at all.
-pub(in crate::commands) fn set(
-    socket: UnixStream,
-    tun: &TunName,
-    changes: &Changes,
-) -> Result<(), CommandError> {
+pub(crate) fn set(socket: UnixStream, tun: &TunName, changes: &Changes) -> Result<(), ClientError> {
     let failed = |error| failed(&error, tun);
     // the kernel may take time to set the routes of a change on a busy host
     socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
@@ -226,16 +284,16 @@ pub(in crate::commands) fn set(
     BufReader::new(&socket).take(MAX_SET_ANSWER).read_line(&mut line).map_err(failed)?;
     match line.trim_end().strip_prefix("errno=").map(str::parse) {
         Some(Ok(0)) => Ok(()),
-        Some(Ok(errno)) => Err(CommandError::Reported { tun: tun.clone(), errno }),
-        _ => Err(CommandError::Foreign(tun.clone())),
+        Some(Ok(errno)) => Err(ClientError::Reported { tun: tun.clone(), errno }),
+        _ => Err(ClientError::Foreign(tun.clone())),
     }
 }
 
-fn failed(error: &io::Error, tun: &TunName) -> CommandError {
+fn failed(error: &io::Error, tun: &TunName) -> ClientError {
     match error.kind() {
-        io::ErrorKind::WouldBlock => CommandError::Timeout(tun.clone()),
+        io::ErrorKind::WouldBlock => ClientError::Timeout(tun.clone()),
         // wireguard-go closes the connection on an unknown operation
-        _ => CommandError::Foreign(tun.clone()),
+        _ => ClientError::Foreign(tun.clone()),
     }
 }
 
