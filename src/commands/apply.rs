@@ -8,16 +8,16 @@ use std::os::unix::net::UnixStream;
 use super::error::CommandError;
 use crate::config::TunName;
 use crate::server::{Folder, ServerFile};
-use crate::uapi::client::{self, ClientError, Trust};
-use crate::uapi::{Changes, PeerChanges, TunnelStatus, UapiFolders};
+use crate::uapi::client::{self, Trust};
+use crate::uapi::{Changes, ClientError, PeerChanges, TunnelStatus, UapiFolders};
 
 /// Requests the status of the running tunnel of `file`. Returns `None` if it does not run, or if
 /// the tunnel of that name has another key and so belongs to another file.
 pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<TunnelStatus>, ClientError> {
-    let is_own = |report: &TunnelStatus| report.public_key == Some(*file.public_key());
-    let report = connect(folder, folder.tun()).and_then(|socket| client::status(socket, folder.tun()));
-    match report {
-        Ok(report) => Ok(Some(report).filter(is_own)),
+    let is_own = |status: &TunnelStatus| status.public_key == Some(*file.public_key());
+    let status = connect(folder, folder.tun()).and_then(|socket| client::status(socket, folder.tun()));
+    match status {
+        Ok(status) => Ok(Some(status).filter(is_own)),
         // its device may have been renamed
         Err(ClientError::NotRunning(_)) => {
             Ok(client::status_of_all(&folders(folder)).0.into_iter().find(is_own))

@@ -9,7 +9,7 @@ use crate::net::random::RandomError;
 use crate::netlink::LinkError;
 use crate::server::ServerError;
 use crate::server::import::ImportError;
-use crate::uapi::client::ClientError;
+use crate::uapi::ClientError;
 use wontun_proto::wireguard::KeyError;
 
 /// Reason why a command failed.

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use super::error::CommandError;
 use crate::config::TunName;
 use crate::netlink::{FoundKillSwitch, KillSwitch};
-use crate::uapi::client::{self, ClientError, Trust};
-use crate::uapi::{Changes, UapiFolders};
+use crate::uapi::client::{self, Trust};
+use crate::uapi::{Changes, ClientError, UapiFolders};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Blocks all traffic of this host except to `allowed` and through the tunnel `name`, which need

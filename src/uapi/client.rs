@@ -162,20 +162,20 @@ pub(crate) fn connect_by_name(
 /// Requests the status of all running tunnels, in the order of their names. Skips sockets of other
 /// programs, and returns the first error of the others.
 pub(crate) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelStatus>, Option<ClientError>) {
-    let mut reports = Vec::new();
+    let mut statuses = Vec::new();
     let mut first_error = None;
     for (path, tun) in find_sockets(folders) {
         let answer = connect(&path, &tun, Trust::PathOwner)
             .and_then(|socket| socket.map(|socket| status(socket, &tun)).transpose());
         match answer {
-            Ok(report) => reports.extend(report),
+            Ok(status) => statuses.extend(status),
             Err(ClientError::Foreign(_)) => {}
             Err(error) => {
                 first_error.get_or_insert(error);
             }
         }
     }
-    (reports, first_error)
+    (statuses, first_error)
 }
 
 /// Returns the sockets of tunnels, live or stale.
@@ -229,7 +229,7 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
 pub(crate) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, ClientError> {
     let failed = |error| failed(&error, tun);
     (&socket).write_all(STATUS_REQUEST).map_err(failed)?;
-    let mut report = TunnelStatus::new(tun);
+    let mut status = TunnelStatus::new(tun);
     let mut has_answered = false;
     let reader =
         DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT }.take(MAX_ANSWER);
@@ -242,14 +242,14 @@ pub(crate) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, 
         let (key, value) = line.split_once('=').unwrap_or((&line, ""));
         if key == "errno" {
             return match value.parse() {
-                Ok(0) => Ok(report),
+                Ok(0) => Ok(status),
                 // it answers, but does not know the operation
                 Ok(_) if !has_answered => Err(ClientError::Foreign(tun.clone())),
                 errno => Err(ClientError::Reported { tun: tun.clone(), errno: errno.unwrap_or_default() }),
             };
         }
         has_answered = true;
-        report.handle_line(key, value).ok_or_else(|| ClientError::InvalidStatus {
+        status.handle_line(key, value).ok_or_else(|| ClientError::InvalidStatus {
             tun: tun.clone(),
             key: key.chars().take(40).collect::<String>().escape_debug().to_string(),
         })?;

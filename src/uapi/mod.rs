@@ -45,6 +45,7 @@ mod secret_text;
 mod status;
 
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
+pub use client::ClientError;
 pub use connection::{RequestPoll, UapiConnection};
 pub use error::{RequestError, RequestErrorKind};
 pub use folders::{UapiError, UapiFolders, UapiWarning, socket_name};

@@ -22,13 +22,13 @@ pub(in crate::commands) fn wants_colours() -> bool {
 }
 
 /// Formats all tunnels; `now` is the time by the wall clock, since 1970.
-pub(super) fn format(reports: &[TunnelStatus], now: Duration, colours: bool) -> String {
+pub(super) fn format(statuses: &[TunnelStatus], now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
-    for (place, report) in reports.iter().enumerate() {
+    for (place, status) in statuses.iter().enumerate() {
         if place > 0 {
             page.blank_line();
         }
-        page.report(report, now);
+        page.status(status, now);
     }
     page.text
 }
@@ -51,36 +51,36 @@ impl Page {
         Self { text: String::new(), colours }
     }
 
-    fn report(&mut self, report: &TunnelStatus, now: Duration) {
-        self.title(INTERFACE, "interface", &report.name);
-        if let Some(key) = &report.public_key {
+    fn status(&mut self, status: &TunnelStatus, now: Duration) {
+        self.title(INTERFACE, "interface", &status.name);
+        if let Some(key) = &status.public_key {
             self.line("public key", key);
             self.line("private key", "(hidden)");
         }
-        if report.listen_port != 0 {
-            self.line("listening port", report.listen_port);
+        if status.listen_port != 0 {
+            self.line("listening port", status.listen_port);
         }
-        if report.fwmark != 0 {
-            self.line("fwmark", format_args!("{:#x}", report.fwmark));
+        if status.fwmark != 0 {
+            self.line("fwmark", format_args!("{:#x}", status.fwmark));
         }
-        if let Some(mtu) = report.mtu {
+        if let Some(mtu) = status.mtu {
             self.line("mtu", mtu);
         }
-        if report.is_up == Some(false) {
+        if status.is_up == Some(false) {
             self.line("device", "down");
         }
-        for problem in &report.problems {
+        for problem in &status.problems {
             self.line("problem", problem);
         }
-        if !report.repairs.is_empty() {
-            let repairs = report.repairs.iter().map(|(piece, count)| format!("{count} {piece}"));
+        if !status.repairs.is_empty() {
+            let repairs = status.repairs.iter().map(|(piece, count)| format!("{count} {piece}"));
             self.line("repairs", repairs.collect::<Vec<_>>().join(", "));
         }
-        if !report.dropped.is_empty() {
-            let drops = report.dropped.iter().map(|(reason, count)| format!("{count} {reason}"));
+        if !status.dropped.is_empty() {
+            let drops = status.dropped.iter().map(|(reason, count)| format!("{count} {reason}"));
             self.line("dropped", drops.collect::<Vec<_>>().join(", "));
         }
-        for peer in &report.peers {
+        for peer in &status.peers {
             self.blank_line();
             self.peer(peer, now);
         }

@@ -15,8 +15,8 @@ pub(in crate::commands) struct ListedPeer {
 }
 
 /// Formats one document with all tunnels, on one line.
-pub(super) fn to_json(reports: &[TunnelStatus]) -> String {
-    document(format_args!("{{\"tunnels\":{}}}", List(reports, write_report)))
+pub(super) fn to_json(statuses: &[TunnelStatus]) -> String {
+    document(format_args!("{{\"tunnels\":{}}}", List(statuses, write_report)))
 }
 
 /// Formats one document with the peers of a server's file, on one line.
@@ -31,23 +31,23 @@ fn document(content: fmt::Arguments<'_>) -> String {
     text
 }
 
-fn write_report(report: &TunnelStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_report(status: &TunnelStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
         "{{\"name\":{},\"version\":{},\"public_key\":{},\"listen_port\":{},\"fwmark\":{},\"mtu\":{},\"up\":{},\"dropped\":{{",
-        Text(&report.name),
-        Text(&report.version),
-        OrNull(report.public_key.as_ref().map(Text)),
-        report.listen_port,
-        report.fwmark,
-        OrNull(report.mtu),
-        OrNull(report.is_up),
+        Text(&status.name),
+        Text(&status.version),
+        OrNull(status.public_key.as_ref().map(Text)),
+        status.listen_port,
+        status.fwmark,
+        OrNull(status.mtu),
+        OrNull(status.is_up),
     )?;
-    write_counts(&report.dropped, f)?;
+    write_counts(&status.dropped, f)?;
     f.write_str("},\"repairs\":{")?;
-    write_counts(&report.repairs, f)?;
-    let problems = List(&report.problems, |problem, f| Text(problem).fmt(f));
-    write!(f, "}},\"problems\":{problems},\"peers\":{}}}", List(&report.peers, write_peer))
+    write_counts(&status.repairs, f)?;
+    let problems = List(&status.problems, |problem, f| Text(problem).fmt(f));
+    write!(f, "}},\"problems\":{problems},\"peers\":{}}}", List(&status.peers, write_peer))
 }
 
 fn write_counts(counts: &BTreeMap<String, u64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn the_fields_are_those_that_are_documented() {
         let peer = TunnelPeer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
-        let report = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
+        let status = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
         let documents =
-            to_json(&[report]) + &peers_to_json(&TunName::default(), &[ListedPeer { peer, running: true }]);
+            to_json(&[status]) + &peers_to_json(&TunName::default(), &[ListedPeer { peer, running: true }]);
         let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());
         let written: BTreeSet<_> = keys.filter(|key| !key.contains(['{', '}', '['])).collect();
         let promised: BTreeSet<_> = include_str!("../../../docs/src/reference/json.md")

@@ -28,19 +28,19 @@ pub struct ShowOptions {
 /// [`CommandError`]: no tunnel runs, or it does not answer within two seconds. If only some of
 /// several fail, the others are printed nevertheless.
 pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
-    let (mut reports, error) = match &options.name {
+    let (mut statuses, error) = match &options.name {
         Some(name) => (vec![client::status_by_name(&options.folders, name)?], None),
         None => client::status_of_all(&options.folders),
     };
-    reports.iter_mut().for_each(TunnelStatus::sort);
-    if reports.is_empty() {
+    statuses.iter_mut().for_each(TunnelStatus::sort);
+    if statuses.is_empty() {
         return Err(error.map_or(CommandError::NoneRunning, CommandError::from));
     }
     let text = if options.json {
-        json::to_json(&reports)
+        json::to_json(&statuses)
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        human::format(&reports, now, human::wants_colours())
+        human::format(&statuses, now, human::wants_colours())
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // it is no error if the reader is gone

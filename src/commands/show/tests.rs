@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::uapi::client::ClientError;
+use crate::uapi::ClientError;
 use crate::uapi::{
     InterfaceStatus, PeerStatus, Request, RequestPoll, Response, ResponseFormat, UapiListener,
 };
@@ -152,14 +152,14 @@ fn without_colours(text: &str) -> String {
 fn one_by_name_for_people_and_programs() {
     let folder = Folder::new();
     let (listener, _) = UapiListener::open_in(&tun("wt0"), &folder.folders()).unwrap();
-    let mut report =
+    let mut status =
         while_answering(&listener, || client::status_by_name(&folder.folders(), &tun("wt0")).unwrap());
-    report.sort();
+    status.sort();
     let public = PrivateKey::from_bytes(&[0x48; 32]).public_key().to_string();
     let expected = HUMAN.replace("MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=", &public);
-    let reports = [report];
-    assert_eq!(human::format(&reports, Duration::from_secs(1_600_000_063), false), expected);
-    let coloured = human::format(&reports, Duration::from_secs(1_600_000_063), true);
+    let statuses = [status];
+    assert_eq!(human::format(&statuses, Duration::from_secs(1_600_000_063), false), expected);
+    let coloured = human::format(&statuses, Duration::from_secs(1_600_000_063), true);
     assert_eq!(without_colours(&coloured), expected);
     assert!(
         coloured.contains("\u{1b}[1m\u{1b}[33mpeer\u{1b}[0m: ")
@@ -169,7 +169,7 @@ fn one_by_name_for_people_and_programs() {
     let json = format!(
         r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"repairs":{{"rule":2}},"problems":["a chain drops"],"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
     );
-    assert_eq!(json::to_json(&reports), format!("{json}\n"));
+    assert_eq!(json::to_json(&statuses), format!("{json}\n"));
 }
 
 #[test]
@@ -197,11 +197,11 @@ fn all_that_run_wherever_they_are() {
         let (mut stream, _) = foreign.accept().unwrap();
         stream.read_exact(&mut [0; 10]).unwrap();
     });
-    let (reports, error) = while_answering(&listeners[0], || {
+    let (statuses, error) = while_answering(&listeners[0], || {
         while_answering(&listeners[1], || while_answering(&listeners[2], || client::status_of_all(&folders)))
     });
     assert!(error.is_none(), "{error:?}");
-    let mut names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
+    let mut names: Vec<_> = statuses.iter().map(|status| status.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
     hangs_up.join().unwrap();
@@ -248,13 +248,13 @@ fn no_escape_sequence_gets_through() {
         );
         stream.write_all(answer.as_bytes()).unwrap();
     });
-    let reports = [client::status_by_name(&folder.folders(), &tun("wt0")).unwrap()];
+    let statuses = [client::status_by_name(&folder.folders(), &tun("wt0")).unwrap()];
     server.join().unwrap();
-    for text in [human::format(&reports, Duration::ZERO, false), json::to_json(&reports)] {
+    for text in [human::format(&statuses, Duration::ZERO, false), json::to_json(&statuses)] {
         assert!(text.contains("replay"), "{text}");
         assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
     }
-    assert!(reports[0].peers.iter().all(|peer| peer.name.is_none()));
+    assert!(statuses[0].peers.iter().all(|peer| peer.name.is_none()));
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn whoever_answers_something_else_is_told_apart() {
         ("version=1\nmtu=x\nerrno=0\n\n", "sent an invalid status (mtu)"),
         ("version=1\nendpoint\u{1b}=\nmtu=-1\n", "sent an invalid status (mtu)"),
         ("public_key=00\n", "sent an invalid status (public_key)"),
-        ("version=1\nerrno=-5\n\n", "reports error -5"),
+        ("version=1\nerrno=-5\n\n", "statuses error -5"),
     ] {
         let folder = Folder::new();
         let listener = folder.socket("wontun", "wt0.sock");

@@ -1,4 +1,4 @@
-//! Computes rates from successive reports, and keeps their history.
+//! Computes rates from successive statuses, and keeps their history.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
@@ -23,7 +23,7 @@ impl Rate {
 }
 
 /// History of the rates of a peer or of all peers, the newest last. Empty until there are two
-/// reports.
+/// statuses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RateHistory(VecDeque<Rate>);
 
@@ -45,10 +45,10 @@ impl RateHistory {
     }
 }
 
-/// The latest report of a tunnel and its history.
+/// The latest status of a tunnel and its history.
 #[derive(Clone, Debug)]
 pub(super) struct TunnelHistory {
-    pub(super) report: TunnelStatus,
+    pub(super) status: TunnelStatus,
     /// History of the rates of all peers together.
     pub(super) total: RateHistory,
     /// Drops per second by reason.
@@ -58,10 +58,10 @@ pub(super) struct TunnelHistory {
 }
 
 impl TunnelHistory {
-    /// Starts with the first report, received at `at`.
-    pub(super) fn new(report: TunnelStatus, at: Instant) -> Self {
+    /// Starts with the first status, received at `at`.
+    pub(super) fn new(status: TunnelStatus, at: Instant) -> Self {
         Self {
-            report,
+            status,
             at,
             total: RateHistory::default(),
             drop_rates: BTreeMap::new(),
@@ -69,17 +69,17 @@ impl TunnelHistory {
         }
     }
 
-    /// Handles the next report. A counter that decreased, since the peer was created anew or the
+    /// Handles the next status. A counter that decreased, since the peer was created anew or the
     /// tunnel restarted, counts as no traffic.
-    pub(super) fn handle_report(&mut self, report: TunnelStatus, at: Instant) {
+    pub(super) fn handle_status(&mut self, status: TunnelStatus, at: Instant) {
         let millis = at.saturating_duration_since(self.at).as_millis().max(1);
         let per_second = |before: u64, now: u64| {
             u64::try_from(u128::from(now.saturating_sub(before)) * 1000 / millis).unwrap_or(u64::MAX)
         };
-        let before: HashMap<_, _> = self.report.peers.iter().map(|peer| (peer.public_key, peer)).collect();
+        let before: HashMap<_, _> = self.status.peers.iter().map(|peer| (peer.public_key, peer)).collect();
         let mut total = Rate::default();
-        let mut trends = HashMap::with_capacity(report.peers.len());
-        for peer in &report.peers {
+        let mut trends = HashMap::with_capacity(status.peers.len());
+        for peer in &status.peers {
             let mut trend = self.trends.remove(&peer.public_key).unwrap_or_default();
             if let Some(old) = before.get(&peer.public_key) {
                 let received = per_second(old.received, peer.received);
@@ -90,16 +90,16 @@ impl TunnelHistory {
             }
             trends.insert(peer.public_key, trend);
         }
-        let rates = report.dropped.iter().map(|(reason, &count)| {
-            let before = self.report.dropped.get(reason).copied().unwrap_or_default();
+        let rates = status.dropped.iter().map(|(reason, &count)| {
+            let before = self.status.dropped.get(reason).copied().unwrap_or_default();
             (reason.clone(), per_second(before, count))
         });
         self.drop_rates = rates.collect();
         self.total.push(total);
-        (self.trends, self.report, self.at) = (trends, report, at);
+        (self.trends, self.status, self.at) = (trends, status, at);
     }
 
-    /// Returns the history of a peer's rates; `None` before the second report of it.
+    /// Returns the history of a peer's rates; `None` before the second status of it.
     pub(super) fn trend(&self, peer: &TunnelPeer) -> Option<&RateHistory> {
         self.trends.get(&peer.public_key)
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::events::{TopEvent, spawn};
 use super::target::{StatusAnswer, Target};
 use crate::commands::CommandError;
-use crate::uapi::UapiFolders;
-use crate::uapi::client::{self, ClientError};
+use crate::uapi::client;
+use crate::uapi::{ClientError, UapiFolders};
 
 /// Configuration of the requests.
 #[derive(Debug)]
@@ -31,12 +31,12 @@ impl Poller {
     pub(super) fn ask(&self, target: &Target) -> StatusAnswer {
         let result = match target {
             Target::One(tun) => client::status_by_name(&self.folders, tun)
-                .map(|report| vec![report])
+                .map(|status| vec![status])
                 .map_err(CommandError::from),
             Target::Any => match client::status_of_all(&self.folders) {
-                (reports, None) if reports.is_empty() => Err(CommandError::NoneRunning),
-                (reports, Some(error)) if reports.is_empty() => Err(error.into()),
-                (reports, _) => Ok(reports),
+                (statuses, None) if statuses.is_empty() => Err(CommandError::NoneRunning),
+                (statuses, Some(error)) if statuses.is_empty() => Err(error.into()),
+                (statuses, _) => Ok(statuses),
             },
         };
         StatusAnswer { target: target.clone(), at: Instant::now(), result }

@@ -89,27 +89,27 @@ impl State {
         if target != self.target {
             return None;
         }
-        let mut reports = match result {
-            Ok(reports) => reports,
+        let mut statuses = match result {
+            Ok(statuses) => statuses,
             Err(error) => {
                 self.view = View::Waiting(error.to_string());
                 return None;
             }
         };
-        if target == Target::Any && (reports.len() > 1 || self.wants_list) {
+        if target == Target::Any && (statuses.len() > 1 || self.wants_list) {
             let selected = match &self.view {
-                View::TunnelList(_, selected) => (*selected).min(reports.len().saturating_sub(1)),
+                View::TunnelList(_, selected) => (*selected).min(statuses.len().saturating_sub(1)),
                 _ => 0,
             };
-            reports.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-            self.view = View::TunnelList(reports, selected);
+            statuses.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+            self.view = View::TunnelList(statuses, selected);
             return None;
         }
-        let report = reports.pop()?;
-        let one = Target::One(report.name.clone());
+        let status = statuses.pop()?;
+        let one = Target::One(status.name.clone());
         match &mut self.view {
-            View::Tunnel(history) => history.handle_report(report, at),
-            view => *view = View::Tunnel(Box::new(TunnelHistory::new(report, at))),
+            View::Tunnel(history) => history.handle_status(status, at),
+            view => *view = View::Tunnel(Box::new(TunnelHistory::new(status, at))),
         }
         (self.target != one).then(|| self.set_target(one))
     }
@@ -133,8 +133,8 @@ impl State {
                 }
             }
             KeyCommand::Open => {
-                if let View::TunnelList(reports, selected) = &mut self.view {
-                    let chosen = reports.get(*selected)?.name.clone();
+                if let View::TunnelList(statuses, selected) = &mut self.view {
+                    let chosen = statuses.get(*selected)?.name.clone();
                     self.view = View::Waiting(format!("connecting to {chosen}"));
                     return Some(self.set_target(Target::One(chosen)));
                 }
@@ -154,8 +154,8 @@ impl State {
     /// Scrolls by lines; the offset is limited to the end when drawing.
     fn scroll(&mut self, lines: isize) {
         match &mut self.view {
-            View::TunnelList(reports, selected) => {
-                *selected = selected.saturating_add_signed(lines).min(reports.len().saturating_sub(1));
+            View::TunnelList(statuses, selected) => {
+                *selected = selected.saturating_add_signed(lines).min(statuses.len().saturating_sub(1));
             }
             _ => self.offset = self.offset.saturating_add_signed(lines),
         }
@@ -163,7 +163,7 @@ impl State {
 
     /// Returns the peers of a tunnel in the selected order.
     pub(super) fn ordered<'a>(&self, history: &'a TunnelHistory) -> Vec<&'a TunnelPeer> {
-        let mut peers: Vec<_> = history.report.peers.iter().collect();
+        let mut peers: Vec<_> = history.status.peers.iter().collect();
         let by_order = |a: &&TunnelPeer, b: &&TunnelPeer| match self.order {
             Order::Rate => history.rate(b).both().cmp(&history.rate(a).both()),
             Order::Handshake => b.last_handshake.cmp(&a.last_handshake),

@@ -21,6 +21,6 @@ pub(super) struct StatusAnswer {
     pub(super) target: Target,
     /// Time of the answer.
     pub(super) at: Instant,
-    /// One report, or with [`Target::Any`] one for each tunnel, at least one.
+    /// One status, or with [`Target::Any`] one for each tunnel, at least one.
     pub(super) result: Result<Vec<TunnelStatus>, CommandError>,
 }

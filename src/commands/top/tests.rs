@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::target::StatusAnswer;
 use super::*;
-use crate::uapi::client::ClientError;
+use crate::uapi::ClientError;
 use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
@@ -31,18 +31,18 @@ fn peer(number: u8, name: Option<&str>, received: u64, sent: u64) -> TunnelPeer 
     }
 }
 
-fn report(peers: Vec<TunnelPeer>, replays: u64) -> TunnelStatus {
-    let mut report = TunnelStatus {
+fn status(peers: Vec<TunnelPeer>, replays: u64) -> TunnelStatus {
+    let mut status = TunnelStatus {
         listen_port: 51820,
         mtu: Some(1420),
         is_up: Some(true),
         ..TunnelStatus::new(&tun("wt0"))
     };
     if replays > 0 {
-        report.dropped.insert("replay".to_owned(), replays);
+        status.dropped.insert("replay".to_owned(), replays);
     }
-    report.peers = peers;
-    report
+    status.peers = peers;
+    status
 }
 
 fn three(received: u64) -> Vec<TunnelPeer> {
@@ -60,12 +60,12 @@ fn answer(target: &Target, seconds: u64, result: Result<Vec<TunnelStatus>, Comma
 
 static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
-/// Returns a state that has handled `reports`, one second apart.
-fn state(reports: Vec<TunnelStatus>) -> State {
+/// Returns a state that has handled `statuses`, one second apart.
+fn state(statuses: Vec<TunnelStatus>) -> State {
     let target = Target::One(tun("wt0"));
     let mut state = State::new(target.clone(), Duration::from_secs(1), false);
-    for (seconds, report) in reports.into_iter().enumerate() {
-        assert_eq!(state.handle_status(answer(&target, seconds as u64, Ok(vec![report]))), None);
+    for (seconds, status) in statuses.into_iter().enumerate() {
+        assert_eq!(state.handle_status(answer(&target, seconds as u64, Ok(vec![status]))), None);
     }
     state
 }
@@ -85,8 +85,8 @@ fn press(state: &mut State, code: KeyCode) -> Option<Target> {
 
 #[test]
 fn a_screen_of_80_by_24() {
-    let reports = vec![report(three(1 << 20), 1), report(three(3 << 20), 1), report(three(4 << 20), 4)];
-    let lines = screen(&mut state(reports), 80, 24);
+    let statuses = vec![status(three(1 << 20), 1), status(three(3 << 20), 1), status(three(4 << 20), 4)];
+    let lines = screen(&mut state(statuses), 80, 24);
     let expected = [
         " wt0 · up · mtu 1420 · port 51820 · 3 peers, 2 with a session         every 1 s",
         " received 1.00 MiB/s  9.00 MiB in all",
@@ -110,7 +110,7 @@ fn a_screen_of_80_by_24() {
 
 #[test]
 fn a_wide_screen_has_the_totals_of_each_peer() {
-    let lines = screen(&mut state(vec![report(three(1 << 20), 0)]), 120, 40);
+    let lines = screen(&mut state(vec![status(three(1 << 20), 0)]), 120, 40);
     assert!(lines[3].contains("dropped  nothing"), "{lines:#?}");
     assert!(lines[5].ends_with("HANDSHAKE RECV ALL SENT ALL"), "{lines:#?}");
     let line = lines.iter().find(|line| line.starts_with("AgICAgICAg…")).unwrap();
@@ -120,8 +120,8 @@ fn a_wide_screen_has_the_totals_of_each_peer() {
 /// On small terminals the peers are shown, nothing overlaps, and nothing panics.
 #[test]
 fn every_size_can_be_drawn() {
-    let reports = || vec![report(three(1 << 20), 1), report(three(3 << 20), 1)];
-    let lines = screen(&mut state(reports()), 20, 5);
+    let statuses = || vec![status(three(1 << 20), 1), status(three(3 << 20), 1)];
+    let lines = screen(&mut state(statuses()), 20, 5);
     assert_eq!(
         lines,
         [
@@ -134,12 +134,12 @@ fn every_size_can_be_drawn() {
     );
     let list = || {
         let mut state = State::new(Target::Any, Duration::from_secs(1), true);
-        let result = vec![report(three(1), 0), TunnelStatus::new(&tun("other"))];
+        let result = vec![status(three(1), 0), TunnelStatus::new(&tun("other"))];
         assert_eq!(state.handle_status(answer(&Target::Any, 0, Ok(result))), None);
         state
     };
     for (width, height) in (0..60).flat_map(|width| (0..16).map(move |height| (width, height))) {
-        for mut state in [state(reports()), list(), State::new(Target::Any, Duration::from_secs(1), true)] {
+        for mut state in [state(statuses()), list(), State::new(Target::Any, Duration::from_secs(1), true)] {
             let lines = screen(&mut state, width, height);
             assert!(lines.iter().all(|line| line.chars().count() <= usize::from(width)));
         }
@@ -149,7 +149,7 @@ fn every_size_can_be_drawn() {
 #[test]
 fn many_peers_scroll_and_the_end_holds() {
     let peers = (0..200).map(|number| peer(number, Some(&format!("peer {number:03}")), 1, 1)).collect();
-    let mut state = state(vec![report(peers, 0)]);
+    let mut state = state(vec![status(peers, 0)]);
     state.order = state::Order::Name;
     let first = |state: &mut State| screen(state, 80, 24)[6].split("  ").next().unwrap().to_owned();
     assert_eq!(first(&mut state), "peer 000");
@@ -180,7 +180,7 @@ fn the_order_is_what_the_keys_say() {
     };
     let mut busier = peers();
     busier[0].received += 100;
-    let mut state = state(vec![report(peers(), 0), report(busier, 0)]);
+    let mut state = state(vec![status(peers(), 0), status(busier, 0)]);
     let mut order = |codes: &[KeyCode]| {
         codes.iter().for_each(|&code| assert_eq!(press(&mut state, code), None));
         let lines = screen(&mut state, 80, 24);
@@ -200,28 +200,28 @@ fn the_order_is_what_the_keys_say() {
 #[test]
 fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
     let target = Target::One(tun("wt0"));
-    let mut state = state(vec![report(three(1 << 20), 0), report(three(3 << 20), 0)]);
+    let mut state = state(vec![status(three(1 << 20), 0), status(three(3 << 20), 0)]);
     let gone = answer(&target, 2, Err(ClientError::NotRunning(tun("wt0")).into()));
     assert_eq!(state.handle_status(gone), None);
     let lines = screen(&mut state, 80, 24);
     assert!(lines[0].contains("waiting") && lines[1].contains("tunnel wt0 is not running"), "{lines:#?}");
     // the tunnel's counters started again, which is no rate
-    assert_eq!(state.handle_status(answer(&target, 3, Ok(vec![report(three(100), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 3, Ok(vec![status(three(100), 0)]))), None);
     assert!(!screen(&mut state, 80, 24).iter().any(|line| line.contains("MiB/s")));
-    assert_eq!(state.handle_status(answer(&target, 4, Ok(vec![report(three(100 + (1 << 20)), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 4, Ok(vec![status(three(100 + (1 << 20)), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains("1.00 MiB/s"));
     // the same if it was restarted between two refreshes
-    assert_eq!(state.handle_status(answer(&target, 5, Ok(vec![report(three(7), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 5, Ok(vec![status(three(7), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains(" 0 B/s"));
 }
 
 #[test]
 fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
-    let two = || vec![TunnelStatus::new(&tun("wt1")), report(three(1), 0)];
+    let two = || vec![TunnelStatus::new(&tun("wt1")), status(three(1), 0)];
     let mut state = State::new(Target::Any, Duration::from_secs(1), false);
     let one = Target::One(tun("wt0"));
     assert_eq!(
-        state.handle_status(answer(&Target::Any, 0, Ok(vec![report(three(1), 0)]))),
+        state.handle_status(answer(&Target::Any, 0, Ok(vec![status(three(1), 0)]))),
         Some(one.clone())
     );
     assert!(screen(&mut state, 80, 24)[0].starts_with(" wt0 · up"));
@@ -240,7 +240,7 @@ fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
 
     // a requested list stays a list, even with one tunnel
     assert_eq!(press(&mut state, KeyCode::Char('l')), Some(Target::Any));
-    assert_eq!(state.handle_status(answer(&Target::Any, 3, Ok(vec![report(three(1), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&Target::Any, 3, Ok(vec![status(three(1), 0)]))), None);
     assert_eq!(screen(&mut state, 80, 24)[0], " select a tunnel");
     assert_eq!(press(&mut state, KeyCode::Enter), Some(one));
 }

@@ -30,7 +30,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, now: Duration) {
     let view = std::mem::replace(&mut state.view, View::Waiting(String::new()));
     match &view {
         View::Tunnel(history) => draw_tunnel(frame, state, history, now),
-        View::TunnelList(reports, selected) => draw_tunnel_list(frame, state, reports, *selected),
+        View::TunnelList(statuses, selected) => draw_tunnel_list(frame, state, statuses, *selected),
         View::Waiting(why) => draw_waiting(frame, state, why),
     }
     state.view = view;
@@ -48,28 +48,28 @@ fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, history: &TunnelHistory
     let parts = [1, totals, drops].map(Constraint::Length);
     let parts = parts.into_iter().chain([Constraint::Fill(1), Constraint::Length(keys)]);
     let [title, totals, drops, peers, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
-    draw_title(frame, title, state, &history.report);
+    draw_title(frame, title, state, &history.status);
     draw_totals(frame, totals, state, history);
     draw_drops(frame, drops, state, history);
     let shown = draw_peers(frame, peers, state, history, now);
     draw_keys(frame, keys, state, &shown);
 }
 
-fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, report: &TunnelStatus) {
-    let sessions = report.peers.iter().filter(|peer| peer.has_session).count();
-    let up = match report.is_up {
+fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, status: &TunnelStatus) {
+    let sessions = status.peers.iter().filter(|peer| peer.has_session).count();
+    let up = match status.is_up {
         Some(false) => "DOWN",
         _ => "up",
     };
-    let mtu = report.mtu.map_or_else(String::new, |mtu| format!(" · mtu {mtu}"));
-    let count = report.peers.len();
+    let mtu = status.mtu.map_or_else(String::new, |mtu| format!(" · mtu {mtu}"));
+    let count = status.peers.len();
     let text = format!(
         " {} · {up}{mtu} · port {} · {count} peer{}, {sessions} with a session",
-        report.name,
-        report.listen_port,
+        status.name,
+        status.listen_port,
         if count == 1 { "" } else { "s" },
     );
-    let style = if report.is_up == Some(false) { colour(state, Color::Red).patch(BAR) } else { BAR };
+    let style = if status.is_up == Some(false) { colour(state, Color::Red).patch(BAR) } else { BAR };
     bar(frame, area, &text, &format!("every {} s ", state.interval.as_secs_f64()), style);
 }
 
@@ -87,7 +87,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, history: &Tunne
     for (is_sent, row) in [false, true].into_iter().zip(area.rows()) {
         let (what, bars) = if is_sent { ("sent", Color::Cyan) } else { ("received", Color::Green) };
         let of = |rate: Rate| if is_sent { rate.sent } else { rate.received };
-        let bytes = history.report.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
+        let bytes = history.status.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
         let all = bytes.fold(0, u64::saturating_add);
         let [words, line] = *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
         else {
@@ -109,7 +109,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, history: &Tunne
 }
 
 fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, history: &TunnelHistory) {
-    let mut drops: Vec<_> = history.report.dropped.iter().collect();
+    let mut drops: Vec<_> = history.status.dropped.iter().collect();
     drops.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let mut line = vec![Span::styled(" dropped  ", BOLD)];
     if drops.is_empty() {
@@ -282,19 +282,19 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &str) {
     bar(frame, area, if fits { &text } else { &short }, shown, BAR);
 }
 
-fn draw_tunnel_list(frame: &mut Frame<'_>, state: &mut State, reports: &[TunnelStatus], selected: usize) {
+fn draw_tunnel_list(frame: &mut Frame<'_>, state: &mut State, statuses: &[TunnelStatus], selected: usize) {
     let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
     let [title, list, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
     bar(frame, title, " select a tunnel", "", BAR);
     let room = usize::from(list.height).max(1);
     state.page = room;
     let offset = selected.saturating_sub(room - 1);
-    for ((place, report), row) in reports.iter().enumerate().skip(offset).zip(list.rows()) {
-        let count = report.peers.len();
+    for ((place, status), row) in statuses.iter().enumerate().skip(offset).zip(list.rows()) {
+        let count = status.peers.len();
         let text = format!(
             " {:<15}  port {:<5}  {count} peer{}",
-            report.name.as_str(),
-            report.listen_port,
+            status.name.as_str(),
+            status.listen_port,
             if count == 1 { "" } else { "s" }
         );
         let style = if place == selected { colour(state, Color::Yellow).patch(BAR) } else { Style::new() };
