@@ -1,11 +1,18 @@
-//! Formats the status as JSON, as described in docs/src/reference/json.md. It has only a few
-//! fields, so no library is needed.
+//! Formats the status as JSON, as described in docs/src/reference/json.md: one document on one
+//! line.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Write};
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
 
-use crate::config::TunName;
+use serde::{Serialize, Serializer};
+use serde_json::ser::{CharEscape, Formatter};
+
+use crate::config::{PeerName, TunName};
 use crate::uapi::{TunnelPeer, TunnelStatus};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::PublicKey;
 
 /// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]
@@ -14,130 +21,170 @@ pub(in crate::commands) struct ListedPeer {
     pub(in crate::commands) running: bool,
 }
 
-/// Formats one document with all tunnels, on one line.
+/// The document of `wontun show`.
+#[derive(Serialize)]
+struct Tunnels<'a> {
+    tunnels: Vec<Tunnel<'a>>,
+}
+
+/// The document of `wontun peer`.
+#[derive(Serialize)]
+struct Peers<'a> {
+    tunnel: &'a TunName,
+    peers: Vec<Peer<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tunnel<'a> {
+    name: &'a TunName,
+    version: &'a str,
+    #[serde(serialize_with = "optional_text")]
+    public_key: Option<&'a PublicKey>,
+    listen_port: u16,
+    fwmark: u32,
+    mtu: Option<u32>,
+    up: Option<bool>,
+    dropped: &'a BTreeMap<String, u64>,
+    repairs: &'a BTreeMap<String, u64>,
+    problems: &'a [String],
+    peers: Vec<Peer<'a>>,
+}
+
+#[derive(Serialize)]
+struct Peer<'a> {
+    name: Option<&'a PeerName>,
+    #[serde(serialize_with = "text")]
+    public_key: &'a PublicKey,
+    has_preshared_key: bool,
+    has_session: bool,
+    #[serde(serialize_with = "optional_text")]
+    endpoint: Option<SocketAddr>,
+    #[serde(serialize_with = "texts")]
+    allowed_ips: &'a [Prefix],
+    /// In seconds since 1970; `None` for never.
+    latest_handshake: Option<u64>,
+    received_bytes: u64,
+    sent_bytes: u64,
+    /// In seconds; `None` for off.
+    persistent_keepalive: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<bool>,
+}
+
+impl<'a> From<&'a TunnelStatus> for Tunnel<'a> {
+    fn from(status: &'a TunnelStatus) -> Self {
+        Self {
+            name: &status.name,
+            version: &status.version,
+            public_key: status.public_key.as_ref(),
+            listen_port: status.listen_port,
+            fwmark: status.fwmark,
+            mtu: status.mtu,
+            up: status.is_up,
+            dropped: &status.dropped,
+            repairs: &status.repairs,
+            problems: &status.problems,
+            peers: status.peers.iter().map(Peer::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a TunnelPeer> for Peer<'a> {
+    fn from(peer: &'a TunnelPeer) -> Self {
+        Self {
+            name: peer.name.as_ref(),
+            public_key: &peer.public_key,
+            has_preshared_key: peer.has_preshared_key,
+            has_session: peer.has_session,
+            endpoint: peer.endpoint,
+            allowed_ips: &peer.allowed_ips,
+            latest_handshake: Some(peer.last_handshake.as_secs()).filter(|&seconds| seconds > 0),
+            received_bytes: peer.received,
+            sent_bytes: peer.sent,
+            persistent_keepalive: Some(peer.persistent_keepalive).filter(|&seconds| seconds > 0),
+            running: None,
+        }
+    }
+}
+
+impl<'a> From<&'a ListedPeer> for Peer<'a> {
+    fn from(listed: &'a ListedPeer) -> Self {
+        Self { running: Some(listed.running), ..Self::from(&listed.peer) }
+    }
+}
+
+/// Formats one document with all tunnels.
 pub(super) fn to_json(statuses: &[TunnelStatus]) -> String {
-    document(format_args!("{{\"tunnels\":{}}}", List(statuses, write_report)))
+    document(&Tunnels { tunnels: statuses.iter().map(Tunnel::from).collect() })
 }
 
-/// Formats one document with the peers of a server's file, on one line.
+/// Formats one document with the peers of a server's file.
 pub(in crate::commands) fn peers_to_json(tun: &TunName, peers: &[ListedPeer]) -> String {
-    document(format_args!("{{\"tunnel\":{},\"peers\":{}}}", Text(tun), List(peers, write_listed)))
+    document(&Peers { tunnel: tun, peers: peers.iter().map(Peer::from).collect() })
 }
 
-fn document(content: fmt::Arguments<'_>) -> String {
-    let mut text = String::new();
-    // writing to memory does not fail
-    let _ = writeln!(text, "{content}");
-    text
+fn document(content: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    // writing to memory does not fail, and all keys are strings
+    let _ = content.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Printable));
+    text.push(b'\n');
+    String::from_utf8(text).unwrap_or_default()
 }
 
-fn write_report(status: &TunnelStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "{{\"name\":{},\"version\":{},\"public_key\":{},\"listen_port\":{},\"fwmark\":{},\"mtu\":{},\"up\":{},\"dropped\":{{",
-        Text(&status.name),
-        Text(&status.version),
-        OrNull(status.public_key.as_ref().map(Text)),
-        status.listen_port,
-        status.fwmark,
-        OrNull(status.mtu),
-        OrNull(status.is_up),
-    )?;
-    write_counts(&status.dropped, f)?;
-    f.write_str("},\"repairs\":{")?;
-    write_counts(&status.repairs, f)?;
-    let problems = List(&status.problems, |problem, f| Text(problem).fmt(f));
-    write!(f, "}},\"problems\":{problems},\"peers\":{}}}", List(&status.peers, write_peer))
+fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
-fn write_counts(counts: &BTreeMap<String, u64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut separator = "";
-    for (name, count) in counts {
-        write!(f, "{separator}{}:{count}", Text(name))?;
-        separator = ",";
-    }
-    Ok(())
-}
-
-fn write_peer(peer: &TunnelPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_char('{')?;
-    write_peer_fields(peer, f)?;
-    f.write_char('}')
-}
-
-fn write_listed(listed: &ListedPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_char('{')?;
-    write_peer_fields(&listed.peer, f)?;
-    write!(f, ",\"running\":{}}}", listed.running)
-}
-
-fn write_peer_fields(peer: &TunnelPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let latest_handshake = Some(peer.last_handshake.as_secs()).filter(|&seconds| seconds > 0);
-    let persistent_keepalive = Some(peer.persistent_keepalive).filter(|&seconds| seconds > 0);
-    write!(
-        f,
-        "\"name\":{},\"public_key\":{},\"has_preshared_key\":{},\"has_session\":{},\"endpoint\":{},\"allowed_ips\":{},\
-         \"latest_handshake\":{},\"received_bytes\":{},\"sent_bytes\":{},\"persistent_keepalive\":{}",
-        OrNull(peer.name.as_ref().map(Text)),
-        Text(peer.public_key),
-        peer.has_preshared_key,
-        peer.has_session,
-        OrNull(peer.endpoint.map(Text)),
-        List(&peer.allowed_ips, |prefix, f| Text(prefix).fmt(f)),
-        OrNull(latest_handshake),
-        peer.received,
-        peer.sent,
-        OrNull(persistent_keepalive),
-    )
-}
-
-/// An array.
-struct List<'a, T>(&'a [T], fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result);
-
-impl<T> Display for List<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('[')?;
-        for (place, item) in self.0.iter().enumerate() {
-            if place > 0 {
-                f.write_char(',')?;
-            }
-            self.1(item, f)?;
-        }
-        f.write_char(']')
+fn optional_text<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
     }
 }
 
-struct OrNull<T>(Option<T>);
-
-impl<T: Display> Display for OrNull<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("null"),
-        }
-    }
+fn texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
-/// A string (RFC 8259, section 7). Non-printable characters are escaped too: the text may come from
-/// another process, and the document may be displayed on a terminal.
-struct Text<T>(T);
+/// Compact, with non-printable characters of strings escaped too: a string may come from another
+/// process, and the document may be displayed on a terminal.
+struct Printable;
 
-impl<T: Display> Display for Text<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in self.0.to_string().chars() {
-            match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                '\'' => f.write_char(c)?,
-                c if c.escape_debug().count() == 1 => f.write_char(c)?,
-                c => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        write!(f, "\\u{unit:04x}")?;
-                    }
+impl Formatter for Printable {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for c in fragment.chars() {
+            if c == '\'' || c.escape_debug().count() == 1 {
+                writer.write_all(c.encode_utf8(&mut [0; 4]).as_bytes())?;
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
                 }
             }
         }
-        f.write_char('"')
+        Ok(())
+    }
+
+    fn write_char_escape<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        let byte = match escape {
+            CharEscape::Quote => return writer.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => return writer.write_all(b"\\\\"),
+            CharEscape::Solidus => b'/',
+            CharEscape::Backspace => 0x08,
+            CharEscape::FormFeed => 0x0c,
+            CharEscape::LineFeed => b'\n',
+            CharEscape::CarriageReturn => b'\r',
+            CharEscape::Tab => b'\t',
+            CharEscape::AsciiControl(byte) => byte,
+        };
+        write!(writer, "\\u{byte:04x}")
     }
 }
 
@@ -149,10 +196,10 @@ mod tests {
 
     #[test]
     fn strings_are_escaped() {
-        assert_eq!(Text("tun0").to_string(), r#""tun0""#);
-        assert_eq!(Text("it's").to_string(), r#""it's""#);
-        assert_eq!(Text("a\"b\\c\n\u{1b}\u{2028}é🦀").to_string(), "\"a\\\"b\\\\c\\u000a\\u001b\\u2028é🦀\"");
-        assert_eq!(Text("\u{9b}31m\u{202e}\u{e0001}").to_string(), r#""\u009b31m\u202e\udb40\udc01""#);
+        assert_eq!(document(&"tun0"), "\"tun0\"\n");
+        assert_eq!(document(&"it's"), "\"it's\"\n");
+        assert_eq!(document(&"a\"b\\c\n\u{1b}\u{2028}é🦀"), "\"a\\\"b\\\\c\\u000a\\u001b\\u2028é🦀\"\n");
+        assert_eq!(document(&"\u{9b}31m\u{202e}\u{e0001}"), "\"\\u009b31m\\u202e\\udb40\\udc01\"\n");
     }
 
     /// Every field is documented in docs/src/reference/json.md, and no other is.

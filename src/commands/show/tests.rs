@@ -284,7 +284,7 @@ fn whoever_answers_something_else_is_told_apart() {
         ("version=1\nmtu=x\nerrno=0\n\n", "sent an invalid status (mtu)"),
         ("version=1\nendpoint\u{1b}=\nmtu=-1\n", "sent an invalid status (mtu)"),
         ("public_key=00\n", "sent an invalid status (public_key)"),
-        ("version=1\nerrno=-5\n\n", "statuses error -5"),
+        ("version=1\nerrno=-5\n\n", "reports error -5"),
     ] {
         let folder = Folder::new();
         let listener = folder.socket("wontun", "wt0.sock");
