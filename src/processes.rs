@@ -10,7 +10,7 @@ pub(crate) struct ProcessInfo {
     pub capabilities: &'static str,
     /// User that it runs as.
     pub user: &'static str,
-    /// Data of strangers that it reads.
+    /// Untrusted data that it reads.
     pub reads: &'static str,
     /// Descriptors and files that it has or may open.
     pub has: &'static str,

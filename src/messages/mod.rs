@@ -88,8 +88,8 @@ pub enum ToTunnel {
         /// Usable addresses in order of preference, or the error's text.
         result: Result<Vec<Address>, String>,
     },
-    /// Answer to [`FromTunnel::CheckCandidate`]: true if the host's routes to that address use another
-    /// device than the tunnel's.
+    /// Answer to [`FromTunnel::CheckCandidate`]: true if the host's routes to that address use
+    /// another device than the tunnel's.
     CandidateChecked {
         /// Address that was checked.
         address: IpAddr,

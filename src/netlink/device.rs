@@ -25,7 +25,8 @@ pub struct Link {
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
-    /// The description by which the device is recognized, as stored by [`Link::record_fingerprint`].
+    /// The description by which the device is recognized, as stored by
+    /// [`Link::record_fingerprint`].
     fingerprint: Option<Fingerprint>,
 }
 
@@ -170,8 +171,8 @@ impl Link {
         Ok(missing.copied().collect())
     }
 
-    /// Adds addresses returned by [`Self::missing_addresses`]. Returns the addresses that the device has now,
-    /// without IPv6 addresses where IPv6 is disabled.
+    /// Adds addresses returned by [`Self::missing_addresses`]. Returns the addresses that the
+    /// device has now, without IPv6 addresses where IPv6 is disabled.
     ///
     /// # Errors
     /// As for [`Link::configure`].

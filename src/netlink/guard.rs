@@ -113,7 +113,8 @@ impl Guard {
     /// warnings that the last call did not return.
     ///
     /// # Errors
-    /// The kernel has no nf_tables, or the privilege is missing. [`Self::new_warnings`] reports it once.
+    /// The kernel has no nf_tables, or the privilege is missing. [`Self::new_warnings`] reports it
+    /// once.
     pub(crate) fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
         let mut warnings = Vec::new();
         let wanted = self.wanted(addresses, &mut warnings);

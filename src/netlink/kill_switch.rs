@@ -38,7 +38,6 @@
 use std::num::NonZeroU32;
 
 use nix::errno::Errno;
-use nix::libc;
 
 use super::error::LinkError;
 use super::nft::{
@@ -48,6 +47,7 @@ use super::nft::{
 use super::ranges;
 use super::request_error::RequestError;
 use super::tun::{ExistingLink, existing_link};
+use wontun_packet::transport::{TCP, UDP};
 use wontun_proto::allowed_ips::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
@@ -55,9 +55,8 @@ const CHAIN: &str = "leaving";
 const REMEDY: &str = "check that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe \
  nf_tables \
                       nft_ct)";
-const TCP: u8 = libc::IPPROTO_TCP as u8;
-const UDP: u8 = libc::IPPROTO_UDP as u8;
-const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
+/// `IPPROTO_ICMPV6`.
+const ICMPV6: u8 = 58;
 const DNS_PORT: u16 = 53;
 /// Offsets of the ports in the headers of TCP and UDP: RFC 9293, section 3.1; RFC 768.
 const SOURCE_PORT: u32 = 0;
@@ -109,8 +108,8 @@ pub(crate) struct KillSwitch {
     traffic: Option<AllowedTraffic>,
     /// True if the table in place was installed by another run and has not been replaced yet.
     is_foreign: bool,
-    /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not installed
-    /// again.
+    /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not
+    /// installed again.
     is_off: bool,
 }
 
@@ -265,8 +264,8 @@ impl KillSwitch {
         Ok(all)
     }
 
-    /// Removes the kill switch of the tunnel called `name`, installed by any process. Returns false if
-    /// there was none.
+    /// Removes the kill switch of the tunnel called `name`, installed by any process. Returns false
+    /// if there was none.
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.

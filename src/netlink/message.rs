@@ -38,9 +38,9 @@ const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_CONF: u16 = 2;
 /// `RTAX_MTU` of linux/rtnetlink.h.
 const RTAX_MTU: u16 = 2;
-/// Address families as attribute types of `IFLA_AF_SPEC`.
-const AF_INET: u16 = libc::AF_INET as u16;
-const AF_INET6: u16 = libc::AF_INET6 as u16;
+/// Address families as attribute types of `IFLA_AF_SPEC`; libc's have another type.
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
 
 /// State of a device that a tunnel depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,18 +3,18 @@
 //! The image contains neither `ip` nor `nft`, so the binary does the work of `ip address add`, `ip
 //! link set`, `ip route get` and, for its routes, of wg-quick(8). It uses three sockets:
 //!
-//! - [`Link`] sends one request at a time and waits for its acknowledgement. The kernel has carried
+//! - `Link` sends one request at a time and waits for its acknowledgement. The kernel has carried
 //!   out the request when the send returns, so the wait is short; it is bounded nevertheless.
-//! - [`LinkMonitor`] is a non-blocking socket for the event loop that receives every change of a
+//! - `LinkMonitor` is a non-blocking socket for the event loop that receives every change of a
 //!   device. A device that went down and up again has lost its IPv6 addresses: [`Link::restore`]
 //!   sets them again.
-//! - [`Routes`] compares the host's routes and rules with those wanted for the tunnel, and applies
+//! - `Routes` compares the host's routes and rules with those wanted for the tunnel, and applies
 //!   the difference. Where policy routing is needed, it uses one more socket for its few nf_tables
 //!   rules.
 //!
-//! Three more tables of nf_tables are independent of it: [`Nat`] enables forwarding and NAT for a
-//! server's peers, [`Guard`] drops packets with the tunnel's addresses that come in by another
-//! device, and [`KillSwitch`] drops all packets that leave a client except through the tunnel.
+//! Three more tables of nf_tables are independent of it: `Nat` enables forwarding and NAT for a
+//! server's peers, `Guard` drops packets with the tunnel's addresses that come in by another
+//! device, and `KillSwitch` drops all packets that leave a client except through the tunnel.
 //!
 //! A packet that the device generates by itself would go through the tunnel and wake the peer
 //! without need. [`Link::configure`] prevents such packets: no generated link-local address and no

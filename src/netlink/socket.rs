@@ -208,8 +208,8 @@ impl NetlinkSocket {
         self.sequence = last;
         if bytes.len() > LARGE_REQUEST {
             // the message is sent as a whole or not at all
-            let room = bytes.len().saturating_mul(2);
-            let _ = setsockopt(&self.socket, SndBufForce, &room);
+            let size = bytes.len().saturating_mul(2);
+            let _ = setsockopt(&self.socket, SndBufForce, &size);
         }
         self.send(&bytes)?;
         let span = last.wrapping_sub(first);

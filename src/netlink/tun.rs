@@ -3,7 +3,7 @@
 use netlink_packet_core::{parse_string, parse_u32};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use nix::libc::{self, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO};
+use nix::libc::{IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO};
 
 use super::error::LinkError;
 use super::message::{self, LINK_HEADER, attribute, attribute_u32, link_header};
@@ -20,7 +20,8 @@ const IFLA_TUN_PERSIST: u16 = 6;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
-const IFF_TUN: u8 = libc::IFF_TUN as u8;
+/// `IFF_TUN` of linux/if_tun.h as a byte.
+const IFF_TUN: u8 = 1;
 
 /// The existing link with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,8 +26,9 @@ const SETTINGS: &str = "/proc/sys/net";
 const PROC_NET: &str = "/proc/self/net";
 
 /// Folders of the resolver process. It opens no file itself, but the processes that it starts can
-/// read no more than it may: the folders of the files in [`CODE_FOLDERS`] and [`LOOK_UP_FILES`], since these
-/// are replaced over time, and the folders in which programs that write /etc/resolv.conf keep it.
+/// read no more than it may: the folders of the files in [`CODE_FOLDERS`] and [`LOOK_UP_FILES`],
+/// since these are replaced over time, and the folders in which programs that write
+/// /etc/resolv.conf keep it.
 const RESOLVER_FOLDERS: [&str; 16] = [
     "/etc",
     "/usr",
@@ -88,7 +89,7 @@ pub(crate) struct AllowedPaths {
 pub(super) struct LandlockRules {
     rules: RulesetCreated,
     #[allow(dead_code, reason = "held, not used")]
-    held: Arc<[PathFd]>,
+    proc_folders: Arc<[PathFd]>,
 }
 
 impl LandlockRules {
@@ -107,8 +108,8 @@ impl LandlockRules {
         }
         rules = allow(rules, Path::new(SETTINGS), SET)?;
         rules = allow(rules, Path::new(PROC_NET), READ)?;
-        let held = [SETTINGS, PROC_NET].into_iter().filter_map(|path| PathFd::new(path).ok());
-        Ok(Self { rules, held: held.collect() })
+        let proc_folders = [SETTINGS, PROC_NET].into_iter().filter_map(|path| PathFd::new(path).ok());
+        Ok(Self { rules, proc_folders: proc_folders.collect() })
     }
 
     /// Creates rules that refuse all files, TCP, and signals and abstract sockets of other
@@ -118,24 +119,24 @@ impl LandlockRules {
             .handle_access(AccessNet::from_all(REVIEWED_ABI))?
             .scope(Scope::from_all(REVIEWED_ABI))?
             .create()?;
-        Ok(Self { rules, held: [].into() })
+        Ok(Self { rules, proc_folders: [].into() })
     }
 
     pub(super) fn for_resolver() -> Result<Self, RulesetError> {
         let mut rules =
             base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(REVIEWED_ABI))?.create()?;
-        let behind = Path::new(RESOLV_CONF).canonicalize().ok();
-        let behind = behind.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
-        for path in RESOLVER_FOLDERS.iter().map(Path::new).chain(behind) {
+        let target = Path::new(RESOLV_CONF).canonicalize().ok();
+        let target = target.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
+        for path in RESOLVER_FOLDERS.iter().map(Path::new).chain(target) {
             rules = allow(rules, path, READ)?;
         }
-        Ok(Self { rules, held: [].into() })
+        Ok(Self { rules, proc_folders: [].into() })
     }
 
     /// Creates rules that refuse signals to processes outside. No rules for files, since helpers
     /// have their own.
     pub(super) fn for_nursery() -> Result<Self, RulesetError> {
-        Ok(Self { rules: Ruleset::default().scope(Scope::Signal)?.create()?, held: [].into() })
+        Ok(Self { rules: Ruleset::default().scope(Scope::Signal)?.create()?, proc_folders: [].into() })
     }
 
     /// Creates rules for the files that have these names now: a rule refers to a file, not to its
@@ -146,11 +147,11 @@ impl LandlockRules {
         for path in CODE_FOLDERS.into_iter().chain(LOOK_UP_FILES) {
             rules = allow(rules, Path::new(path), READ)?;
         }
-        Ok(Self { rules, held: [].into() })
+        Ok(Self { rules, proc_folders: [].into() })
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { rules: self.rules.try_clone()?, held: Arc::clone(&self.held) })
+        Ok(Self { rules: self.rules.try_clone()?, proc_folders: Arc::clone(&self.proc_folders) })
     }
 
     /// Applies the rules to this thread and to those that it starts from now on.
@@ -170,10 +171,10 @@ fn allow(
     path: &Path,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, RulesetError> {
-    let Ok(place) = PathFd::new(path) else { return Ok(rules) };
+    let Ok(fd) = PathFd::new(path) else { return Ok(rules) };
     // rights to folders do not apply to a file
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(REVIEWED_ABI) };
-    rules.add_rule(PathBeneath::new(place, access))
+    rules.add_rule(PathBeneath::new(fd, access))
 }
 
 impl AllowedPaths {

@@ -44,8 +44,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Sends the answer to a look-up request: the resolver's if `is_from_resolver`, of which there is a
-    /// bounded number, otherwise an error of sending the request.
+    /// Sends the answer to a look-up request: the resolver's if `is_from_resolver`, of which there
+    /// is a bounded number, otherwise an error of sending the request.
     pub(super) fn send_lookup_result(
         &mut self,
         target: LookupTarget,

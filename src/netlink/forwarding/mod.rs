@@ -7,8 +7,9 @@
 //! they cannot be written, the switch for all devices of IPv6 is turned on.
 //!
 //! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now,
-//! and was not before: [`DroppedPackets`] lists the packets that have to be dropped for that. The drops end
-//! when another program turns on the switch for all devices, which is detected as follows:
+//! and was not before: [`DroppedPackets`] lists the packets that have to be dropped for that. The
+//! drops end when another program turns on the switch for all devices, which is detected as
+//! follows:
 //!
 //! - While the switch is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A
 //!   0 written to IPv6's switch turns off those of single devices, even if it was 0 already, and

@@ -98,8 +98,8 @@ impl Nat {
     /// that a killed run of the same tunnel left behind. Without networks the table is removed.
     ///
     /// A failure is reported as a warning, since the tunnel itself does not depend on it. The rules
-    /// of other programs are read only if `checks_rules` is true; otherwise the warnings about them are
-    /// kept from the last call.
+    /// of other programs are read only if `checks_rules` is true; otherwise the warnings about them
+    /// are kept from the last call.
     pub(crate) fn apply(&mut self, networks: &[Prefix], checks_rules: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nix::libc;
-
 use crate::netlink::forwarding::DroppedPackets;
 use crate::netlink::nft::{
     AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Hook, IPS_DST_NAT, MetaKey,
     PayloadBase, Priority, Set, Table, Verdict,
 };
 use crate::netlink::ranges;
+use wontun_packet::transport::TCP;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Prefix of a table's name; the tunnel's name follows.
@@ -20,7 +19,6 @@ pub(super) const FORWARD: &str = "forward";
 /// The chain that drops packets that neither come from the tunnel nor go to it.
 pub(super) const OTHERS: &str = "others";
 
-const TCP: u8 = libc::IPPROTO_TCP as u8;
 /// Offset of the flags in the TCP header, and flags: RFC 9293, section 3.1.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 1 << 1;

@@ -302,7 +302,7 @@ impl Expression {
             Self::Verdict(verdict) => element.expression("immediate", |data| {
                 data.number(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
                 data.nest(NFTA_IMMEDIATE_DATA, |data| {
-                    data.nest(NFTA_DATA_VERDICT, |code| code.number(NFTA_VERDICT_CODE, *verdict as u32))
+                    data.nest(NFTA_DATA_VERDICT, |code| code.number(NFTA_VERDICT_CODE, *verdict as u32));
                 });
             }),
         }
@@ -353,7 +353,7 @@ impl Attributes {
         let bytes = address.to_be_bytes();
         let start = if family == Family::Ip { 12 } else { 0 };
         self.nest(NFTA_SET_ELEM_KEY, |key| {
-            key.value(NFTA_DATA_VALUE, bytes.get(start..).unwrap_or_default())
+            key.value(NFTA_DATA_VALUE, bytes.get(start..).unwrap_or_default());
         });
     }
 }

@@ -19,17 +19,17 @@ pub(super) const NFT_MSG_GETSETELEM: u16 = message_type(libc::NFT_MSG_GETSETELEM
 pub(super) const NFT_MSG_NEWGEN: u16 = message_type(libc::NFT_MSG_NEWGEN);
 pub(super) const NFT_MSG_GETGEN: u16 = message_type(libc::NFT_MSG_GETGEN);
 
-pub(super) const SUBSYSTEM: u16 = narrow(libc::NFNL_SUBSYS_NFTABLES);
-pub(super) const BATCH_BEGIN: u16 = narrow(libc::NFNL_MSG_BATCH_BEGIN);
-pub(super) const BATCH_END: u16 = narrow(libc::NFNL_MSG_BATCH_END);
+pub(super) const SUBSYSTEM: u16 = to_u16(libc::NFNL_SUBSYS_NFTABLES);
+pub(super) const BATCH_BEGIN: u16 = to_u16(libc::NFNL_MSG_BATCH_BEGIN);
+pub(super) const BATCH_END: u16 = to_u16(libc::NFNL_MSG_BATCH_END);
 
 /// Returns the netlink message type of an nf_tables message: its subsystem in the upper byte.
 const fn message_type(message: c_int) -> u16 {
-    narrow(libc::NFNL_SUBSYS_NFTABLES << 8 | message)
+    to_u16(libc::NFNL_SUBSYS_NFTABLES << 8 | message)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "message types have 16 bits")]
-const fn narrow(constant: c_int) -> u16 {
+const fn to_u16(constant: c_int) -> u16 {
     constant as u16
 }
 

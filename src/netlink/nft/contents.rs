@@ -1,9 +1,9 @@
 //! Comparison of a table's contents where any process can change it (Linux before 6.9).
 //!
 //! The kernel does not return a table as it was sent: attributes are reordered, left out or added,
-//! differently in each version. Therefore the contents are read right after the table was installed,
-//! and compared with those read later. The generation number of the ruleset, which each transaction
-//! increments, shows that no other change came in between.
+//! differently in each version. Therefore the contents are read right after the table was
+//! installed, and compared with those read later. The generation number of the ruleset, which each
+//! transaction increments, shows that no other change came in between.
 
 use super::constants::{NFGENMSG_LEN, NFTA_CHAIN_TABLE, NFTA_GEN_ID};
 use super::listing::number;

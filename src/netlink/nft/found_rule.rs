@@ -13,6 +13,7 @@ use super::listing::{number, text};
 use super::set::{Decision, Element, Key, Lookup};
 use super::table::{MetaKey, PayloadBase};
 use crate::netlink::message::{attribute, attributes};
+use wontun_packet::transport::{TCP, UDP};
 
 const CT_STATE: u32 = libc::NFT_CT_STATE as u32;
 const CT_STATUS: u32 = libc::NFT_CT_STATUS as u32;
@@ -27,8 +28,6 @@ const CMP_GTE: u32 = libc::NFT_CMP_GTE as u32;
 const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
 /// Byte range of the states in the data of an xt_conntrack match.
 const XT_STATES: std::ops::Range<usize> = 150..152;
-const TCP: u8 = libc::IPPROTO_TCP as u8;
-const UDP: u8 = libc::IPPROTO_UDP as u8;
 /// Maximum number of header bytes that a rule loads.
 const MAX_LOAD: usize = 64;
 
@@ -147,8 +146,8 @@ impl<'a> Packet<'a> {
 
     /// Returns true if the packet may fulfil a match of iptables.
     fn fulfils_match(self, name: &str, info: &[u8]) -> bool {
-        let word = |place: std::ops::Range<usize>| {
-            info.get(place).and_then(|bytes| bytes.first_chunk()).copied().map(u16::from_ne_bytes)
+        let word = |range: std::ops::Range<usize>| {
+            info.get(range).and_then(|bytes| bytes.first_chunk()).copied().map(u16::from_ne_bytes)
         };
         match (name, self) {
             ("tcp", Self::Input { .. }) | ("udp", Self::Forward(_)) | ("icmp" | "icmp6" | "sctp", _) => false,

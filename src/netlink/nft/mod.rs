@@ -10,8 +10,8 @@
 //! created it can change or delete it, `nft flush ruleset` skips it, and it stays when the socket
 //! closes. It is an *orphan* then, which any process may delete or replace. Each of wontun's tables
 //! is edited by one [`Nft`], which lives as long as the table's owner needs it. Where the kernel
-//! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`NftMonitor`] reports each
-//! change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
+//! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`NftMonitor`] reports
+//! each change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
 
 mod batch;
 mod constants;
@@ -44,7 +44,8 @@ pub(super) use table::{
     IPS_DST_NAT, MetaKey, PayloadBase, Priority, Set, Table, Verdict,
 };
 
-/// Flags of an owned table. Never `NFT_TABLE_F_OWNER` alone: such a table is deleted with its owner.
+/// Flags of an owned table. Never `NFT_TABLE_F_OWNER` alone: such a table is deleted with its
+/// owner.
 const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 /// Maximum number of sets read for one table.
 const SETS: usize = 64;

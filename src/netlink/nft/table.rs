@@ -260,7 +260,8 @@ pub(in crate::netlink) enum Elements {
     /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32
     /// bits.
     Ranges(Vec<RangeInclusive<u128>>),
-    /// Addresses that rules add and remove: [`Expression::DynsetUpdate`], [`Expression::DynsetDelete`].
+    /// Addresses that rules add and remove: [`Expression::DynsetUpdate`],
+    /// [`Expression::DynsetDelete`].
     Dynamic,
 }
 

@@ -19,10 +19,10 @@ use crate::netlink::nft::{
     AddressField, Chain, ChainType, CmpOp, Ensured, Expression, Hook, MetaKey, Nft, Priority, Table, Verdict,
 };
 use crate::netlink::request_error::RequestError;
+use wontun_packet::transport::UDP;
 
 /// The address type of this host's own addresses.
 const RTN_LOCAL: u32 = libc::RTN_LOCAL as u32;
-const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 /// The nf_tables tables of policy routing, one per family.
 #[derive(Debug)]

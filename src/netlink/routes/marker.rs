@@ -15,8 +15,8 @@ pub(super) struct OwnershipMarker {
 }
 
 impl OwnershipMarker {
-    /// Creates the marker of the tunnel called `name`; `needs_restore` is true if `src_valid_mark` has to be
-    /// restored.
+    /// Creates the marker of the tunnel called `name`; `needs_restore` is true if `src_valid_mark`
+    /// has to be restored.
     pub(super) fn new(table: u32, name: &str, needs_restore: bool) -> Self {
         Self { table, metric: metric(name) | u32::from(needs_restore) }
     }

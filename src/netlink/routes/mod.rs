@@ -186,8 +186,8 @@ impl Routes {
     /// added by [`Routes::restore`].
     ///
     /// # Errors
-    /// The privilege, the device or policy routing is missing, or netlink fails. Parts installed until
-    /// then stay in place for [`Routes::undo`].
+    /// The privilege, the device or policy routing is missing, or netlink fails. Parts installed
+    /// until then stay in place for [`Routes::undo`].
     pub fn apply(&mut self, wanted: &DesiredRouting) -> Result<AppliedRouting, LinkError> {
         self.apply_counted(wanted, RestoreScope::All).map(|(applied, _)| applied)
     }
@@ -298,8 +298,8 @@ impl Routes {
         self.reported.clear();
     }
 
-    /// Applies the difference between `observed` and `wanted`. Missing parts are added before surplus
-    /// ones are deleted, so that no packets are without a route in between.
+    /// Applies the difference between `observed` and `wanted`. Missing parts are added before
+    /// surplus ones are deleted, so that no packets are without a route in between.
     fn apply_difference(
         &mut self,
         wanted: &DesiredRouting,

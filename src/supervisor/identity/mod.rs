@@ -2,9 +2,10 @@
 //! runs: everything that depends on them is updated.
 //!
 //! Tables and the ownership marker, which outlive the tunnel, keep the name that the tunnel was
-//! started with ([`crate::netlink::Routes`], [`crate::netlink::KillSwitch`]). Sockets get the new one.
+//! started with ([`crate::netlink::Routes`], [`crate::netlink::KillSwitch`]). Sockets get the new
+//! one.
 
-mod follow;
 mod state;
+mod update;
 
 pub(super) use state::DeviceIdentity;

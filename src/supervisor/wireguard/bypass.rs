@@ -2,12 +2,13 @@
 //! server can resolve a peer's host name.
 //!
 //! This happens only if the user enabled it, no kill switch is engaged, the look-up has failed and
-//! no cached address is left to try; for [`MAX_DURATION`] at most, and until the answer comes. Anyone
-//! who can block handshakes can cause it: so the delay until the next time is doubled each time,
-//! and is reset only when the peer has completed a handshake at another address.
+//! no cached address is left to try; for [`MAX_DURATION`] at most, and until the answer comes.
+//! Anyone who can block handshakes can cause it: so the delay until the next time is doubled each
+//! time, and is reset only when the peer has completed a handshake at another address.
 //!
-//! It is part of the desired policy rules ([`DesiredRouting`](crate::netlink::DesiredRouting)). Rules left by a killed
-//! process lead past a device that is gone with it, and the next start removes them.
+//! It is part of the desired policy rules ([`DesiredRouting`](crate::netlink::DesiredRouting)).
+//! Rules left by a killed process lead past a device that is gone with it, and the next start
+//! removes them.
 
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 //! is not answered in time, the cached address is tried until it is.
 //!
 //! A name server on this host cannot be queried while a kill switch of an earlier run is engaged,
-//! and the network's may be down. The file, [`CacheFile`], contains public keys and addresses only. It
-//! is opened at the start and written in place afterwards, so the sandbox needs no rule for it. A
-//! wrong address costs a handshake without an answer: peers authenticate each other.
+//! and the network's may be down. The file, [`CacheFile`], contains public keys and addresses only.
+//! It is opened at the start and written in place afterwards, so the sandbox needs no rule for it.
+//! A wrong address costs a handshake without an answer: peers authenticate each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -24,6 +24,7 @@ use nix::libc;
 
 use super::plan::{IpFamily, MAIN};
 use crate::netlink::message::{attribute, attribute_u32};
+use wontun_packet::transport::{TCP, UDP};
 
 /// The protocol number that identifies wontun's routes and rules (`ip route show proto 119`). No
 /// known program uses this number of `/etc/iproute2/rt_protos`. It is the ASCII code of the letter
@@ -47,8 +48,6 @@ const FRA_IP_PROTO: u16 = 22;
 const FRA_DPORT_RANGE: u16 = 24;
 /// Protocols and ports of DNS queries: DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const DNS: [Port; 4] = [(UDP, 53), (TCP, 53), (UDP, 853), (TCP, 853)];
-const TCP: u8 = libc::IPPROTO_TCP as u8;
-const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 /// A transport protocol and a destination port.
 type Port = (u8, u16);
@@ -198,12 +197,12 @@ impl Policy {
     /// of two tunnels were routed into each other, none would arrive.
     fn block(&self, others: &BTreeSet<u32>, base: u32) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
-        for (place, &level) in self.prefix_lengths.iter().enumerate() {
+        for (position, &level) in self.prefix_lengths.iter().enumerate() {
             // no prefix is longer than the full length
             if level < self.family.bits() {
                 rules.push(Rule::unmarked(self.mark, MAIN, Some(level.into())));
             }
-            let last = place.saturating_add(1) == self.prefix_lengths.len();
+            let last = position.saturating_add(1) == self.prefix_lengths.len();
             let shorter = level.checked_sub(1).filter(|_| !last).map(u32::from);
             rules.push(Rule::unmarked(self.mark, self.table, shorter));
         }
@@ -228,10 +227,10 @@ impl Policy {
         block
     }
 
-    /// Returns the wanted rules, given the present rules `own`, the rules installed last (`last`) and
-    /// all `foreign` rules. Keeps the priorities of `own` or `last` if they still fit; otherwise
-    /// places the rules after the rule for local addresses, like wg-quick. `None` if no priorities
-    /// are free.
+    /// Returns the wanted rules, given the present rules `own`, the rules installed last (`last`)
+    /// and all `foreign` rules. Keeps the priorities of `own` or `last` if they still fit;
+    /// otherwise places the rules after the rule for local addresses, like wg-quick. `None` if no
+    /// priorities are free.
     pub(super) fn rules(&self, own: &[Rule], last: &[Rule], foreign: &[Rule]) -> Option<Vec<Rule>> {
         let below = |priority: u32| -> BTreeSet<u32> {
             let below = foreign.iter().filter(|rule| rule.priority > priority);
