@@ -131,7 +131,7 @@ if [[ $(uname -m) == x86_64 ]]; then
 fi
 
 step "formatting" as_builder cargo fmt --all --check
-step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh .ci/run
+step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh scripts/release/*.sh packaging/deb/p* .ci/run
 for source in src crates/*/src; do
     step "import cycles: $source" as_builder python3 -B scripts/check_cycles.py "$source"
 done
