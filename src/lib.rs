@@ -23,7 +23,7 @@
 //! - [`counters`]: packets carried, and dropped by reason
 //! - [`net`]: non-blocking descriptors: TUN, UDP, timer, signals
 //! - [`netlink`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
-//! - [`control`]: health socket, sd_notify(3)
+//! - `control`: health socket, sd_notify(3)
 //! - [`uapi`]: control socket of wg(8)
 //! - [`metrics`]: Prometheus text format and its HTTP server
 //! - [`commands`]: subcommands, all that does not run a tunnel
@@ -31,9 +31,9 @@
 //! - [`background`]: `wontun NAME` as a background process
 //! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
-//! - [`privileges`]: capabilities, `--user`
+//! - `privileges`: capabilities, `--user`
 //! - `sandbox`: seccomp and Landlock
-//! - [`logging`]: log queue, writer thread, journald and stderr
+//! - `logging`: log queue, writer thread, journald and stderr
 //!
 //! The other crates of the workspace:
 //! - [`wontun_proto`]: sans-IO protocol engines, WireGuard and plain, and the allowed IPs: longest
@@ -69,16 +69,16 @@ pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod control;
+mod control;
 pub mod counters;
 pub mod daemon;
 pub mod exit;
-pub mod logging;
+mod logging;
 pub mod messages;
 pub mod metrics;
 pub mod net;
 pub mod netlink;
-pub mod privileges;
+mod privileges;
 pub mod process;
 #[cfg(test)]
 mod processes;

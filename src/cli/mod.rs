@@ -1,7 +1,7 @@
 //! The command line and its environment variables.
 //!
 //! Each command has the options that it uses, and no others. They may also stand before the command:
-//! [`Arguments`] moves them behind it. Without a command, the options select and describe the
+//! `Arguments` moves them behind it. Without a command, the options select and describe the
 //! tunnel to run.
 
 mod arguments;

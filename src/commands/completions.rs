@@ -10,7 +10,7 @@ use crate::cli::{self, Shell};
 ///
 /// # Errors
 /// [`CommandError::Output`].
-pub fn completions(shell: Shell) -> Result<(), CommandError> {
+pub(crate) fn completions(shell: Shell) -> Result<(), CommandError> {
     // not by `clap_complete::Shell`, which contains the scripts of other shells
     let script = match shell {
         Shell::Bash => script(shells::Bash),

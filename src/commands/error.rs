@@ -14,7 +14,7 @@ use wontun_proto::wireguard::KeyError;
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// The server's file could not be read or changed.
     #[error(transparent)]
     Server(#[from] ServerError),

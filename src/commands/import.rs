@@ -18,7 +18,7 @@ const USUAL_FOLDER: &str = "/etc/wontun";
 ///
 /// # Errors
 /// [`CommandError::Import`]; nothing was changed.
-pub fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), CommandError> {
+pub(crate) fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), CommandError> {
     let imported = import.read(folder)?;
     if !dry_run {
         imported.write(folder)?;

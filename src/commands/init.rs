@@ -11,7 +11,7 @@ use crate::server::{Folder, InitOptions, Prepared};
 ///
 /// # Errors
 /// [`CommandError::Server`]: an error in the file, the options or the folder.
-pub fn init(folder: &Folder, wanted: &InitOptions) -> Result<(), CommandError> {
+pub(crate) fn init(folder: &Folder, wanted: &InitOptions) -> Result<(), CommandError> {
     let Prepared { file, is_new, updated } = folder.prepare(wanted)?;
     let updated = updated?;
     let interface = &file.configuration().interface;

@@ -15,7 +15,7 @@ use wontun_proto::wireguard::{KEY_BASE64_LEN, KeyError, PresharedKey, PrivateKey
 ///
 /// # Errors
 /// There is no randomness, or the output cannot be written.
-pub fn genkey() -> Result<(), CommandError> {
+pub(crate) fn genkey() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     print_secret(&line(&PrivateKey::generate(&mut random).to_base64()))
 }
@@ -24,7 +24,7 @@ pub fn genkey() -> Result<(), CommandError> {
 ///
 /// # Errors
 /// There is no randomness, or the output cannot be written.
-pub fn genpsk() -> Result<(), CommandError> {
+pub(crate) fn genpsk() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     print_secret(&line(&PresharedKey::generate(&mut random).to_base64()))
 }
@@ -33,7 +33,7 @@ pub fn genpsk() -> Result<(), CommandError> {
 ///
 /// # Errors
 /// The input is no key, or the output cannot be written.
-pub fn pubkey() -> Result<(), CommandError> {
+pub(crate) fn pubkey() -> Result<(), CommandError> {
     // the standard library's stdin keeps a copy of its input in a buffer
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(CommandError::Input)?;
     let private = read_key(&mut File::from(stdin))?;

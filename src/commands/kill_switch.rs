@@ -17,7 +17,11 @@ use wontun_proto::allowed_ips::Prefix;
 /// # Errors
 /// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off.
 /// [`CommandError::Link`]: not permitted, or no nf_tables. [`CommandError::Output`].
-pub fn kill_switch_on(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
+pub(crate) fn kill_switch_on(
+    name: &TunName,
+    folders: &UapiFolders,
+    allowed: &[Prefix],
+) -> Result<(), CommandError> {
     let mut result = set_kill_switch(name, folders, true);
     if let Err(ClientError::NotRunning(_)) = result
         && let Some(device) = current_device(name)?
@@ -57,7 +61,7 @@ fn current_device(name: &TunName) -> Result<Option<TunName>, CommandError> {
 ///
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
-pub fn kill_switch_off(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
+pub(crate) fn kill_switch_off(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
     let all = KillSwitch::list()?;
     let wanted: Vec<_> = match name {
         Some(name) => find(&all, name.as_str()).into_iter().collect(),

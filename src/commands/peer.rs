@@ -21,7 +21,7 @@ use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Options of `wontun peer add`.
 #[derive(Clone, Debug)]
-pub struct AddOptions {
+pub(crate) struct AddOptions {
     /// Name of the peer.
     pub name: PeerName,
     /// True if the client routes all its traffic through the tunnel.
@@ -42,7 +42,7 @@ pub struct AddOptions {
 /// # Errors
 /// [`CommandError`]. Of these, only [`CommandError::NotApplied`] leaves the peer in the file; the
 /// client's file was printed then, too.
-pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
+pub(crate) fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     let AddOptions { name, full_tunnel, public_key, dns, qr, qr_file } = options;
     let public_key = public_key.map(|key| key.parse()).transpose();
@@ -111,7 +111,7 @@ fn roll_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
-pub fn remove_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
+pub(crate) fn remove_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
     remove(folder, wanted, Some("it does not know the peer any more when it starts"))
 }
 
@@ -129,7 +129,7 @@ fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), Comma
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
-pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
+pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
     let (writer, file) = folder.lock()?;
     let number = file.find(wanted)?;
     let existing = file.peers().position(|peer| peer.name.as_ref() == Some(name));
@@ -150,7 +150,7 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
 ///
 /// # Errors
 /// [`CommandError`]: the file cannot be read, or the output cannot be written.
-pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
+pub(crate) fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let live = live_status(folder, &file);
     if as_json {
@@ -182,7 +182,7 @@ pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
 /// # Errors
 /// [`CommandError`]: there is no such peer, the file cannot be read, or the output cannot be
 /// written.
-pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), CommandError> {
+pub(crate) fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peers().nth(number) else { return Ok(()) };

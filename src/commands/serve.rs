@@ -12,7 +12,7 @@ use crate::server::{Folder, InitOptions};
 ///
 /// # Errors
 /// [`CommandError::Server`]: an error in the file, the options or the folder.
-pub fn prepare(folder: &Folder, wanted: &InitOptions) -> Result<PathBuf, CommandError> {
+pub(crate) fn prepare(folder: &Folder, wanted: &InitOptions) -> Result<PathBuf, CommandError> {
     let prepared = folder.prepare(wanted)?;
     let file = prepared.file.path().display();
     let message = match prepared.updated {

@@ -12,7 +12,7 @@ const MIN_SIMILARITY: f64 = 0.7;
 
 /// A variable with wontun's prefix that no option reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownVariable {
+pub(crate) struct UnknownVariable {
     /// Name of the variable.
     pub name: String,
     /// The most similar variable of an option; `None` if none is similar.
@@ -31,7 +31,10 @@ impl fmt::Display for UnknownVariable {
 
 /// Returns the names in `set` that have wontun's prefix and are not in `known`. Variables that
 /// Kubernetes sets are skipped.
-pub fn unknown_variables(set: impl IntoIterator<Item = String>, known: &[String]) -> Vec<UnknownVariable> {
+pub(crate) fn unknown_variables(
+    set: impl IntoIterator<Item = String>,
+    known: &[String],
+) -> Vec<UnknownVariable> {
     set.into_iter()
         .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
         .filter(|name| !INJECTED.iter().any(|injected| name.starts_with(injected)))

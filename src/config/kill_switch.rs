@@ -21,7 +21,7 @@ pub enum KillSwitchMode {
 
 /// The configuration of a kill switch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KillSwitchOptions {
+pub(crate) struct KillSwitchOptions {
     /// True if the kill switch stays in place after a clean stop.
     pub keep: bool,
     /// Networks that the kill switch does not block.
@@ -34,7 +34,7 @@ pub struct AllowedNetwork(pub Prefix);
 
 impl KillSwitchOptions {
     /// Returns the options of the kill switch, or `None` if it is off.
-    pub fn new(mode: Option<KillSwitchMode>, allowed: &[AllowedNetwork]) -> Option<Self> {
+    pub(crate) fn new(mode: Option<KillSwitchMode>, allowed: &[AllowedNetwork]) -> Option<Self> {
         let keep = match mode? {
             KillSwitchMode::Off => return None,
             KillSwitchMode::On => false,

@@ -16,13 +16,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 pub use cidr::{Cidr, CidrError};
-pub use environment::{UnknownVariable, unknown_variables};
-pub use file_options::FileOptions;
-pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
-pub use nat_mode::NatMode;
-pub use peer_address::{DEFAULT_PLAIN_PORT, PeerAddress, PeerAddressError};
-pub use peer_name::{PeerName, PeerNameError, display_name};
-pub use peer_policy::PeerPolicy;
+pub(crate) use environment::unknown_variables;
+pub(crate) use file_options::FileOptions;
+pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
+pub(crate) use nat_mode::NatMode;
+pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, PeerAddress, PeerAddressError};
+pub(crate) use peer_name::{PeerName, display_name};
+pub(crate) use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::exit::{self, ExitCode};

@@ -9,7 +9,7 @@ use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// Default UDP port of both sides.
-pub const DEFAULT_PLAIN_PORT: u16 = 19_988;
+pub(crate) const DEFAULT_PLAIN_PORT: u16 = 19_988;
 
 /// Maximum length of a DNS name in its textual form (RFC 1035, section 3.1).
 const MAX_NAME: usize = 253;

@@ -86,7 +86,7 @@ impl FromStr for PeerName {
 }
 
 /// Returns the name of a peer for logs: its name, or else the beginning of its public key.
-pub fn display_name(name: Option<&PeerName>, key: &PublicKey) -> String {
+pub(crate) fn display_name(name: Option<&PeerName>, key: &PublicKey) -> String {
     if let Some(name) = name {
         return name.to_string();
     }

@@ -45,7 +45,7 @@ const LISTENS: u32 = 1 << 16;
 
 /// Reason why a health request or a reload failed.
 #[derive(Debug, thiserror::Error)]
-pub enum HealthError {
+pub(crate) enum HealthError {
     /// No tunnel listens for this device.
     #[error(
         "no tunnel is running on {0} in this network namespace: start it, or name another one with --tun"
@@ -124,7 +124,7 @@ fn since(age: Option<Duration>, max: Duration) -> String {
 
 /// State of a running tunnel.
 #[derive(Clone, Debug)]
-pub struct HealthReport {
+pub(crate) struct HealthReport {
     /// Summary of the state; an error describes the problem.
     pub state: Result<String, String>,
     /// Latest handshake with any peer.
@@ -137,7 +137,7 @@ pub struct HealthReport {
 
 /// Answer of a healthy tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// Summary of the state.
     pub line: String,
     /// Host conditions that the tunnel relies on and that are not met.
@@ -157,7 +157,7 @@ pub enum LatestHandshake {
 
 /// The listening end in the running tunnel.
 #[derive(Debug)]
-pub struct HealthListener {
+pub(crate) struct HealthListener {
     socket: Socket,
     /// User that may connect, besides root.
     user: u32,
@@ -168,7 +168,7 @@ impl HealthListener {
     ///
     /// # Errors
     /// An error of the kernel; `AddrInUse` if another process holds the name.
-    pub fn open(tun: &TunName) -> io::Result<Self> {
+    pub(crate) fn open(tun: &TunName) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
         socket.bind(&address(tun)?)?;
         socket.listen(BACKLOG)?;
@@ -176,13 +176,13 @@ impl HealthListener {
     }
 
     /// Returns the socket, for another process.
-    pub fn into_fd(self) -> OwnedFd {
+    pub(crate) fn into_fd(self) -> OwnedFd {
         self.socket.into()
     }
 
     /// Creates a listener from a socket of [`Self::open`] opened by another process; `user` may
     /// connect, besides root.
-    pub fn from_fd(socket: OwnedFd, user: u32) -> Self {
+    pub(crate) fn from_fd(socket: OwnedFd, user: u32) -> Self {
         Self { socket: socket.into(), user }
     }
 
@@ -191,7 +191,7 @@ impl HealthListener {
     ///
     /// # Errors
     /// `WouldBlock` if no connection is pending, or another error of the kernel.
-    pub fn accept(&self) -> io::Result<Option<HealthClient>> {
+    pub(crate) fn accept(&self) -> io::Result<Option<HealthClient>> {
         let (socket, _) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
@@ -203,11 +203,11 @@ impl HealthListener {
 
 /// A client connection that waits for its answer.
 #[derive(Debug)]
-pub struct HealthClient(Socket);
+pub(crate) struct HealthClient(Socket);
 
 impl HealthClient {
     /// Sends the answer. Errors are ignored: the client notices them.
-    pub fn answer(self, report: &HealthReport) {
+    pub(crate) fn answer(self, report: &HealthReport) {
         let mut line = match &report.state {
             Ok(well) => format!("{OK}{well}"),
             Err(trouble) => trouble.clone(),
@@ -240,7 +240,7 @@ impl AsFd for HealthListener {
 ///
 /// # Errors
 /// [`HealthError`]: the tunnel does not run, does not answer, or is not healthy.
-pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthError> {
+pub(crate) fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthError> {
     let answer = read_answer(&connect(tun)?, tun)?;
     let Answer { line, age, warnings, .. } = parse(&answer);
     match max_age {
@@ -261,7 +261,7 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthErr
 ///
 /// # Errors
 /// As for [`ask`]; [`HealthError::NotVisible`], [`HealthError::Reload`].
-pub fn reload(tun: &TunName) -> Result<Health, HealthError> {
+pub(crate) fn reload(tun: &TunName) -> Result<Health, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
     let pid =
         getsockopt(&connect(tun)?, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.pid();
@@ -357,7 +357,7 @@ fn address(tun: &TunName) -> io::Result<SockAddr> {
 ///
 /// # Errors
 /// [`HealthError::Several`] if several run.
-pub fn select_tunnel() -> Result<TunName, HealthError> {
+pub(crate) fn select_tunnel() -> Result<TunName, HealthError> {
     let default = TunName::default();
     // if the list cannot be read, the default tunnel is selected
     let mut running = running(&fs::read_to_string(SOCKETS).unwrap_or_default());

@@ -1,4 +1,4 @@
 //! Interfaces for the control of a running tunnel and for the service manager.
 
-pub mod health;
-pub mod notify;
+pub(crate) mod health;
+pub(crate) mod notify;

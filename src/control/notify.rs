@@ -36,7 +36,7 @@ const MAX_STATUS: usize = 1000;
 
 /// Reason why the service manager cannot be notified.
 #[derive(Debug, thiserror::Error)]
-pub enum NotifyError {
+pub(crate) enum NotifyError {
     /// The address has an unknown format.
     #[error("NOTIFY_SOCKET is {}: expected the path of a socket, or its abstract name after '@'", .0.display())]
     Address(OsString),
@@ -52,7 +52,7 @@ pub enum NotifyError {
 
 /// Connection to the service manager.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     socket: UnixDatagram,
     watchdog: Option<Duration>,
     pending: VecDeque<String>,
@@ -67,7 +67,7 @@ impl Notifier {
     ///
     /// # Errors
     /// [`NotifyError`]; the tunnel can run without a service manager.
-    pub fn from_environment() -> Result<Option<Self>, NotifyError> {
+    pub(crate) fn from_environment() -> Result<Option<Self>, NotifyError> {
         let address = env::var_os(SOCKET).filter(|address| !address.is_empty());
         let watchdog = watchdog(
             env::var_os(WATCHDOG_USEC).as_deref(),
@@ -95,44 +95,44 @@ impl Notifier {
     }
 
     /// Returns the watchdog timeout of the service manager, if it has one for this process.
-    pub const fn watchdog(&self) -> Option<Duration> {
+    pub(crate) const fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
     /// Reports that the start, or the reload announced by [`Self::reloading`], is complete.
-    pub fn ready(&mut self, status: &str) {
+    pub(crate) fn ready(&mut self, status: &str) {
         self.send(format!("{READY}\n{}", line(status)));
     }
 
     /// Reports that a reload of the configuration begins.
-    pub fn reloading(&mut self) {
+    pub(crate) fn reloading(&mut self) {
         // systemd matches this message to its own reload request by the time
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         self.send(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
     /// Reports that the process is about to exit.
-    pub fn stopping(&mut self, status: &str) {
+    pub(crate) fn stopping(&mut self, status: &str) {
         self.send(format!("{STOPPING}\n{}", line(status)));
     }
 
     /// Sends a status line.
-    pub fn status(&mut self, status: &str) {
+    pub(crate) fn status(&mut self, status: &str) {
         self.send(line(status));
     }
 
     /// Sends a watchdog keep-alive.
-    pub fn alive(&mut self) {
+    pub(crate) fn alive(&mut self) {
         self.send(ALIVE.to_owned());
     }
 
     /// Returns true if messages wait for space in the queue; [`Self::flush`] sends them.
-    pub fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// Sends the pending messages until the queue is full.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while let Some(message) = self.pending.front() {
             match self.socket.send(message.as_bytes()) {
                 Err(error) if is_full(&error) => return,

@@ -23,7 +23,7 @@ use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-pub use rate_limit::{RateLimit, Suppressed};
+pub(crate) use rate_limit::{RateLimit, Suppressed};
 
 use crate::messages::LogConfig;
 use crate::sandbox::LogSandbox;
@@ -49,7 +49,7 @@ pub enum LogTarget {
 
 /// A handle of the program's log: starts the writer, and flushes at the end.
 #[derive(Debug)]
-pub struct Logging {
+pub(crate) struct Logging {
     writer: WriterHandle,
     journald: bool,
     covers_stderr: bool,
@@ -60,7 +60,7 @@ pub struct Logging {
 /// once [`Logging::start_writer`] or [`Logging::flush`] is called.
 ///
 /// Never fails: if journald is requested but absent, lines go to stderr, with a warning.
-pub fn init(target: LogTarget, level: LevelFilter) -> Logging {
+pub(crate) fn init(target: LogTarget, level: LevelFilter) -> Logging {
     let stderr_is_journal = stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let wants_journald = match target {
         LogTarget::Auto => stderr_is_journal,
@@ -72,7 +72,7 @@ pub fn init(target: LogTarget, level: LevelFilter) -> Logging {
 
 /// As [`init`], for a process whose supervisor has made the choice: journald if `to_journald`, else
 /// standard error.
-pub fn init_with(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
+pub(crate) fn init_with(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
     install(to_journald, stderr_is_journal, level)
 }
 
@@ -98,24 +98,24 @@ fn install(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) ->
 }
 
 /// Returns true if journald accepts connections.
-pub fn has_journald() -> bool {
+pub(crate) fn has_journald() -> bool {
     probe_journald().is_ok()
 }
 
 impl Logging {
     /// Returns true if lines go to journald rather than to stderr.
-    pub const fn is_journald(&self) -> bool {
+    pub(crate) const fn is_journald(&self) -> bool {
         self.journald
     }
 
     /// Returns true if the log appears wherever stderr does, so that an error need not be printed
     /// there again.
-    pub const fn covers_stderr(&self) -> bool {
+    pub(crate) const fn covers_stderr(&self) -> bool {
         self.covers_stderr
     }
 
     /// Returns the settings for another process that logs to the same place.
-    pub fn settings(&self) -> LogConfig {
+    pub(crate) fn settings(&self) -> LogConfig {
         let levels = [
             LevelFilter::OFF,
             LevelFilter::ERROR,
@@ -139,7 +139,7 @@ impl Logging {
     /// # Errors
     /// The thread cannot be started, or the sandbox cannot be engaged; lines then stay queued, and
     /// `flush` still writes them.
-    pub fn start_writer(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
+    pub(crate) fn start_writer(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
         self.writer.start(sandbox)
     }
 
@@ -148,7 +148,7 @@ impl Logging {
     ///
     /// For the end of the program. If no writer was started (an early error), it starts one, which
     /// then outlives the timeout only as long as the process.
-    pub fn flush(&mut self, timeout: Duration) {
+    pub(crate) fn flush(&mut self, timeout: Duration) {
         self.writer.flush(timeout);
     }
 }

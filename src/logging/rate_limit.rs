@@ -7,11 +7,11 @@ use wontun_proto::time::Instant;
 
 /// Number of events suppressed since the last one logged, if any: a field that a line shows only
 /// when it is not zero.
-pub type Suppressed = Option<NonZeroU64>;
+pub(crate) type Suppressed = Option<NonZeroU64>;
 
 /// Lets one event per interval through and counts the others.
 #[derive(Clone, Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     interval: Duration,
     last: Option<Instant>,
     suppressed: u64,
@@ -19,13 +19,13 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Creates a limit of one event per `interval`. The first one always passes.
-    pub const fn new(interval: Duration) -> Self {
+    pub(crate) const fn new(interval: Duration) -> Self {
         Self { interval, last: None, suppressed: 0 }
     }
 
     /// Returns the number of events suppressed since the last one logged if an event at `now` may
     /// be logged, else `None`.
-    pub fn allow(&mut self, now: Instant) -> Option<Suppressed> {
+    pub(crate) fn allow(&mut self, now: Instant) -> Option<Suppressed> {
         if self.last.is_some_and(|last| now.since(last) < self.interval) {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;

@@ -13,7 +13,7 @@ const PEERS_AT_ONCE: usize = 16;
 
 /// The text of a sample, generated in pieces on demand.
 #[derive(Clone, Debug)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     sample: Arc<Sample>,
     family: usize,
     /// The next peer, within a family with one value per peer.
@@ -22,12 +22,12 @@ pub struct Exposition {
 
 impl Exposition {
     /// Creates the text of `sample`.
-    pub const fn new(sample: Arc<Sample>) -> Self {
+    pub(crate) const fn new(sample: Arc<Sample>) -> Self {
         Self { sample, family: 0, peer: 0 }
     }
 
     /// Appends the next part of the text, about `bytes` long. Returns true if more follows.
-    pub fn write(&mut self, out: &mut String, bytes: usize) -> bool {
+    pub(crate) fn write(&mut self, out: &mut String, bytes: usize) -> bool {
         let end = out.len() + bytes;
         while out.len() < end {
             let Some(family) = FAMILIES.get(self.family) else { return false };

@@ -1,7 +1,7 @@
 //! Metrics: a small HTTP server for the state of the tunnel in Prometheus' text format.
 //!
-//! It runs in a thread of its own. The data is a [`Sample`], taken at most twice a second however
-//! often it is requested; [`Exposition`] formats it piece by piece, so that ten thousand peers need
+//! It runs in a thread of its own. The data is a `Sample`, taken at most twice a second however
+//! often it is requested; `Exposition` formats it piece by piece, so that ten thousand peers need
 //! no buffer of megabytes. The thread is busy at most a fifth of the time: aggressive scrapers get
 //! slow answers, and cannot take CPU time from packets. Connections, the length of a request and
 //! the time for each are limited.
@@ -22,10 +22,10 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use exposition::Exposition;
+pub(crate) use exposition::Exposition;
 pub use family::{FAMILIES, Family, Kind};
-pub use host::{HostName, HostNameError};
-pub use listener::{MetricsError, MetricsListener};
-pub use process::{ProcessReader, ProcessSample};
-pub use sample::{PeerSample, QueueSample, Sample, WorkerSample};
-pub use server::MetricsServer;
+pub(crate) use host::HostName;
+pub(crate) use listener::{MetricsError, MetricsListener};
+pub(crate) use process::{ProcessReader, ProcessSample};
+pub(crate) use sample::{PeerSample, QueueSample, Sample, WorkerSample};
+pub(crate) use server::MetricsServer;

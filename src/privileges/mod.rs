@@ -6,7 +6,7 @@
 //! one that changed the sets. With --user it also changes its user ([`UserIds`]).
 
 mod error;
-pub mod setcap;
+pub(crate) mod setcap;
 mod sets;
 mod user;
 
@@ -17,22 +17,22 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use tracing::warn;
 
-pub use self::error::PrivilegeError;
+pub(crate) use self::error::PrivilegeError;
 use self::error::names;
 use self::sets::{change, raise, read, read_sets};
-pub use self::user::{UserIds, UserSpec, UserSpecError};
+pub(crate) use self::user::{UserIds, UserSpec};
 use wontun_sys::{capability, process};
 
 /// Keeps the memory of this process, where commands have keys, out of core files and from debuggers
 /// of the same user. A kernel that refuses is left as it is.
-pub fn hide_memory() {
+pub(crate) fn hide_memory() {
     forbid_core_files();
     let _ = prctl::set_dumpable(false);
 }
 
 /// Disables core files (RLIMIT_CORE) for this process and those that it starts: it has keys in
 /// memory. Lowering a limit needs no privilege.
-pub fn forbid_core_files() {
+pub(crate) fn forbid_core_files() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
@@ -40,7 +40,7 @@ pub fn forbid_core_files() {
 ///
 /// # Errors
 /// [`PrivilegeError::Missing`], whose one line names the remedies; or the kernel refuses to answer.
-pub fn require_net_admin() -> Result<(), PrivilegeError> {
+pub(crate) fn require_net_admin() -> Result<(), PrivilegeError> {
     let sets = read_sets()?;
     let net_admin = Capability::CAP_NET_ADMIN.bitmask();
     if sets.permitted & net_admin == 0 {
@@ -60,7 +60,7 @@ pub fn require_net_admin() -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// A privilege could not be dropped, or does not read back as expected. The program must not go on.
-pub fn drop_all_but_net_admin(user: Option<UserIds>) -> Result<(), PrivilegeError> {
+pub(crate) fn drop_all_but_net_admin(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), 0, user)
 }
 
@@ -69,7 +69,7 @@ pub fn drop_all_but_net_admin(user: Option<UserIds>) -> Result<(), PrivilegeErro
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
-pub fn drop_everything(user: Option<UserIds>) -> Result<(), PrivilegeError> {
+pub(crate) fn drop_everything(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::new(), 0, user)
 }
 
@@ -80,7 +80,7 @@ pub fn drop_everything(user: Option<UserIds>) -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
-pub fn drop_everything_for_exec(user: Option<UserIds>) -> Result<(), PrivilegeError> {
+pub(crate) fn drop_everything_for_exec(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     let mut value = [0_u8; 64];
     let has_capability = rustix::fs::getxattr("/proc/self/exe", "security.capability", &mut value).is_ok();
     let bounding = if has_capability { Capability::CAP_NET_ADMIN.bitmask() } else { 0 };

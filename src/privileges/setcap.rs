@@ -29,7 +29,7 @@ const PRIVATE: [(IpAddr, u8); 5] = [
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`].
-pub fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
+pub(crate) fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
     if process::is_secure_execution() {
         Err(PrivilegeError::Setcap { what: what.to_owned() })
     } else {
@@ -41,7 +41,7 @@ pub fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
-pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
+pub(crate) fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     if !process::is_secure_execution() {
         return Ok(());
     }
@@ -61,7 +61,7 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
-pub fn check_addresses(tun: &TunName, addresses: &[Cidr]) -> Result<(), PrivilegeError> {
+pub(crate) fn check_addresses(tun: &TunName, addresses: &[Cidr]) -> Result<(), PrivilegeError> {
     if !process::is_secure_execution() {
         return Ok(());
     }

@@ -30,7 +30,7 @@ pub struct UserSpecError;
 
 /// A user and a group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserIds {
+pub(crate) struct UserIds {
     uid: Uid,
     gid: Gid,
 }
@@ -67,7 +67,7 @@ impl UserIds {
     ///
     /// # Errors
     /// [`PrivilegeError::NoUser`]: there is no user of that name.
-    pub fn look_up(spec: &UserSpec) -> Result<Self, PrivilegeError> {
+    pub(crate) fn look_up(spec: &UserSpec) -> Result<Self, PrivilegeError> {
         let unknown = |source| PrivilegeError::NoUser { user: spec.to_string(), source };
         match spec {
             UserSpec::Name(name) => {
@@ -88,7 +88,7 @@ impl UserIds {
     /// Returns the user that helper processes switch to; `None` if that is not possible. It is not
     /// `nobody`, which other daemons run as: they could send signals to a helper, and read its
     /// memory in the instant after its start.
-    pub fn helper() -> Option<Self> {
+    pub(crate) fn helper() -> Option<Self> {
         const HELPER: u32 = 65533;
         Self::from_id(HELPER)
     }
@@ -107,7 +107,7 @@ impl UserIds {
     }
 
     /// Returns the number of the user.
-    pub const fn uid(self) -> u32 {
+    pub(crate) const fn uid(self) -> u32 {
         self.uid.as_raw()
     }
 
@@ -118,7 +118,7 @@ impl UserIds {
     /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process switches
     /// to another user. Changing them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
     /// otherwise.
-    pub fn with_socket_owner<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn with_socket_owner<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
         let Some(user) = user else { return work() };
         // where it is only permitted; `switch` reports any error
         if read_sets().is_ok_and(|sets| sets.permitted & Capability::CAP_SETUID.bitmask() != 0) {

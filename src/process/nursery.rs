@@ -36,7 +36,7 @@ const IMAGE: &str = "/proc/self/exe";
 
 /// Reason why there is no nursery, or no helper.
 #[derive(Debug, thiserror::Error)]
-pub enum NurseryError {
+pub(crate) enum NurseryError {
     /// The socket could not be created.
     #[error("cannot create a socket for the nursery process ({0}); free file descriptors (ulimit -n)")]
     Socket(#[source] io::Error),
@@ -133,7 +133,7 @@ pub enum SpawnFailure {
 
 /// A started helper.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     /// Process id of the helper, a child of this process.
     pub pid: Pid,
     /// This process's end of the channel to it.
@@ -142,7 +142,7 @@ pub struct Child {
 
 /// Handle of the nursery. Dropping it ends the nursery, but not its helpers.
 #[derive(Debug)]
-pub struct Nursery {
+pub(crate) struct Nursery {
     channel: Channel<FromNursery, Spawn>,
     pid: Pid,
     next: u32,
@@ -156,7 +156,7 @@ impl Nursery {
     ///
     /// # Errors
     /// [`NurseryError`].
-    pub fn start(is_sandboxed: bool) -> Result<Self, NurseryError> {
+    pub(crate) fn start(is_sandboxed: bool) -> Result<Self, NurseryError> {
         let (ours, theirs) = pair().map_err(NurseryError::Socket)?;
         let channel = Channel::new(ours).map_err(NurseryError::Socket)?;
         let pid = process::fork(theirs, is_sandboxed, nursery).map_err(NurseryError::Fork)?;
@@ -182,7 +182,7 @@ impl Nursery {
     ///
     /// # Errors
     /// [`NurseryError`].
-    pub fn spawn(&mut self, role: &str, stderr: BorrowedFd<'_>) -> Result<Child, NurseryError> {
+    pub(crate) fn spawn(&mut self, role: &str, stderr: BorrowedFd<'_>) -> Result<Child, NurseryError> {
         let gone = |source| NurseryError::ChannelFailed { role: role.to_owned(), source };
         if !HELPER_ROLES.contains(&role) {
             return Err(NurseryError::UnknownRole(role.to_owned()));
@@ -220,7 +220,7 @@ impl Nursery {
     }
 
     /// Returns the process id of the nursery.
-    pub const fn pid(&self) -> Pid {
+    pub(crate) const fn pid(&self) -> Pid {
         self.pid
     }
 }

@@ -44,16 +44,16 @@ use crate::sandbox::Sandbox;
 use messages::{Addresses, ErrorMessage, FromResolver, QueryHost, ToResolver};
 use wontun_sys::process as system;
 
-pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, NameServers};
+pub(crate) use messages::{MAX_HOST, MAX_SERVERS, NameServers};
 
 /// Opens /etc/resolv.conf for [`Resolver::request`], and warns if only root may read it.
-pub fn open_resolv_conf() -> Option<File> {
+pub(crate) fn open_resolv_conf() -> Option<File> {
     system_files::open_resolv_conf()
 }
 
 /// Returns true if all name servers of this host, and the given ones, are on this host, and their
 /// upstream servers are unknown.
-pub fn has_only_local_servers(given: &[IpAddr]) -> bool {
+pub(crate) fn has_only_local_servers(given: &[IpAddr]) -> bool {
     system_files::ResolvConf::read(given, None).is_local_only
 }
 
@@ -62,7 +62,7 @@ const ROLE: &str = "resolver";
 
 /// Reason why the resolver process cannot be started.
 #[derive(Debug, thiserror::Error)]
-pub enum ResolverError {
+pub(crate) enum ResolverError {
     /// The helper cannot be started.
     #[error(transparent)]
     Nursery(#[from] NurseryError),
@@ -73,7 +73,7 @@ pub enum ResolverError {
 
 /// Reason why a name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// The system's resolver failed, or got no answer.
     #[error("{0}")]
     Failed(String),
@@ -84,7 +84,7 @@ pub enum ResolveError {
 
 /// Handle of a resolver process. Dropping it ends the process.
 #[derive(Debug)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     channel: ClientChannel,
     child: Pid,
 }
@@ -95,7 +95,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`ResolverError`].
-    pub fn start(
+    pub(crate) fn start(
         nursery: &mut Nursery,
         is_sandboxed: bool,
         stderr: BorrowedFd<'_>,
@@ -117,7 +117,7 @@ impl Resolver {
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or contains a NUL;
     /// `WouldBlock` if too many requests are pending; an error of creating marked sockets;
     /// otherwise the process is gone.
-    pub fn request(
+    pub(crate) fn request(
         &self,
         host: &str,
         port: u16,
@@ -136,13 +136,8 @@ impl Resolver {
     /// The process has ended (`UnexpectedEof`), could not confine itself, or sent an invalid
     /// message. The resolver cannot be used any more: its descriptor should be removed from the
     /// epoll, and another one may be started.
-    pub fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
+    pub(crate) fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         self.channel.poll_answer()
-    }
-
-    /// Returns the process id.
-    pub const fn pid(&self) -> Pid {
-        self.child
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct Sandbox {
 
 /// The sandbox of the log's thread.
 #[derive(Debug)]
-pub struct LogSandbox {
+pub(crate) struct LogSandbox {
     sandbox: Sandbox,
     /// The filters to add once journald was found.
     restricted: Option<SeccompFilters>,
@@ -158,7 +158,7 @@ impl LogSandbox {
     ///
     /// # Errors
     /// As for [`Sandbox::engage`].
-    pub fn engage(&self) -> Result<SandboxStatus, SandboxError> {
+    pub(crate) fn engage(&self) -> Result<SandboxStatus, SandboxError> {
         self.sandbox.engage()
     }
 
@@ -166,7 +166,7 @@ impl LogSandbox {
     ///
     /// # Errors
     /// The kernel refuses the filter.
-    pub fn restrict_further(self) -> Result<(), SandboxError> {
+    pub(crate) fn restrict_further(self) -> Result<(), SandboxError> {
         self.restricted.map_or(Ok(()), |filters| filters.apply().map(drop))
     }
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 /// State of a part of the sandbox.
 #[derive(Debug)]
-pub enum FeatureState {
+pub(crate) enum FeatureState {
     /// Engaged.
     On,
     /// Not supported by the kernel.
@@ -48,7 +48,7 @@ impl fmt::Display for FeatureState {
 
 /// State of Landlock.
 #[derive(Debug)]
-pub struct LandlockState {
+pub(crate) struct LandlockState {
     /// Landlock's state.
     pub state: FeatureState,
     /// Version of the kernel's interface; 0 for none.
@@ -92,7 +92,7 @@ impl fmt::Display for LandlockState {
 
 /// State of the sandbox.
 #[derive(Debug)]
-pub struct SandboxStatus {
+pub(crate) struct SandboxStatus {
     /// The filter of system calls.
     pub seccomp: FeatureState,
     /// The filter of files, TCP and abstract unix sockets.

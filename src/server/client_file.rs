@@ -19,7 +19,7 @@ const KEEPALIVE: u16 = 25;
 
 /// The configuration file of a client. The server never stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientFile {
+pub(crate) struct ClientFile {
     /// Private key of the client; `None` if the client generated its own.
     pub private_key: Option<PrivateKey>,
     /// Public key of the client.
@@ -40,7 +40,7 @@ pub struct ClientFile {
 
 impl ClientFile {
     /// Returns the text of the file. It contains secrets.
-    pub fn to_text(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn to_text(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         // writing to memory does not fail
         let _ = self.write(&mut text);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::config::{PeerAddress, PeerAddressError};
 
 /// Usual UDP port of WireGuard.
-pub const DEFAULT_WIREGUARD_PORT: u16 = 51_820;
+pub(crate) const DEFAULT_WIREGUARD_PORT: u16 = 51_820;
 
 /// The server's public name or address, and its UDP port; the default port is 51820.
 #[derive(Clone, Debug, PartialEq, Eq)]

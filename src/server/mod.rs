@@ -1,9 +1,9 @@
 //! Setup of a server: its file, its clients, and atomic changes of the file.
 //!
-//! [`Folder`] is the folder with the file. [`ServerFile`] is the parsed file. It edits its text in
+//! `Folder` is the folder with the file. [`ServerFile`] is the parsed file. It edits its text in
 //! place, so that every other byte is kept; the result of an edit is parsed again and compared with
-//! the expected configuration. [`Folder::lock`] returns the lock for writing. [`peers`] adds peers,
-//! [`ClientFile`] is the file of a client, [`QrCode`] shows it as a QR code. [`import`] takes over
+//! the expected configuration. `Folder::lock` returns the lock for writing. `peers` adds peers,
+//! `ClientFile` is the file of a client, `QrCode` shows it as a QR code. [`import`] takes over
 //! the configuration of another program.
 //!
 //! wg-quick reads the file too, so values that only wontun needs are in comments:
@@ -26,7 +26,7 @@ mod error;
 mod folder;
 pub mod import;
 mod new_peer;
-pub mod peers;
+pub(crate) mod peers;
 mod qr;
 mod server_file;
 mod volume;
@@ -35,13 +35,11 @@ mod write;
 #[cfg(test)]
 mod testing;
 
-pub use crate::config::{PeerName, PeerNameError};
-pub use address::{Subnet, SubnetError};
-pub use client_file::ClientFile;
-pub use dns::{ClientDns, ClientDnsError};
-pub use endpoint::{ClientEndpoint, ClientEndpointError, DEFAULT_WIREGUARD_PORT};
-pub use error::ServerError;
-pub use folder::{Folder, InitOptions, Prepared};
-pub use qr::QrCode;
+pub(crate) use crate::config::PeerName;
+pub(crate) use dns::ClientDns;
+pub(crate) use endpoint::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
+pub(crate) use error::ServerError;
+pub(crate) use folder::{Folder, InitOptions, Prepared};
+pub(crate) use qr::QrCode;
 pub use server_file::{ServerFile, ServerPeer};
-pub use write::{Writer, create_secret};
+pub(crate) use write::create_secret;

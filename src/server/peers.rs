@@ -6,7 +6,7 @@ use super::address::{host, next_free};
 use super::client_file::ClientFile;
 use super::dns::ClientDns;
 use super::error::ServerError;
-pub use super::new_peer::NewPeer;
+pub(crate) use super::new_peer::NewPeer;
 use super::server_file::ServerFile;
 use crate::config::PeerName;
 use wontun_proto::allowed_ips::Prefix;
@@ -14,7 +14,7 @@ use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 
 /// Options of a new peer.
 #[derive(Clone, Debug)]
-pub struct NewPeerOptions {
+pub(crate) struct NewPeerOptions {
     /// Name of the peer.
     pub name: PeerName,
     /// True to route everything through the tunnel, false for the networks of the VPN only.
@@ -28,7 +28,7 @@ pub struct NewPeerOptions {
 
 /// A new peer, and the files of both sides.
 #[derive(Clone, Debug)]
-pub struct AddedPeer {
+pub(crate) struct AddedPeer {
     /// The server's file with the peer.
     pub file: ServerFile,
     /// The peer.
@@ -42,7 +42,7 @@ pub struct AddedPeer {
 /// # Errors
 /// [`ServerError`] if the name or key is in use, no address is free, or the file lacks a required
 /// value.
-pub fn add(
+pub(crate) fn add(
     file: &ServerFile,
     wanted: NewPeerOptions,
     random: &mut dyn Random,

@@ -18,7 +18,7 @@ const RESET: &str = "\x1b[0m";
 
 /// A square of dark and light modules.
 #[derive(Clone)]
-pub struct QrCode {
+pub(crate) struct QrCode {
     size: usize,
     /// The modules, row by row.
     dark: Zeroizing<Vec<bool>>,
@@ -30,7 +30,7 @@ impl QrCode {
     ///
     /// # Errors
     /// [`ServerError::TooLongForQr`]: more than 2,953 bytes.
-    pub fn new(data: &[u8]) -> Result<Self, ServerError> {
+    pub(crate) fn new(data: &[u8]) -> Result<Self, ServerError> {
         let mut buffer = Zeroizing::new([0; Version::MAX.buffer_len()]);
         let mut out = Zeroizing::new([0; Version::MAX.buffer_len()]);
         buffer.get_mut(..data.len()).ok_or(ServerError::TooLongForQr)?.copy_from_slice(data);
@@ -46,14 +46,9 @@ impl QrCode {
         Ok(Self { size: side.len(), dark })
     }
 
-    /// Returns the number of modules on a side, without the quiet zone.
-    pub const fn size(&self) -> usize {
-        self.size
-    }
-
     /// Returns the code for a terminal with UTF-8 and colours: each character shows two modules,
     /// one above the other.
-    pub fn terminal(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn terminal(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         let side = self.size + 2 * QUIET;
         for y in (0..side).step_by(2) {
@@ -74,7 +69,7 @@ impl QrCode {
     }
 
     /// Returns the code as an SVG document.
-    pub fn svg(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn svg(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         let side = self.size + 2 * QUIET;
         // writing to memory does not fail
@@ -181,7 +176,7 @@ mod tests {
     fn a_clients_file_fits_a_terminal_of_80_columns() {
         // the longest usual content: a full tunnel, both families, a name of 30 characters
         let code = QrCode::new(&[b'x'; 400]).unwrap();
-        assert!(code.size() + 2 * QUIET <= 80, "{code:?}");
+        assert!(code.size + 2 * QUIET <= 80, "{code:?}");
     }
 
     #[test]

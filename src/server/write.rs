@@ -159,7 +159,7 @@ impl Writer {
 /// # Errors
 /// [`ServerError`], for example [`ServerError::Exists`]. The file then does not exist, or is the old
 /// one.
-pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), ServerError> {
+pub(crate) fn create_secret(path: &Path, text: &[u8]) -> Result<(), ServerError> {
     let mut file = new_secret(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => ServerError::Exists(path.to_owned()),
         _ => write_error(path, error),

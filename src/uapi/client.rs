@@ -35,7 +35,7 @@ const MAX_SET_ANSWER: u64 = 64;
 
 /// Reason why a tunnel could not be queried or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// No tunnel of this name runs.
     #[error("tunnel {0} is not running: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),

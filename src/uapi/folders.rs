@@ -41,7 +41,7 @@ impl UapiFolders {
 }
 
 /// Returns the file name of a tunnel's socket.
-pub fn socket_name(tun: &TunName) -> String {
+pub(crate) fn socket_name(tun: &TunName) -> String {
     format!("{tun}.sock")
 }
 

@@ -24,7 +24,7 @@
 //! |---|---|
 //! | `-EINVAL` | an unknown key, or an invalid value |
 //! | `-EPROTO` | a line without `=`, an unknown operation, a request without its empty line |
-//! | `-E2BIG` | a request longer than [`MAX_REQUEST`]; the connection ends |
+//! | `-E2BIG` | a request longer than `MAX_REQUEST`; the connection ends |
 //! | `-EOPNOTSUPP` | `wontun_kill_switch=on` for a tunnel that was started without one |
 //! | `-EADDRINUSE`, `-EIO` | applying the request failed: the port is in use, another error |
 
@@ -45,15 +45,15 @@ mod secret_text;
 mod status;
 
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
-pub use client::ClientError;
+pub(crate) use client::ClientError;
 pub use connection::{RequestPoll, UapiConnection};
 pub use error::{RequestError, RequestErrorKind};
-pub use folders::{UapiError, UapiFolders, UapiWarning, socket_name};
-pub use limits::{MAX_LINE, MAX_REQUEST};
+pub(crate) use folders::UapiFolders;
+pub use folders::{UapiError, UapiWarning};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use request::{Progress, Request, RequestParser};
 pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
-pub use secret_text::SecretText;
+pub(crate) use secret_text::SecretText;
 pub(crate) use status::{TunnelPeer, TunnelStatus};
 
 #[cfg(test)]

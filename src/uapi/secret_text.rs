@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 /// A growing buffer that leaves no copy of its contents: memory returned to the allocator when it
 /// grows is overwritten first.
 #[derive(Default)]
-pub struct SecretText(Zeroizing<Vec<u8>>);
+pub(crate) struct SecretText(Zeroizing<Vec<u8>>);
 
 impl SecretText {
     /// Appends `bytes`.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let needed = self.0.len() + bytes.len();
         if needed > self.0.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity()).max(256)));
@@ -22,19 +22,13 @@ impl SecretText {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Overwrites the contents and empties the buffer.
-    pub fn clear(&mut self) {
-        use zeroize::Zeroize as _;
-        self.0.zeroize();
-    }
-
     /// Returns the contents.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Returns the contents, which are overwritten when dropped.
-    pub fn into_inner(self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn into_inner(self) -> Zeroizing<Vec<u8>> {
         self.0
     }
 }

@@ -12,7 +12,7 @@ use crate::uapi::{TunnelStatus, UapiFolders, client};
 
 /// Options of `wontun show`.
 #[derive(Clone, Debug)]
-pub struct ShowOptions {
+pub(crate) struct ShowOptions {
     /// Name of the tunnel; `None` for all running ones.
     pub name: Option<TunName>,
     /// Folders that may hold the sockets.
@@ -27,7 +27,7 @@ pub struct ShowOptions {
 /// # Errors
 /// [`CommandError`]: no tunnel runs, or it does not answer within two seconds. If only some of
 /// several fail, the others are printed nevertheless.
-pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
+pub(crate) fn show(options: &ShowOptions) -> Result<(), CommandError> {
     let (mut statuses, error) = match &options.name {
         Some(name) => (vec![client::status_by_name(&options.folders, name)?], None),
         None => client::status_of_all(&options.folders),

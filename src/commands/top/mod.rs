@@ -34,7 +34,7 @@ use target::Target;
 
 /// Options of `wontun top`.
 #[derive(Clone, Debug)]
-pub struct TopOptions {
+pub(crate) struct TopOptions {
     /// Name of the tunnel; `None` for the only running one, or a list to choose from.
     pub name: Option<TunName>,
     /// Folders that may hold its socket.
@@ -52,7 +52,7 @@ const EVENT_CAPACITY: usize = 64;
 ///
 /// # Errors
 /// [`CommandError`]: there is no terminal, or this user may not connect to the tunnel.
-pub fn top(options: TopOptions) -> Result<(), CommandError> {
+pub(crate) fn top(options: TopOptions) -> Result<(), CommandError> {
     if !io::stdout().is_terminal() {
         return Err(CommandError::NoTerminal);
     }

@@ -138,7 +138,7 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Name of the peer: its first comment `# Name = phone`. `None` if there is none or it is not a
-    /// valid [`PeerName`].
+    /// valid `PeerName`.
     pub name: Option<PeerName>,
     /// Public key of the peer.
     pub public_key: PublicKey,

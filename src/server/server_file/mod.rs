@@ -88,7 +88,7 @@ impl ServerFile {
     /// Creates the file of a new server in memory.
     ///
     /// # Errors
-    /// [`ServerError::Edit`], which would be a bug.
+    /// `ServerError::Edit`, which would be a bug.
     pub fn new(path: &Path, interface: Interface) -> Result<Self, ServerError> {
         let mut text = SecretText::default();
         text.push(
@@ -167,7 +167,7 @@ impl ServerFile {
     /// Replaces the endpoint for clients.
     ///
     /// # Errors
-    /// [`ServerError::Edit`].
+    /// `ServerError::Edit`.
     pub fn with_endpoint(&self, endpoint: &ClientEndpoint) -> Result<Self, ServerError> {
         self.with_interface_comment(ENDPOINT, &endpoint.to_string())
     }
@@ -175,7 +175,7 @@ impl ServerFile {
     /// Replaces the name servers of the clients.
     ///
     /// # Errors
-    /// [`ServerError::Edit`].
+    /// `ServerError::Edit`.
     pub fn with_dns(&self, dns: &ClientDns) -> Result<Self, ServerError> {
         self.with_interface_comment(DNS, &dns.to_string())
     }
@@ -183,7 +183,7 @@ impl ServerFile {
     /// Appends a peer.
     ///
     /// # Errors
-    /// [`ServerError::Edit`].
+    /// `ServerError::Edit`.
     pub fn with_peer(&self, peer: &NewPeer) -> Result<Self, ServerError> {
         let mut section = SecretText::default();
         let end = self.line_end();
@@ -216,7 +216,7 @@ impl ServerFile {
     /// Removes the peer with this index.
     ///
     /// # Errors
-    /// [`ServerError::Edit`], also if there is no such peer.
+    /// `ServerError::Edit`, also if there is no such peer.
     pub fn without_peer(&self, number: usize) -> Result<Self, ServerError> {
         let mut expected = self.configuration.clone();
         let block = self.peer_blocks().nth(number).filter(|_| number < expected.peers.len());
@@ -228,7 +228,7 @@ impl ServerFile {
     /// Renames the peer with this index.
     ///
     /// # Errors
-    /// [`ServerError::Edit`], also if there is no such peer.
+    /// `ServerError::Edit`, also if there is no such peer.
     pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, ServerError> {
         let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
         let mut expected = self.configuration.clone();

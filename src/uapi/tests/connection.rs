@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::uapi::limits::MAX_REQUEST;
 
 fn pair() -> (UnixStream, UapiConnection) {
     let (client, server) = UnixStream::pair().unwrap();
