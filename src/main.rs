@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use wontun::cli::Invocation;
 use wontun::exit::{self, Failure};
-use wontun::{commands, daemon, process, resolver, run};
+use wontun::run::{self, OnReady};
+use wontun::{commands, daemon, process, resolver};
 
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
@@ -25,9 +26,9 @@ fn start() -> Result<u8, Failure> {
     let options = match Invocation::read()? {
         Some(Invocation::Command(command)) => commands::dispatch(*command)?,
         Some(Invocation::Tunnel { is_background: true, .. }) => return run::start_in_background(),
-        Some(Invocation::Tunnel { options, is_background: false }) => Some(*options),
+        Some(Invocation::Tunnel { options, is_background: false }) => Some((*options, OnReady::Nothing)),
         // help or version
         None => None,
     };
-    Ok(options.map_or(0, |options| run::run(options, None)))
+    Ok(options.map_or(0, |(options, on_ready)| run::run(options, on_ready)))
 }

@@ -2,7 +2,7 @@
 //! tunnel to its end.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +34,17 @@ const ONE_LINE: Duration = Duration::from_millis(5);
 /// Maximum time for writing the last lines: a stopped reader of the log must not delay the exit.
 const LAST_LINES: Duration = Duration::from_millis(50);
 
+/// Action once the tunnel is ready.
+#[derive(Debug)]
+pub enum OnReady {
+    /// None.
+    Nothing,
+    /// Prints the text on standard error.
+    Print(String),
+    /// Reports to the process that started this one in the background, and detaches from it.
+    Detach(OwnedFd),
+}
+
 /// Starts the tunnel of the command line in a new process, and returns its exit code, or 0 once the
 /// tunnel is ready.
 ///
@@ -47,23 +58,23 @@ pub fn start_in_background() -> Result<u8, Failure> {
 /// Runs in the background process; `ready` reports that the tunnel is ready.
 fn in_background(ready: OwnedFd) -> i32 {
     match Invocation::read() {
-        Ok(Some(Invocation::Tunnel { options, .. })) => run(*options, Some(ready)).into(),
+        Ok(Some(Invocation::Tunnel { options, .. })) => run(*options, OnReady::Detach(ready)).into(),
         // the foreground process has parsed the same command line
         _ => exit::USAGE.into(),
     }
 }
 
 /// Runs a tunnel until its end, and returns the exit code. A failure is printed or logged.
-///
-/// `ready` reports that the tunnel is ready, to the process that started this one in the background.
-pub fn run(options: RunOptions, ready: Option<OwnedFd>) -> u8 {
+pub fn run(options: RunOptions, on_ready: OnReady) -> u8 {
     // stderr is not available once the process is in the background
     let target = match options.common.log_target {
-        LogTarget::Auto if ready.is_some() && logging::has_journald() => LogTarget::Journald,
+        LogTarget::Auto if matches!(on_ready, OnReady::Detach(_)) && logging::has_journald() => {
+            LogTarget::Journald
+        }
         target => target,
     };
     let mut logging = logging::init(target, options.common.log_level.into());
-    let result = open_and_run(options, ready, &mut logging);
+    let result = open_and_run(options, on_ready, &mut logging);
     if let Err(failure) = &result
         && logging.is_journald()
     {
@@ -77,7 +88,7 @@ pub fn run(options: RunOptions, ready: Option<OwnedFd>) -> u8 {
     failure.code
 }
 
-fn open_and_run(options: RunOptions, ready: Option<OwnedFd>, logging: &mut Logging) -> Result<(), Failure> {
+fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -> Result<(), Failure> {
     // before anything is forked: a child must not send notifications
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
         warn!(%error, "the service manager is not notified");
@@ -89,7 +100,7 @@ fn open_and_run(options: RunOptions, ready: Option<OwnedFd>, logging: &mut Loggi
     }
     privileges::forbid_core_files();
     let RunOptions { tunnel, common } = options;
-    let is_in_background = ready.is_some();
+    let is_in_background = matches!(on_ready, OnReady::Detach(_));
     let start = |common, looks_up_names, logging: &Logging| {
         start_options(common, looks_up_names, is_in_background, logging, notifier)
     };
@@ -98,13 +109,13 @@ fn open_and_run(options: RunOptions, ready: Option<OwnedFd>, logging: &mut Loggi
             // before anything else that may fail
             let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
             let start = start(common, true, logging)?;
-            let context = RunContext { file: Some(path.clone()), confinement: start.confinement, ready };
+            let context = RunContext { file: Some(path.clone()), confinement: start.confinement, on_ready };
             let supervisor = open_file(name, path, options, kill_switch, start)?;
             supervise(supervisor, context, logging)
         }
         TunnelKind::Interface(name) => {
             let start = start(common, false, logging)?;
-            let context = RunContext { file: None, confinement: start.confinement, ready };
+            let context = RunContext { file: None, confinement: start.confinement, on_ready };
             setcap::check_device(&name)?;
             privileges::require_net_admin()?;
             let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?)?;
@@ -113,7 +124,7 @@ fn open_and_run(options: RunOptions, ready: Option<OwnedFd>, logging: &mut Loggi
         TunnelKind::Plain { tun, options } => {
             let looks_up_names = matches!(options.peer, Some(PeerAddress::Name { .. }));
             let start = start(common, looks_up_names, logging)?;
-            let context = RunContext { file: None, confinement: start.confinement, ready };
+            let context = RunContext { file: None, confinement: start.confinement, on_ready };
             let config = options.config(tun).checked()?;
             setcap::check_device(&config.tun)?;
             setcap::check_addresses(&config.tun, &config.addresses)?;
@@ -238,8 +249,8 @@ struct RunContext {
     file: Option<PathBuf>,
     /// The privileges that the process drops.
     confinement: Confinement,
-    /// The channel on which a background process reports that the tunnel is ready.
-    ready: Option<OwnedFd>,
+    /// The action once the tunnel is ready.
+    on_ready: OnReady,
 }
 
 /// Completes the start, with everything open: drops what is no longer needed, has the tunnel
@@ -249,7 +260,7 @@ fn supervise<M: Mode>(
     run_context: RunContext,
     logging: &mut Logging,
 ) -> Result<(), Failure> {
-    let RunContext { file, confinement, ready } = run_context;
+    let RunContext { file, confinement, on_ready } = run_context;
     let sandbox = if confinement.is_sandboxed { Some(supervisor.sandbox()?) } else { None };
     privileges::drop_all_but_net_admin(confinement.user)?;
     if let (Some(_), Some(file)) = (confinement.user, file)
@@ -261,12 +272,22 @@ fn supervise<M: Mode>(
     let of_log = sandbox.as_ref().map(|sandbox| sandbox.for_log(logging.is_journald())).transpose()?;
     logging.start_writer(of_log).map_err(cannot("start the thread that writes the log"))?;
     supervisor.start()?;
-    if let Some(ready) = ready {
-        // nothing reads stderr afterwards
-        logging.flush(LAST_LINES);
-        background::detach(ready).map_err(cannot("go to the background"))?;
-    }
+    let greeting = match on_ready {
+        OnReady::Nothing => None,
+        OnReady::Print(text) => Some(text),
+        OnReady::Detach(ready) => {
+            // nothing reads stderr afterwards
+            logging.flush(LAST_LINES);
+            background::detach(ready).map_err(cannot("go to the background"))?;
+            None
+        }
+    };
     confine(sandbox.as_ref())?;
+    if let Some(text) = greeting {
+        // after the lines of the start
+        logging.flush(LAST_LINES);
+        let _ = write!(io::stderr(), "{text}");
+    }
     Ok(supervisor.run(|| logging.flush(ONE_LINE))?)
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    AddOptions, CommandError, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk, import, init,
-    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer,
-    top,
+    AddOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk,
+    import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer,
+    show, show_peer, top,
 };
 use crate::cli::{
     Command, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder, SocketFolder,
@@ -17,14 +17,16 @@ use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunNam
 use crate::control::health::{self, Health};
 use crate::exit::Failure;
 use crate::privileges::{self, setcap};
+use crate::run::OnReady;
 use crate::server::Folder;
 use crate::uapi::UapiFolders;
 
-/// Runs a command. For one that runs a tunnel, returns the tunnel to be run.
+/// Runs a command. For one that runs a tunnel, returns the tunnel to be run, and the
+/// action once it is ready.
 ///
 /// # Errors
 /// That of the command.
-pub fn dispatch(command: Command) -> Result<Option<RunOptions>, Failure> {
+pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failure> {
     privileges::hide_memory();
     match command {
         Command::Serve { folder, server, mut options, common } => {
@@ -35,13 +37,14 @@ pub fn dispatch(command: Command) -> Result<Option<RunOptions>, Failure> {
             }
             options.nat = options.nat.or(Some(NatMode::Auto));
             let tun = folder.tun.clone();
-            let path = prepare(&server_folder(folder), &server)?;
-            return Ok(Some(RunOptions { tunnel: TunnelKind::File { path, tun, options }, common }));
+            let ServerTunnel { config: path, greeting } = prepare(&server_folder(folder), &server)?;
+            let run = RunOptions { tunnel: TunnelKind::File { path, tun, options }, common };
+            return Ok(Some((run, greeting.map_or(OnReady::Nothing, OnReady::Print))));
         }
         Command::Plain { tun, plain, options, common } => {
             options.require_none()?;
             let tunnel = TunnelKind::Plain { tun: tun.tun, options: plain };
-            return Ok(Some(RunOptions { tunnel, common }));
+            return Ok(Some((RunOptions { tunnel, common }, OnReady::Nothing)));
         }
         Command::Health { name, tunnel, max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));

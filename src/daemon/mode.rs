@@ -48,7 +48,10 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// Returns a [`Self::Scratch`] with capacity for the largest batch.
     fn scratch() -> Self::Scratch;
 
-    /// Starts the mode, before the event loop runs: logs that it is ready, and contacts the peers.
+    /// Logs that the tunnel is ready.
+    fn log_ready(&self, core: &Core);
+
+    /// Contacts the peers, before the event loop runs.
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more; so for all of these.

@@ -89,6 +89,20 @@ pub enum ServerError {
         /// The value of the option.
         wanted: String,
     },
+    /// Clients would connect to another port than the server listens on.
+    #[error(
+        "--endpoint has port {port}, but {} has ListenPort = {listen_port}: give the endpoint that port, or, if a router or \
+         container engine forwards UDP port {port} to {listen_port}, add --listen-port {listen_port}",
+        path.display()
+    )]
+    OtherPort {
+        /// The file.
+        path: PathBuf,
+        /// UDP port in the file.
+        listen_port: u16,
+        /// UDP port of the endpoint.
+        port: u16,
+    },
     /// Two subnets of one address family.
     #[error("--subnet {0} and {1} are of the same address family: give at most one IPv4 and one IPv6 subnet")]
     Subnets(Subnet, Subnet),
@@ -167,6 +181,7 @@ impl ExitCode for ServerError {
             Self::NotPermitted { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
             Self::NoFile(_)
             | Self::Conflict { .. }
+            | Self::OtherPort { .. }
             | Self::InvalidComment { .. }
             | Self::NoEndpoint(_)
             | Self::NoSubnet(_)

@@ -41,9 +41,12 @@ impl Mode for PlainTunnel {
         Vec::with_capacity(MAX_GRO_SEGMENTS)
     }
 
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
+    fn log_ready(&self, core: &Core) {
         let role = if self.role == Role::Server { "server" } else { "client" };
         info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.start_peer(core)
     }
 

@@ -42,10 +42,13 @@ impl Mode for WireGuard {
         DataBatch::with_capacity()
     }
 
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
+    fn log_ready(&self, core: &Core) {
         let peers = self.engine.peer_ids().count();
         let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
         info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.request_lookups(core);
         Ok(())
     }

@@ -283,6 +283,17 @@ fn check_options(file: &ServerFile, wanted: &InitOptions) -> Result<(), ServerEr
             return different("PrivateKeyFile", found, wanted.display().to_string());
         }
     }
+    let is_new = |endpoint: &&ClientEndpoint| file.endpoint().ok().flatten().as_ref() != Some(*endpoint);
+    if let (Some(endpoint), Some(port), None) =
+        (wanted.endpoint.as_ref().filter(is_new), interface.listen_port, wanted.listen_port)
+        && endpoint.port() != port.get()
+    {
+        return Err(ServerError::OtherPort {
+            path: file.path().to_owned(),
+            listen_port: port.get(),
+            port: endpoint.port(),
+        });
+    }
     match wanted.listen_port {
         Some(port) if interface.listen_port.map(u16::from) != Some(port) => {
             different("ListenPort", interface.listen_port.map_or(0, u16::from).to_string(), port.to_string())

@@ -86,6 +86,10 @@ fn what_would_make_clients_files_wrong_is_refused() {
             "not 192.0.2.0/24",
         ),
         (InitOptions { listen_port: Some(1), ..InitOptions::default() }, "ListenPort = 51820, not 1"),
+        (
+            InitOptions { endpoint: Some("192.0.2.9:443".parse().unwrap()), ..InitOptions::default() },
+            "--endpoint has port 443, but",
+        ),
     ] {
         let error = folder.prepare_with_host(&wanted, quiet).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

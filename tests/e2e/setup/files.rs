@@ -15,7 +15,7 @@ use crate::wireguard::site::Site;
 fn init_makes_a_key_once() {
     let server = Server::alone();
     let said = server.output(&["init"]);
-    for part in ["tun0.conf: made", "10.8.0.1/24, fd", "51820", "--endpoint HOST"] {
+    for part in ["tun0.conf: created", "10.8.0.1/24, fd", "51820", "--endpoint HOST"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let text = server.text();

@@ -1,6 +1,7 @@
 //! From an empty directory to connected clients: `wontun init`, `serve` and `peer`.
 
 mod files;
+mod greeting;
 mod killed;
 mod places;
 mod running;

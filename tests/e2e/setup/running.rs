@@ -33,7 +33,7 @@ fn from_an_empty_folder_to_two_clients() {
     let lab = Arc::new(Lab::new(3));
     let server = Server::new(&lab, 0);
     let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
-    daemon.wait_for("wontun: made ");
+    daemon.wait_for("wontun: created ");
     let added = server.run(&["peer", "add", "phone"]);
     assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
     let (phone, _phone) = client(&lab, 1, &added.stdout);
@@ -89,7 +89,7 @@ fn from_an_empty_folder_to_two_clients() {
     let key = server.read().public_key().to_string();
     assert!(daemon.stop().status.success());
     let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
-    assert_eq!(daemon.count("wontun: made "), 0);
+    assert_eq!(daemon.count("wontun: created "), 0);
     assert_eq!(server.site.wg(&["show", "tun0", "public-key"]).trim(), key);
     phone.ping(SERVER);
 }
