@@ -139,7 +139,7 @@ mod tests {
             refused(Errno::EBUSY, None, ""),
             "cannot set the MTU of tun0 to 7: Device or resource busy"
         );
-        assert!(refused(Errno::EBUSY, Some(OWNED), "").contains("stop that one"));
+        assert!(refused(Errno::EBUSY, Some(OWNED), "").contains("stop that tunnel"));
         assert!(refused(Errno::EPERM, None, "").contains("CAP_NET_ADMIN"));
         assert!(refused(Errno::ENODEV, None, "").contains("no such device"));
     }

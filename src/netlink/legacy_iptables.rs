@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn legacy_tables_are_told_by_name() {
+    fn legacy_tables_are_recognized_by_name() {
         assert!(lists_filter("nat\nfilter\n"));
         assert!(!lists_filter("nat\nmangle\n") && !lists_filter("") && !lists_filter("filters\n"));
     }

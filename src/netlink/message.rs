@@ -430,7 +430,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_router_is_told_from_a_host() {
+    fn a_router_is_distinguished_from_a_host() {
         let device = |settings: &[u8]| {
             let inet6 = [nla(1, &[0; 4]), nla(IFLA_INET6_CONF, settings)].concat();
             let families = [nla(AF_INET, &nla(IFLA_INET_CONF, &[1; 8])), nla(AF_INET6, &inet6)].concat();

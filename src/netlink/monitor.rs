@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn our_device_is_told_from_others() {
+    fn our_device_is_distinguished_from_others() {
         let changed = |up| LinkEvent::Changed(LinkState { up, mtu: 1400 });
         assert_eq!(event(&new_link(0, 3, 1), 3), changed(true));
         assert_eq!(event(&new_link(0, 3, 0), 3), changed(false));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_changes_is_told() {
+    fn a_changed_setting_is_reported() {
         let body = [&[10, 0, 0, 0][..], &nla(1, &(-1_i32).to_ne_bytes()), &nla(2, &[1, 0, 0, 0])].concat();
         assert_eq!(event(&message(RTM_NEWNETCONF, 0, 0, &body), 3), LinkEvent::HostChanged);
     }

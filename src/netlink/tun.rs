@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tun_device_is_told_from_others() {
+    fn tun_devices_are_recognized() {
         assert_eq!(device(b"tun\0", &[flags(1, 0, 0)]), ExistingLink::Tun(DEVICE));
         assert_eq!(device(b"tun\0", &[]), ExistingLink::Undescribed { index: 3 });
         assert_eq!(device(b"tun\0", &[flags(2, 0, 0)]), ExistingLink::Other, "a tap");

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_lacks_is_told_from_what_is_forbidden_and_from_what_fails() {
+    fn missing_forbidden_and_failing_features_are_distinguished() {
         let state = |errno: Errno| FeatureState::from_refusal(errno.into());
         assert!(matches!(state(Errno::ENOSYS), Ok(FeatureState::Absent)));
         assert!(matches!(state(Errno::EINVAL), Ok(FeatureState::Absent)));

@@ -195,7 +195,7 @@ fn a_family_may_be_absent_or_hidden() {
 
 /// The switch of a device stays on while it has no address, and so do the drops.
 #[test]
-fn a_device_without_addresses_is_held_back() {
+fn a_device_without_addresses_is_dropped() {
     let settings = Settings::with_devices("addresses", &["tun0", "eth0", "eth1"]);
     let mut forwarding = settings.forwarding();
     apply(&mut forwarding, false, &["eth0", "eth1"], &DroppedPackets::default());

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_told_by_their_table() {
+    fn chains_are_matched_by_their_table() {
         let own = table("wontun-lock-wg0");
         let (_, body) = messages(&own).into_iter().nth(2).unwrap();
         assert_eq!(chain_of(&body, &own).unwrap(), body[NFGENMSG_LEN..]);

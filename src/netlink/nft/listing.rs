@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_drops_is_told_from_others() {
+    fn chains_that_drop_are_recognized() {
         let found =
             |family, hook, policy| FoundChain::parse(&chain(family, hook, policy, vec![])[0].1).unwrap();
         let drops = found(Family::Ip, Hook::Forward, Verdict::Drop);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_is_read_from_its_rules() {
+    fn dropped_packets_are_read_from_the_rules() {
         let read = |rule: Vec<Expression>| {
             let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule]);
             dropped_packets(&messages[1].1, "FORWARD")

@@ -149,12 +149,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_is_told_coarsely() {
-        let told = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
+    fn an_age_is_formatted_coarsely() {
+        let ages = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
             .map(|age| format_age(Duration::from_secs(age)));
         let minute = "less than a minute ago";
         assert_eq!(
-            told,
+            ages,
             [minute, minute, "1 min ago", "59 min ago", "1 h ago", "23 h ago", "1 d ago", "11 d ago"]
         );
     }

@@ -313,7 +313,8 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("wontun-remembered-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("wontun-endpoint-cache-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Self(path)
         }
@@ -388,10 +389,10 @@ mod tests {
         assert!(folder.refusal().contains("symbolic link"));
         fs::remove_file(folder.file()).unwrap();
         fs::hard_link(&other, folder.file()).unwrap();
-        assert!(folder.refusal().contains("no file of its own"));
+        assert!(folder.refusal().contains("is not a regular file with a single link"));
         fs::remove_file(folder.file()).unwrap();
         nix::unistd::mkfifo(&folder.file(), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-        assert!(folder.refusal().contains("no file of its own"));
+        assert!(folder.refusal().contains("is not a regular file with a single link"));
         fs::remove_file(folder.file()).unwrap();
         fs::write(folder.file(), vec![b' '; MAX_FILE_LENGTH + 1]).unwrap();
         fs::set_permissions(folder.file(), Permissions::from_mode(0o600)).unwrap();

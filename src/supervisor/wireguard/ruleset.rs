@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ruleset_is_looked_at_once_it_is_quiet() {
+    fn a_ruleset_is_checked_once_it_is_settled() {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
         let mut ruleset = RulesetMonitor::default();
         for (change, look) in [(0, 1000), (400, 1400), (4500, 5000), (4900, 5000)] {
