@@ -95,13 +95,14 @@ fn colours_are_for_terminals_that_want_them() {
     let _daemon = server.serve(&["--endpoint", "192.0.2.1"]);
     server.output(&["peer", "add", "phone"]);
     assert!(!server.output(&["show"]).contains('\u{1b}'), "into a pipe");
-    let shown = |settings: &[&str]| {
+    let run = |settings: &[&str], arguments: &[&str]| {
         let mut command = server.site.command("setsid");
-        command.args(["--ctty", "env"]).args(settings).args([BINARY, "show", "tun0"]);
+        command.args(["--ctty", "env"]).args(settings).arg(BINARY).args(arguments);
         let left = Terminal::start(command, 80, 24).wait_exit();
         assert_eq!(left.code(), 0);
         left.text()
     };
+    let shown = |settings: &[&str]| run(settings, &["show", "tun0"]);
     let coloured = shown(&[]);
     assert!(coloured.contains("\u{1b}[1mpublic key\u{1b}[0m: "), "{coloured:?}");
     for setting in ["NO_COLOR=1", "TERM=dumb"] {
@@ -109,6 +110,8 @@ fn colours_are_for_terminals_that_want_them() {
         assert!(plain.contains("peer: phone") && !plain.contains('\u{1b}'), "{setting}: {plain:?}");
     }
     assert!(shown(&["NO_COLOR="]).contains('\u{1b}'), "an empty variable is none");
+    let help = |settings: &[&str]| run(settings, &["genkey", "--help"]);
+    assert!(help(&[]).contains('\u{1b}') && !help(&["NO_COLOR=1"]).contains('\u{1b}'));
 }
 
 #[test]
