@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::budget::Progress;
 use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
@@ -202,7 +202,7 @@ impl<M: Receive> Worker<M> {
     }
 }
 
-fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DaemonError> {
+fn arm<M: Protocol>(mode: &M, core: &mut Core) -> Result<(), DaemonError> {
     let deadline = [mode.deadline(), core.deadline()].into_iter().flatten().min();
     core.timer.arm(deadline).map_err(system("setting the timer"))
 }

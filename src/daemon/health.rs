@@ -5,12 +5,12 @@ use super::budget::{BUDGET, Progress};
 use super::core::Core;
 use super::health_requests::{HealthRequest, MAX_PENDING, Probes};
 use super::liveness::PROBE_TIMEOUT;
-use super::mode::Mode;
+use super::protocol::Protocol;
 use crate::control::health::{HealthListener, HealthReport};
 
 impl Core {
     /// Answers pending requests that are complete, and accepts new ones.
-    pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
+    pub(super) fn drain_health(&mut self, mode: &impl Protocol) -> Progress {
         self.answer_health(mode);
         let mut probes = None;
         for _ in 0..BUDGET {
@@ -38,7 +38,7 @@ impl Core {
         Progress::More
     }
 
-    fn answer_health(&mut self, mode: &impl Mode) {
+    fn answer_health(&mut self, mode: &impl Protocol) {
         let mut handshake = None;
         while let Some(request) = self.health_requests.0.pop_front() {
             if !self.is_answered(request.probes) && self.now < request.deadline {

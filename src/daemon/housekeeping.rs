@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::budget::Progress;
 use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
-use super::mode::Mode;
+use super::protocol::Protocol;
 use crate::messages::FromTunnel;
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
@@ -17,7 +17,7 @@ use wontun_proto::time::Instant;
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Core {
-    pub(super) fn drain_signals(&mut self, mode: &impl Mode) -> Result<Progress, DaemonError> {
+    pub(super) fn drain_signals(&mut self, mode: &impl Protocol) -> Result<Progress, DaemonError> {
         loop {
             let signal = self.signals.poll_signal().map_err(system("reading signals"))?;
             match signal {
@@ -31,7 +31,7 @@ impl Core {
     }
 
     /// Logs one line with all counters.
-    pub(super) fn report_summary(&self, mode: &impl Mode) {
+    pub(super) fn report_summary(&self, mode: &impl Protocol) {
         let mut counters = self.totals();
         counters.set_drops(DropReason::Unsent, mode.lost_packets());
         info!(
@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// Handles deadlines that have passed.
-    pub(super) fn handle_timeouts(&mut self, mode: &impl Mode) {
+    pub(super) fn handle_timeouts(&mut self, mode: &impl Protocol) {
         self.handle_stop_timeout();
         self.drain_health(mode);
     }

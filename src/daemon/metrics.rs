@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::core::Core;
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::shared::Shared;
 use super::token::SocketId;
 use crate::metrics::{ProcessReader, Sample, WorkerSample};
@@ -36,7 +36,7 @@ pub(super) struct Observer {
     unsent: u64,
 }
 
-impl<M: Mode> Shared<M> {
+impl<M: Protocol> Shared<M> {
     /// Takes a sample.
     pub(super) fn sample(&self, observer: &mut Observer, process: &ProcessReader) -> Sample {
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };

@@ -6,14 +6,14 @@
 //! Deadlines are handled first in a turn, and after each handler the deadlines that it has set.
 //!
 //! A [`Worker`] runs its turns in `event_loop`, and moves packets: `tx` from the tun to the wire,
-//! `rx` back. The [`Mode`] interprets packets and datagrams: [`PlainTunnel`] has one peer and
+//! `rx` back. The [`Protocol`] interprets packets and datagrams: [`PlainTunnel`] has one peer and
 //! `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by the workers
 //! behind one lock ([`Shared`]), which is held neither while data packets are encrypted or
 //! decrypted nor across the system calls for a packet. One handshake message at a time is processed
 //! under it.
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
-//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`]; [`Mode`];
+//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`]; [`Protocol`];
 //! the methods of [`Core`] that need the mode (`health`, `housekeeping`, `supervisor`); [`Worker`]
 //! and [`Shared`]; `tx`, `rx`, `event_loop`; [`Daemon`]; the two modes; `process`.
 //!
@@ -22,6 +22,7 @@
 
 mod budget;
 mod core;
+mod data_path;
 mod error;
 mod event_loop;
 mod handshake_budget;
@@ -30,11 +31,11 @@ mod health_requests;
 mod housekeeping;
 mod liveness;
 mod metrics;
-mod mode;
 mod pending;
 mod plain;
 mod poll;
 mod process;
+mod protocol;
 mod ready;
 mod run;
 mod rx;
@@ -50,10 +51,11 @@ mod worker;
 
 pub use budget::Progress;
 pub use core::Core;
+pub use data_path::{DataPath, RouteDecision};
 pub use error::DaemonError;
-pub use mode::{Mode, RouteDecision};
 pub use plain::PlainTunnel;
 pub use process::main;
+pub use protocol::{Control, Protocol};
 pub use run::Daemon;
 pub use rx::Receive;
 pub use shared::Shared;

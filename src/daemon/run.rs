@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
 use super::metrics::Observer;
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
@@ -25,7 +25,7 @@ const STACK: usize = 512 * 1024;
 
 /// A tunnel, ready to run.
 #[derive(Debug)]
-pub struct Daemon<M: Mode> {
+pub struct Daemon<M: Protocol> {
     shared: Arc<Shared<M>>,
     workers: Vec<Worker<M>>,
     metrics: Option<MetricsServer>,
@@ -121,7 +121,7 @@ impl<M: Receive> Daemon<M> {
 }
 
 /// Serves metrics. Errors and panics do not affect the tunnel.
-fn serve_metrics<M: Mode>(shared: &Shared<M>, metrics: &MetricsServer) {
+fn serve_metrics<M: Protocol>(shared: &Shared<M>, metrics: &MetricsServer) {
     let mut observer = Observer::default();
     let sample = |process: &ProcessReader| shared.sample(&mut observer, process);
     let error = match catch_unwind(AssertUnwindSafe(|| metrics.serve(sample))) {

@@ -8,7 +8,7 @@ use tracing::trace;
 
 use super::budget::{BUDGET, Progress};
 use super::error::{DaemonError, system};
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::shared::Shared;
 use super::sockets::SocketInfo;
 use super::token::{SocketId, Token};
@@ -28,12 +28,12 @@ const HANDSHAKE_BUDGET: usize = 16;
 const BULK: usize = SLOT / 2;
 
 /// A mode that handles received datagrams.
-pub trait Receive: Mode {
+pub trait Receive: Protocol {
     /// Handles datagrams of one sender, which are in the worker's receive buffer, and passes the
     /// packets in them to `Worker::queue_packet`.
     ///
     /// # Errors
-    /// As for [`Mode::start`].
+    /// As for [`Control::start`].
     fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,

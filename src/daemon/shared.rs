@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::core::Core;
 use super::error::DaemonError;
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::token::Token;
 use super::worker::Worker;
 
@@ -20,7 +20,7 @@ pub struct Shared<M> {
     is_ending: AtomicBool,
 }
 
-impl<M: Mode> Shared<M> {
+impl<M: Protocol> Shared<M> {
     pub(super) const fn new(mode: M, core: Core) -> Self {
         Self { state: Mutex::new((mode, core)), is_ending: AtomicBool::new(false) }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::budget::Progress;
 use super::core::{Core, StopReason};
 use super::error::DaemonError;
-use super::mode::Mode;
+use super::protocol::Protocol;
 use super::sockets::Sockets;
 use super::token::Token;
 use crate::control::health::HealthListener;
@@ -22,7 +22,7 @@ const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Answers the supervisor's probe if all workers have responded since.
-    pub(super) fn answer_probe(&mut self, mode: &impl Mode) {
+    pub(super) fn answer_probe(&mut self, mode: &impl Protocol) {
         if let Some((number, probe)) = self.supervisor.probe
             && self.liveness.is_answered(probe)
         {
@@ -52,7 +52,7 @@ impl Core {
     ///
     /// # Errors
     /// The supervisor has ended, or a message cannot be applied.
-    pub(super) fn drain_supervisor(&mut self, mode: &mut impl Mode) -> Result<Progress, DaemonError> {
+    pub(super) fn drain_supervisor(&mut self, mode: &mut impl Protocol) -> Result<Progress, DaemonError> {
         self.supervisor.channel.flush()?;
         for _ in 0..BUDGET {
             let Some((message, descriptors)) = self.supervisor.channel.receive()? else {
@@ -71,7 +71,7 @@ impl Core {
     ///
     /// # Errors
     /// As for [`Self::drain_supervisor`].
-    pub(super) fn handle_message<M: Mode>(
+    pub(super) fn handle_message<M: Protocol>(
         &mut self,
         mode: &mut M,
         message: ToTunnel,
@@ -142,7 +142,11 @@ impl Core {
     }
 
     /// Records the current state of the device.
-    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::DeviceState) -> Result<(), DaemonError> {
+    fn handle_link(
+        &mut self,
+        mode: &mut impl Protocol,
+        link: messages::DeviceState,
+    ) -> Result<(), DaemonError> {
         let was_away = std::mem::replace(&mut self.link.is_in_other_netns, link.is_in_other_netns);
         (self.link.mtu, self.link.is_up) = (link.mtu, link.is_up);
         if link.is_in_other_netns && !was_away {

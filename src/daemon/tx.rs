@@ -14,9 +14,10 @@ use tracing::trace;
 
 use super::budget::{BUDGET, Progress};
 use super::core::Core;
+use super::data_path::RouteDecision;
 use super::error::DaemonError;
-use super::mode::{Mode, RouteDecision};
 use super::pending::Pending;
+use super::protocol::Protocol;
 use super::shared::Shared;
 use super::sockets::SocketRef;
 use super::token::Token;
@@ -36,7 +37,7 @@ fn max_payload(remote: std::net::SocketAddr) -> usize {
     if remote.is_ipv4() { max_payload - UDP_HEADER - IPV4_HEADER } else { max_payload - UDP_HEADER }
 }
 
-impl<M: Mode> Worker<M> {
+impl<M: Protocol> Worker<M> {
     pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
         if !self.tun.is_exclusive() {
             return Ok(Progress::Drained);

@@ -12,9 +12,9 @@ use nix::sys::eventfd::EventFd;
 use super::core::{Core, log_drop};
 use super::error::{DaemonError, system};
 use super::handshake_budget::HandshakeBudget;
-use super::mode::Mode;
 use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
+use super::protocol::Protocol;
 use super::ready::ReadySet;
 use super::sockets::SocketRef;
 use super::suspension::Suspension;
@@ -42,7 +42,7 @@ const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
 /// The state of a worker.
 #[derive(Debug)]
-pub struct Worker<M: Mode> {
+pub struct Worker<M: Protocol> {
     /// Number of the worker; the first is 0.
     pub(super) number: usize,
     pub(super) poll: Arc<Poll>,
@@ -82,7 +82,7 @@ pub struct Worker<M: Mode> {
     pub(super) scratch: M::Scratch,
 }
 
-impl<M: Mode> Worker<M> {
+impl<M: Protocol> Worker<M> {
     /// Creates a worker.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ mod candidate;
 mod data_path;
 mod endpoint;
 mod lookup;
-mod mode;
+mod protocol;
 mod tunnel;
 
 pub(super) use tunnel::PlainSettings;

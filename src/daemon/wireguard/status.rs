@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
-use crate::daemon::mode::Mode as _;
+use crate::daemon::protocol::Control as _;
 use crate::messages::Status;
 use crate::net::timer::unix_now;
 use crate::uapi::{InterfaceStatus, PeerStatus, Response, ResponseFormat};

@@ -1,4 +1,4 @@
-//! Implements `Mode` and `Receive` for WireGuard mode.
+//! Implements `DataPath`, `Control` and `Receive` for WireGuard mode.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -10,8 +10,9 @@ use super::tunnel::WireGuard;
 use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
+use crate::daemon::data_path::{DataPath, RouteDecision};
 use crate::daemon::error::DaemonError;
-use crate::daemon::mode::{Mode, RouteDecision};
+use crate::daemon::protocol::Control;
 use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
@@ -29,28 +30,16 @@ use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
 use wontun_proto::wireguard::padding::PADDING_MULTIPLE;
 use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
 
-impl Mode for WireGuard {
+impl DataPath for WireGuard {
     type Owner = PeerId;
     type Sealing = Sealing;
     type Scratch = DataBatch;
-    const NAME: &'static str = "wireguard";
     const HEADROOM: usize = DATA_HEADER_LEN;
     const TAG: usize = TAG_LEN;
     const TAILROOM: usize = TAG_LEN + PADDING_MULTIPLE;
 
     fn scratch() -> Self::Scratch {
         DataBatch::with_capacity()
-    }
-
-    fn log_ready(&self, core: &Core) {
-        let peers = self.engine.peer_ids().count();
-        let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
-        info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
-    }
-
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
-        self.request_lookups(core);
-        Ok(())
     }
 
     fn sockets(&self) -> &Sockets<PeerId> {
@@ -94,6 +83,21 @@ impl Mode for WireGuard {
         batch: Option<&mut SendBatch<SocketRef<PeerId>>>,
     ) -> Result<Progress, DaemonError> {
         self.serve_engine(core, batch)
+    }
+}
+
+impl Control for WireGuard {
+    const NAME: &'static str = "wireguard";
+
+    fn log_ready(&self, core: &Core) {
+        let peers = self.engine.peer_ids().count();
+        let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
+        info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
+        self.request_lookups(core);
+        Ok(())
     }
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError> {

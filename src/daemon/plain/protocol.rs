@@ -1,4 +1,4 @@
-//! Implements `Mode` and `Receive` for plain mode.
+//! Implements `DataPath`, `Control` and `Receive` for plain mode.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -10,8 +10,9 @@ use super::tunnel::PlainTunnel;
 use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
+use crate::daemon::data_path::{DataPath, RouteDecision};
 use crate::daemon::error::DaemonError;
-use crate::daemon::mode::{Mode, RouteDecision};
+use crate::daemon::protocol::Control;
 use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
@@ -28,26 +29,16 @@ use wontun_proto::plain::Role;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
-impl Mode for PlainTunnel {
+impl DataPath for PlainTunnel {
     type Owner = ();
     type Sealing = ();
     type Scratch = Vec<Range<usize>>;
-    const NAME: &'static str = "plain";
     const HEADROOM: usize = 0;
     const TAG: usize = 0;
     const TAILROOM: usize = 0;
 
     fn scratch() -> Self::Scratch {
         Vec::with_capacity(MAX_GRO_SEGMENTS)
-    }
-
-    fn log_ready(&self, core: &Core) {
-        let role = if self.role == Role::Server { "server" } else { "client" };
-        info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
-    }
-
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
-        self.start_peer(core)
     }
 
     fn sockets(&self) -> &Sockets<()> {
@@ -104,6 +95,19 @@ impl Mode for PlainTunnel {
     ) -> Result<Progress, DaemonError> {
         self.serve_engine(core, batch);
         Ok(Progress::Drained)
+    }
+}
+
+impl Control for PlainTunnel {
+    const NAME: &'static str = "plain";
+
+    fn log_ready(&self, core: &Core) {
+        let role = if self.role == Role::Server { "server" } else { "client" };
+        info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
+        self.start_peer(core)
     }
 
     fn drain(&mut self, _: &mut Core, _: Token) -> Result<Progress, DaemonError> {
