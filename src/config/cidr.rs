@@ -15,10 +15,12 @@ pub struct Cidr {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
     /// The part before the slash is not an IP address.
-    #[error("'{0}' is no IP address; expected one with a prefix length, such as 10.8.0.1/24 or fd00::1/64")]
+    #[error(
+        "'{0}' is not an IP address; expected one with a prefix length, such as 10.8.0.1/24 or fd00::1/64"
+    )]
     Address(String),
     /// The part after the slash is not a number, or exceeds the length of the address in bits.
-    #[error("'{prefix}' is no prefix length for {address}; expected a number from 0 to {max}")]
+    #[error("'{prefix}' is not a prefix length for {address}; expected a number from 0 to {max}")]
     Prefix {
         /// The text after the slash.
         prefix: String,

@@ -61,7 +61,7 @@ impl FromStr for AllowedNetwork {
         });
         match prefix {
             Some(prefix) if prefix.length() == 0 => {
-                Err(format!("{prefix} would let everything out: leave --kill-switch out instead"))
+                Err(format!("{prefix} would allow all traffic: omit --kill-switch instead"))
             }
             Some(prefix) => Ok(Self(prefix)),
             None => Err("expected an address or a network, such as 192.0.2.7 or 2001:db8::/32".to_owned()),
@@ -83,7 +83,7 @@ mod tests {
         for wrong in ["", "192.0.2.7/", "192.0.2.7/33", "192.0.2.7/+8", "fe80::1%eth0", "host", "/8"] {
             assert!(parsed(wrong).unwrap_err().starts_with("expected an address"), "{wrong}");
         }
-        assert!(parsed("::/0").unwrap_err().contains("let everything out"));
+        assert!(parsed("::/0").unwrap_err().contains("allow all traffic"));
     }
 
     #[test]

@@ -79,14 +79,16 @@ pub enum ConfigError {
     },
     /// A kill switch for a tunnel that is not a full tunnel.
     #[error(
-        "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"
+        "--kill-switch would block all traffic that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"
     )]
     NotFullTunnel,
     /// An address is given twice.
     #[error("--address {0} is given twice: leave one out")]
     AddressTwice(Cidr),
     /// An option without effect together with `--no-configure`.
-    #[error("{0} has no effect with --no-configure, which leaves the device to you: remove one of the two")]
+    #[error(
+        "{0} has no effect with --no-configure, with which wontun does not configure the device: remove one of the two"
+    )]
     NotConfigured(&'static str),
     /// A listen address is given twice, or covered by another listen address.
     #[error("--listen {0} is covered by another --listen: leave one out")]

@@ -33,11 +33,11 @@ pub enum PeerAddress {
 pub enum PeerAddressError {
     /// The host is missing or invalid.
     #[error(
-        "'{0}' is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then ':PORT'"
+        "'{0}' is not a host: expected a name, an IPv4 address or an IPv6 address in brackets, then ':PORT'"
     )]
     Host(String),
     /// An internationalized name that is not in its ASCII form.
-    #[error("'{name}' has letters that DNS does not have: write its ASCII form, {ascii}")]
+    #[error("'{name}' has characters that are not valid in DNS: write its ASCII form, {ascii}")]
     International {
         /// The name as given.
         name: String,
@@ -45,7 +45,7 @@ pub enum PeerAddressError {
         ascii: String,
     },
     /// The part after the colon is not a UDP port.
-    #[error("'{0}' is no UDP port: expected a number from 1 to 65535")]
+    #[error("'{0}' is not a UDP port: expected a number from 1 to 65535")]
     Port(String),
     /// A link-local address without an interface.
     #[error("{0} is link-local and needs its interface: write [{0}%eth0]")]
@@ -188,11 +188,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
-            ("", "'' is no host"),
-            (":19988", "'' is no host"),
-            ("server:", "'' is no UDP port"),
-            ("server:0", "'0' is no UDP port"),
-            ("server:+1", "'+1' is no UDP port"),
+            ("", "'' is not a host"),
+            (":19988", "'' is not a host"),
+            ("server:", "'' is not a UDP port"),
+            ("server:0", "'0' is not a UDP port"),
+            ("server:+1", "'+1' is not a UDP port"),
             ("server:65536", "'65536'"),
             ("0.0.0.0:1", "not a host address"),
             ("[::]:1", "not a host address"),
@@ -200,10 +200,10 @@ mod tests {
             ("255.255.255.255:1", "not a host address"),
             ("[fe80::1]:1", "[fe80::1%eth0]"),
             ("fe80::1", "[fe80::1%eth0]"),
-            ("[fe80::1%no-such-link]:1", "no host"),
-            ("10.0.0.256:1", "no host"),
-            ("two words:1", "no host"),
-            ("[server]:1", "no host"),
+            ("[fe80::1%no-such-link]:1", "not a host"),
+            ("10.0.0.256:1", "not a host"),
+            ("two words:1", "not a host"),
+            ("[server]:1", "not a host"),
             ("b\u{fc}cher.example:1", "ASCII form, xn--bcher-kva.example"),
             ("B\u{dc}CHER.example", "ASCII form, xn--bcher-kva.example"),
             // the same in decomposed form
@@ -215,8 +215,8 @@ mod tests {
             ("vpn.\u{4f8b}\u{5b50}.\u{6d4b}\u{8bd5}:1", "vpn.xn--fsqu00a.xn--0zwm56d"),
             // a zero-width space, as copied from web pages
             ("b\u{200b}.example:1", "ASCII form, b.example"),
-            ("b\u{fc} cher@.example:1", "no host"),
-            ("\u{2028}:1", "no host"),
+            ("b\u{fc} cher@.example:1", "not a host"),
+            ("\u{2028}:1", "not a host"),
         ] {
             let said = shown(text);
             assert!(said.contains(part), "{text}: {said}");

@@ -24,7 +24,7 @@ pub enum PeerNameError {
     /// The name contains a newline, a control character, an invisible character or one that changes
     /// the text direction.
     #[error(
-        "'{0}' has a character that cannot be seen: choose a name of letters, digits, signs and single spaces"
+        "'{0}' contains an invisible character: choose a name of letters, digits, signs and single spaces"
     )]
     Invisible(String),
     /// The name begins or ends with a space, or begins with a dash, which would make it an option.
@@ -114,18 +114,18 @@ mod tests {
         for (name, part) in [
             ("", "this one 0"),
             (&"x".repeat(65), "this one 65"),
-            ("a\nPublicKey = b", "cannot be seen"),
-            ("a\rb", "cannot be seen"),
-            ("a\tb", "cannot be seen"),
-            ("a\0b", "cannot be seen"),
-            ("\u{1b}[31mred", "cannot be seen"),
-            ("a\u{7f}", "cannot be seen"),
-            ("a\u{85}b", "cannot be seen"),
-            ("a\u{2028}b", "cannot be seen"),
-            ("abc\u{202e}gpj", "cannot be seen"),
-            ("a\u{200b}b", "cannot be seen"),
-            ("a\u{a0}b", "cannot be seen"),
-            ("\u{301}a", "cannot be seen"),
+            ("a\nPublicKey = b", "invisible character"),
+            ("a\rb", "invisible character"),
+            ("a\tb", "invisible character"),
+            ("a\0b", "invisible character"),
+            ("\u{1b}[31mred", "invisible character"),
+            ("a\u{7f}", "invisible character"),
+            ("a\u{85}b", "invisible character"),
+            ("a\u{2028}b", "invisible character"),
+            ("abc\u{202e}gpj", "invisible character"),
+            ("a\u{200b}b", "invisible character"),
+            ("a\u{a0}b", "invisible character"),
+            ("\u{301}a", "invisible character"),
             (" a", "space"),
             ("a ", "space"),
             ("-a", "'-'"),

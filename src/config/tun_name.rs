@@ -19,13 +19,13 @@ pub struct TunName(String);
 /// Error of parsing a [`TunName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no device name: expected 1 to 15 bytes without '/', ':', '%' or white space, and not '.' or '..'"
+    "'{0}' is not a device name: expected 1 to 15 bytes without '/', ':', '%' or white space, and not '.' or '..'"
 )]
 pub struct TunNameError(String);
 
 /// The name of a file is not a valid device name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: the device is called as the file: {source}; rename it, or give another name with --tun", .file.display())]
+#[error("{}: the device name is that of the file: {source}; rename the file, or give another name with --tun", .file.display())]
 pub struct FileNameError {
     file: PathBuf,
     source: TunNameError,

@@ -212,7 +212,7 @@ mod tests {
             ("fe80::/64", "cannot be"),
             ("ff00::/8", "cannot be"),
             ("::/64", "cannot be"),
-            ("ten", "no IP address"),
+            ("ten", "not an IP address"),
         ] {
             let error = text.parse::<Subnet>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

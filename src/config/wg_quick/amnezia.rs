@@ -151,8 +151,8 @@ impl std::fmt::Display for IncompatibleKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} is AmneziaWG's, whose messages are no WireGuard: the two sides cannot talk to each other, and taking \
-             the line out does not help; get a file of plain WireGuard, without Jc, Jmin, Jmax, S1 to S4, H1 to H4 and \
+            "{} is an AmneziaWG key that changes the messages: the two sides cannot communicate, and removing \
+             the line does not help; use a file of plain WireGuard, without Jc, Jmin, Jmax, S1 to S4, H1 to H4 and \
              I1 to I5, or with {PLAIN}",
             self.0
         )

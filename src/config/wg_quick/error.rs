@@ -68,7 +68,7 @@ pub enum ErrorKind {
     #[error("{}expected KEY = VALUE, found a line without '='", After(*.0))]
     NoValue(Option<Field>),
     /// Bytes that are not UTF-8 text, outside of a comment.
-    #[error("expected UTF-8 text; what is not may stand in a comment only")]
+    #[error("expected UTF-8 text; other bytes are allowed in comments only")]
     NotText,
     /// A key with a single value is given twice.
     #[error("{field} is given twice, first at line {first}: leave one out")]
@@ -89,13 +89,13 @@ pub enum ErrorKind {
         first: usize,
     },
     /// A second `[Interface]` section; the line number of the first.
-    #[error("[Interface] is there twice, first at line {0}: make it one section")]
+    #[error("[Interface] is given twice, first at line {0}: merge the sections")]
     SecondInterface(usize),
     /// Two peers with the same public key; the line number of the first.
-    #[error("PublicKey: the peer at line {0} has the same: make them one section")]
+    #[error("PublicKey: the peer at line {0} has the same key: merge the sections")]
     SamePeer(usize),
     /// A duplicate address of the interface.
-    #[error("Address: {address} is there already, at line {first}: leave one out")]
+    #[error("Address: {address} is given twice, first at line {first}: remove one")]
     SameAddress {
         /// The address.
         address: IpAddr,
@@ -106,7 +106,7 @@ pub enum ErrorKind {
     #[error("MTU: found {0}, expected at least 1280, since there is an IPv6 Address")]
     MtuTooSmallForIpv6(u32),
     /// A key that `wg-quick` would run as a command.
-    #[error("{0} is refused, since nothing of a file is ever run: remove it, or give --ignore-hooks")]
+    #[error("{0} is refused, since wontun never runs commands of a file: remove it, or give --ignore-hooks")]
     Hook(Field),
     /// `SaveConfig = true`, with which `wg-quick` would overwrite the file.
     #[error("SaveConfig is refused, since the file is never written: remove it, or give --ignore-hooks")]
@@ -175,12 +175,12 @@ impl fmt::Display for Notice {
             Self::AmneziaIgnored(ignored) => ignored.fmt(f),
             Self::HookIgnored(field) => write!(f, "{field} is ignored, as --ignore-hooks asks"),
             Self::HostBits { given, taken } => {
-                write!(f, "AllowedIPs: {given} is an address and not a network; taken for {taken}")
+                write!(f, "AllowedIPs: {given} is an address and not a network; using {taken}")
             }
             Self::Reassigned { prefix, first } => {
                 write!(
                     f,
-                    "AllowedIPs: {prefix} was another peer's at line {first}; it goes to this one alone"
+                    "AllowedIPs: {prefix} was assigned to another peer at line {first}; it belongs to this peer only"
                 )
             }
         }

@@ -43,9 +43,9 @@ pub enum LoadError {
     /// The file is not root's alone, and the program has file capabilities, so that any user may
     /// have started it.
     #[error(
-        "{}: is refused: this program has its capability from its own file (setcap), hence for whoever may start it, and \
-         takes routes and keys only from files of root's that nobody else may write: have root own it (chown root, \
-         chmod go-w), or run wontun as root (sudo) or as a service",
+        "{}: is refused: this program has file capabilities (setcap), so any user may start it, and \
+         reads configurations and keys only from files that root owns and others cannot write: chown root and chmod go-w \
+         it, or run wontun as root (sudo) or as a service",
         .0.display()
     )]
     Untrusted(PathBuf),
@@ -66,7 +66,7 @@ pub enum LoadError {
     #[error(transparent)]
     Content(#[from] WgQuickError),
     /// A key file contains no valid key.
-    #[error("{}: no key: {source}; write one with `wontun genkey` or `wontun genpsk`", .file.display())]
+    #[error("{}: not a key: {source}; create one with `wontun genkey` or `wontun genpsk`", .file.display())]
     Key {
         /// The file.
         file: PathBuf,

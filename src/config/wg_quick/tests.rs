@@ -188,7 +188,7 @@ fn every_error_names_file_line_and_key_and_what_was_expected() {
         (format!("{both}[Peer]\nAllowedIPs = ::/0"), "3: [Peer] has no PublicKey: expected a key"),
         (format!("PrivateKey = {PRIVATE}"), "1: expected [Interface] or [Peer] before"),
         (format!("{both}[Peers]"), "3: found the section '[Peers]', expected [Interface] or [Peer]"),
-        (format!("{both}[Interface]"), "3: [Interface] is there twice, first at line 1"),
+        (format!("{both}[Interface]"), "3: [Interface] is given twice, first at line 1"),
         (format!("{both}Adress = ::1"), "3: unknown key 'Adress' in [Interface]; did you mean Address?"),
         (format!("{both}xyzzy = 1"), "3: unknown key 'xyzzy' in [Interface]; expected one of PrivateKey, "),
         (format!("{peer}Keep = 1"), "5: unknown key 'Keep' in [Peer]; expected one of PublicKey, "),
@@ -199,7 +199,7 @@ fn every_error_names_file_line_and_key_and_what_was_expected() {
         (format!("{both}MTU = 1400\nmtu = 1400"), "4: MTU is given twice, first at line 3"),
         (format!("{both}PrivateKeyFile = k"), "3: PrivateKeyFile and PrivateKey (line 2) are both given"),
         (format!("{peer}[peer]\nPublicKey={PUBLIC}"), "6: PublicKey: the peer at line 3 has the same"),
-        (format!("{both}Address = ::1/64\nAddress=::1"), "4: Address: ::1 is there already, at line 3"),
+        (format!("{both}Address = ::1/64\nAddress=::1"), "4: Address: ::1 is given twice, first at line 3"),
         (format!("{both}MTU = 1279\nAddress = ::1"), "3: MTU: found 1279, expected at least 1280"),
         (format!("{both}MTU = 67"), "3: MTU: found '67', expected a number of bytes from 68 to 65475"),
         (format!("{both}MTU = +1400"), "3: MTU: found '+1400'"),
@@ -236,7 +236,7 @@ fn every_error_names_file_line_and_key_and_what_was_expected() {
         assert!(!error.contains('\n'), "{error}");
     }
     let error = parse(Path::new("a\nb"), b"\xff", Hooks::Refuse).unwrap_err().to_string();
-    assert_eq!(error, "a\\nb:1: expected UTF-8 text; what is not may stand in a comment only");
+    assert_eq!(error, "a\\nb:1: expected UTF-8 text; other bytes are allowed in comments only");
 }
 
 #[test]
@@ -267,8 +267,8 @@ fn what_works_but_may_not_be_meant_is_said() {
         warnings(&text, Hooks::Refuse),
         [
             "tun0.conf:4: DNS is ignored: set name servers by other means",
-            "tun0.conf:8: AllowedIPs: 10.0.0.7/24 is an address and not a network; taken for 10.0.0.0/24",
-            "tun0.conf:11: AllowedIPs: 10.0.0.0/24 was another peer's at line 8; it goes to this one alone",
+            "tun0.conf:8: AllowedIPs: 10.0.0.7/24 is an address and not a network; using 10.0.0.0/24",
+            "tun0.conf:11: AllowedIPs: 10.0.0.0/24 was assigned to another peer at line 8; it belongs to this peer only",
         ]
     );
     let peers = good(&text).peers;
@@ -471,7 +471,7 @@ fn amneziawg_is_refused_unless_its_values_are_plain() {
         assert_eq!((error.line, &error.kind), (line, &ErrorKind::Amnezia(key)), "{lines}");
         let text = error.to_string();
         assert!(
-            text.contains(&format!("{key} is AmneziaWG's")) && text.contains("plain WireGuard"),
+            text.contains(&format!("{key} is an AmneziaWG key")) && text.contains("plain WireGuard"),
             "{text}"
         );
     }

@@ -419,7 +419,7 @@ fn what_cannot_be_imported_is_told_with_its_line() {
     for (line, name) in [("Jc = 4", "Jc"), ("S1 = 15", "S1"), ("H3 = 7", "H3"), ("I1 = <t>", "I1")] {
         let amnezia = format!("[Interface]\n{key}{line}\n");
         let error = error(&amnezia);
-        assert!(error.contains(&format!("wg0.x:3: {name} is AmneziaWG's")), "{error}");
+        assert!(error.contains(&format!("wg0.x:3: {name} is an AmneziaWG key")), "{error}");
         // the tunnel reports the same error
         let at_start = parse(Path::new("wg0.x"), amnezia.as_bytes(), Hooks::Refuse).unwrap_err();
         assert_eq!(at_start.to_string(), error);

@@ -149,7 +149,7 @@ fn an_allowed_network_is_one_and_belongs_to_a_kill_switch() {
     let stage = Stage::new();
     for (arguments, code, part) in [
         (&["--kill-switch-allow", "192.0.2.0/24"][..], 78, "without --kill-switch"),
-        (&["--kill-switch", "--kill-switch-allow", "0.0.0.0/0"], 2, "let everything out"),
+        (&["--kill-switch", "--kill-switch-allow", "0.0.0.0/0"], 2, "allow all traffic"),
         (&["--kill-switch", "--kill-switch-allow", "ssh"], 2, "expected an address or a network"),
         (&["--kill-switch", "perhaps"], 2, "expected on, keep or off"),
     ] {

@@ -79,5 +79,5 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
 /// with the reason.
 #[test]
 fn a_kill_switch_is_no_use_to_a_server() {
-    Server::with_file().fails(&["serve", "--kill-switch"], 78, "--kill-switch would cut off all");
+    Server::with_file().fails(&["serve", "--kill-switch"], 78, "--kill-switch would block all traffic");
 }
