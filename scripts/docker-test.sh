@@ -223,7 +223,7 @@ test_serve() {
     local began took
     began=$(date +%s%N)
     up server --volume wontun-etc:/etc/wontun --sysctl net.ipv4.ip_forward=1 -- serve --endpoint server
-    ! said server 'on no volume' || die "a volume is not seen: $(docker logs server 2>&1)"
+    ! said server 'not on a volume' || die "a volume is not seen: $(docker logs server 2>&1)"
     mkdir -p /run/etc-phone
     (umask 077 && docker exec server wontun peer add phone --qr >/run/etc-phone/tun0.conf 2>/run/qr)
     grep -q '█' /run/qr || die "no QR code: $(cat /run/qr)"
@@ -271,7 +271,7 @@ test_bare() {
     docker run --detach --name bare --network "$network" --pull never --cap-drop ALL --cap-add NET_ADMIN \
         --device /dev/net/tun "$image" >/dev/null
     wait_until 20 said bare ' ready mode="wireguard"' || die "a bare container is no WireGuard server: $(docker logs bare 2>&1)"
-    said bare '/etc/wontun is on no volume' || die "no warning about the keys: $(docker logs bare 2>&1)"
+    said bare '/etc/wontun is not on a volume' || die "no warning about the keys: $(docker logs bare 2>&1)"
     wait_until 30 is_healthy bare || die "the bare container does not become healthy: $(inspect bare '{{json .State.Health}}')"
     docker rm --force bare >/dev/null
     ok "a bare container is a WireGuard server, and warns that its keys are on no volume"

@@ -77,7 +77,7 @@ pub(crate) fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), Comma
         let path = file.path().display();
         let _ = writeln!(
             io::stderr(),
-            "wontun: warning: {path} has no ListenPort, so the port is another at each start: add the endpoint's"
+            "wontun: warning: {path} has no ListenPort, so the port changes at each start: add the endpoint's port"
         );
     }
 
@@ -112,7 +112,7 @@ fn roll_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
 pub(crate) fn remove_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
-    remove(folder, wanted, Some("it does not know the peer any more when it starts"))
+    remove(folder, wanted, Some("the peer is gone when it starts"))
 }
 
 fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), CommandError> {
@@ -192,7 +192,7 @@ pub(crate) fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<
     }
     let mut text = human::format_peer(&listed.peer, now(), human::wants_colours());
     if !listed.running {
-        text.push_str("  (the tunnel does not run, or does not know the peer)\n");
+        text.push_str("  (the tunnel is not running, or does not have the peer)\n");
     }
     print(&text)
 }

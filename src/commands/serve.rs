@@ -44,7 +44,7 @@ pub(crate) fn prepare(folder: &Folder, wanted: &InitOptions) -> Result<ServerTun
         let folder = folder.path().display();
         let _ = writeln!(
             io::stderr(),
-            "wontun: warning: {folder} is on no volume: the server's key and its clients are deleted along with this \
+            "wontun: warning: {folder} is not on a volume: the server's key and its clients are deleted along with this \
              container; mount one there (docker run -v wontun:{folder} ...)"
         );
     }

@@ -25,7 +25,7 @@ pub enum SubnetError {
     #[error(transparent)]
     Cidr(#[from] CidrError),
     /// An address with host bits instead of a network.
-    #[error("{given} is an address in a network: write {network}")]
+    #[error("{given} has host bits: write {network}")]
     HostBits {
         /// The address as given.
         given: Cidr,
@@ -36,7 +36,7 @@ pub enum SubnetError {
     #[error("{0} has no room for clients: expected a prefix length from 8 to 30, or for IPv6 to 126")]
     Length(Prefix),
     /// A loopback, multicast, link-local or otherwise reserved network.
-    #[error("{0} cannot be a VPN's: choose a private network, such as 10.77.0.0/24 or fd00:77::/64")]
+    #[error("{0} cannot be used for a VPN: choose a private network, such as 10.77.0.0/24 or fd00:77::/64")]
     Unusable(Prefix),
 }
 

@@ -10,7 +10,7 @@ pub struct ClientDns(Vec<IpAddr>);
 
 /// Error of parsing a list of name servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no name server: expected IP addresses separated by commas, or 'none'")]
+#[error("'{0}' is not a name server: expected IP addresses separated by commas, or 'none'")]
 pub struct ClientDnsError(String);
 
 impl ClientDns {
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(ClientDns::public().to_string(), "9.9.9.9, 2620:fe::fe");
         for text in ["", "9.9.9.9,", "dns.example.com", "9.9.9.9 1.1.1.1", "9.9.9.9\n1.1.1.1"] {
             let error = text.parse::<ClientDns>().unwrap_err().to_string();
-            assert!(error.contains("no name server") && !error.contains('\n'), "{text:?}: {error:?}");
+            assert!(error.contains("not a name server") && !error.contains('\n'), "{text:?}: {error:?}");
         }
     }
 

@@ -76,7 +76,7 @@ pub enum ServerError {
     Edit(PathBuf),
     /// The existing file contradicts an option.
     #[error(
-        "{} says {key} = {found}, not {wanted}: leave the option out, or change the file by hand, and the clients' files after it",
+        "{} has {key} = {found}, not {wanted}: omit the option, or edit the file and then the clients' files",
         path.display()
     )]
     Conflict {

@@ -71,7 +71,7 @@ pub enum ImportError {
     },
     /// A key file has a relative path.
     #[error(
-        "{}: the key file '{}' is named by a relative path, which would start at another folder: write it with its whole path",
+        "{}: the key file '{}' has a relative path, which would be resolved in another folder: write its absolute path",
         file.display(),
         .key.to_string_lossy().escape_debug()
     )]

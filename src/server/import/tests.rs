@@ -321,7 +321,7 @@ fn the_file_that_wg_easy_writes() {
             && said.contains("--nat auto"),
         "{said}"
     );
-    assert!(said.contains("line 14 (PostUp): what opens this host's firewall is left out: see that it lets UDP port 51820 in"), "{said}");
+    assert!(said.contains("line 14 (PostUp): rules that open this host's firewall are omitted: make sure that it accepts UDP port 51820"), "{said}");
     assert_eq!(imported.notices.len(), 2, "{said}");
     // no line is lost, and none became a command
     for line in original.lines() {
@@ -366,9 +366,9 @@ fn a_file_of_windows_with_everything() {
     let said = imported.notices.join("\n");
     for part in [
         "wg0.x:5: DNS is ignored",
-        "wg0.x:7: SaveConfig is left out",
-        "wg0.x:8: PostUp is left out: it runs 'curl', 'ip',",
-        "wg0.x:9: PostUp is left out: it runs 'nft',",
+        "wg0.x:7: SaveConfig is ignored",
+        "wg0.x:8: PostUp is omitted: it runs 'curl', 'ip',",
+        "wg0.x:9: PostUp is omitted: it runs 'nft',",
         "wg0.x:13: AllowedIPs: 10.8.0.2/24 is an address",
     ] {
         assert!(said.contains(part), "{part}: {said}");
@@ -425,7 +425,7 @@ fn what_cannot_be_imported_is_told_with_its_line() {
         assert_eq!(at_start.to_string(), error);
     }
     assert!(error(&format!("[Interface]\n{key}Adress = 4\n")).contains("wg0.x:3: unknown key 'Adress'"));
-    assert!(error("[Interface]\nPrivateKeyFile = key\n").contains("'key' is named by a relative path"));
+    assert!(error("[Interface]\nPrivateKeyFile = key\n").contains("'key' has a relative path"));
     let import = Import { listen_port: NonZeroU16::new(9), ..source("wg0.conf") };
     let told = import.translate(wg_easy_conf().as_bytes(), Path::new("x")).unwrap_err().to_string();
     assert!(told.contains("wg0.conf says ListenPort = 51820, not 9"), "{told}");
@@ -479,7 +479,11 @@ fn an_address_without_a_network_gets_one() {
         let addresses = &imported.file.configuration().interface.addresses;
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses.join(", "), expected);
-        assert!(imported.notices.iter().any(|n| n.contains("has no network")), "{:?}", imported.notices);
+        assert!(
+            imported.notices.iter().any(|n| n.contains("has no prefix length")),
+            "{:?}",
+            imported.notices
+        );
         assert_eq!(text(&imported).contains("# ours"), address.contains("# ours"));
         let wanted = crate::server::peers::NewPeerOptions {
             name: "new".parse().unwrap(),

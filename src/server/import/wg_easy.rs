@@ -193,7 +193,7 @@ fn check_duplicates(
             addresses.insert(client.address, client.json_path.as_str()).filter(|_| client.is_enabled)
         {
             notices.push(format!(
-                "{}: {}.address: {} is that of {other} too; what is sent to it goes to one of them",
+                "{}: {}.address: {} is also the address of {other}; packets to it reach only one of them",
                 file.display(),
                 client.json_path,
                 client.address

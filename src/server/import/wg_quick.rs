@@ -131,7 +131,7 @@ fn comment_out_unsupported(source: &Path, text: &[u8], notices: &mut Vec<String>
             }
             Some((Field::SaveConfig, value)) if value.eq_ignore_ascii_case("true") => {
                 notices.push(format!(
-                    "{place}: SaveConfig is left out: what 'wg set' changes is not written into the file; 'wontun peer' changes both"
+                    "{place}: SaveConfig is ignored: changes by 'wg set' are not written to the file; 'wontun peer' changes both"
                 ));
                 true
             }
@@ -175,7 +175,7 @@ fn complete_addresses(
                 let found = missing.iter().find(|(bare, _)| Some(*bare) == address);
                 found.map_or_else(|| item.to_owned(), |(_, with_network)| {
                     notices.push(format!(
-                        "{}:{number}: Address: {item} has no network, and clients that are added need one: taken for {with_network}",
+                        "{}:{number}: Address: {item} has no prefix length, and clients that are added need a network: using {with_network}",
                         source.display()
                     ));
                     with_network.to_string()
@@ -201,14 +201,14 @@ fn report_hooks(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<Stri
     let nat: Vec<_> = hooks.iter().filter(is_nat).collect();
     if !nat.is_empty() {
         notices.push(format!(
-            "{file}: {}: address translation and forwarding are left out: 'wontun serve' does both itself (with 'wontun --config' it is --nat auto)",
+            "{file}: {}: address translation and forwarding are omitted: 'wontun serve' does both itself (with 'wontun --config' it is --nat auto)",
             line_list(&nat)
         ));
     }
     let lets_in: Vec<_> = hooks.iter().filter(|hook| hook.has(Purpose::OpenPort)).collect();
     if !lets_in.is_empty() {
         notices.push(format!(
-            "{file}: {}: what opens this host's firewall is left out: see that it lets UDP port {port} in",
+            "{file}: {}: rules that open this host's firewall are omitted: make sure that it accepts UDP port {port}",
             line_list(&lets_in)
         ));
     }
@@ -220,7 +220,7 @@ fn report_hooks(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<Stri
         if !programs.is_empty() {
             let programs: Vec<_> = programs.iter().map(|name| format!("'{}'", name.escape_debug())).collect();
             notices.push(format!(
-                "{file}:{}: {} is left out: it runs {}, for a purpose that wontun does not know; if that is still needed, let a service of your own do it",
+                "{file}:{}: {} is omitted: it runs {}, for an unknown purpose; if it is still needed, run it from a service of your own",
                 hook.line,
                 hook.field,
                 programs.join(", ")

@@ -9,7 +9,7 @@ use crate::waiting::Finished;
 /// Runs a program as process 1, as in a container.
 const AS_PROCESS_1: &str = "unshare --pid --fork --kill-child --mount-proc";
 const WARNING: &str = "plain mode is not encrypted";
-const NO_VOLUME: &str = "is on no volume";
+const NO_VOLUME: &str = "is not on a volume";
 
 /// Panics unless the run ended with 2 and nothing was created.
 fn is_refused(lab: &Lab, run: &Finished) {

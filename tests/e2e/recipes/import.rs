@@ -160,9 +160,9 @@ fn a_wg_quick_servers_clients_reach_the_world_and_its_hooks_are_not_run() {
     let run = server.run(&["import", file.to_str().unwrap(), "--endpoint", "vpn.example.com:51821"]);
     assert_eq!(run.code(), 0, "{run:?}");
     for part in [
-        "wg0.conf:5: SaveConfig is left out",
-        "line 6 (PostUp), line 8 (PostDown): address translation and forwarding are left out",
-        "wg0.conf:7: PostUp is left out: it runs 'touch'",
+        "wg0.conf:5: SaveConfig is ignored",
+        "line 6 (PostUp), line 8 (PostDown): address translation and forwarding are omitted",
+        "wg0.conf:7: PostUp is omitted: it runs 'touch'",
     ] {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
     }

@@ -77,7 +77,7 @@ fn what_cannot_be_is_refused_in_one_line_and_changes_nothing() {
     // text that may be a private key is not repeated
     let said = server.fails(&["peer", "add", "third", "--public-key", "abcdef"], 2, "44 characters");
     assert!(!said.contains("abcdef"), "{said}");
-    server.fails(&["peer", "add", "third", "--dns", "x"], 2, "no name server");
+    server.fails(&["peer", "add", "third", "--dns", "x"], 2, "not a name server");
     let svg = server.site.write("a.svg", "mine");
     server.fails(&["peer", "add", "third", "--qr-file", svg.to_str().unwrap()], 1, "exists");
     assert_eq!(std::fs::read_to_string(&svg).unwrap(), "mine");

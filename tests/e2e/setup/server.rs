@@ -80,7 +80,7 @@ impl Server {
         let mut run = self.run(args);
         assert_eq!(run.code(), code, "{args:?}: {run:?}");
         // The tests may run in a container.
-        let lines = run.stderr.split_inclusive('\n').filter(|line| !line.contains("is on no volume"));
+        let lines = run.stderr.split_inclusive('\n').filter(|line| !line.contains("is not on a volume"));
         run.stderr = lines.collect();
         assert_eq!(run.stderr.lines().count(), 1, "{args:?}: {run:?}");
         assert!(run.stderr.starts_with("wontun: ") && run.stderr.contains(part), "{args:?}: {part}: {run:?}");
