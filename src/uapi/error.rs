@@ -57,7 +57,7 @@ pub enum RequestErrorKind {
     #[error("expected at most {max} bytes in a line", max = MAX_LINE)]
     LongLine,
     /// The request is too long.
-    #[error("the request is longer than {max} bytes: make several of it", max = MAX_REQUEST)]
+    #[error("the request is longer than {max} bytes: split it", max = MAX_REQUEST)]
     TooLong,
     /// The connection ended before the empty line.
     #[error("expected an empty line at the end, found the end of the connection")]

@@ -57,10 +57,10 @@ pub enum UapiError {
         pid: Option<i32>,
     },
     /// The name belongs to a file that is no socket.
-    #[error("{} exists and is no socket: remove it, or choose another name", .0.display())]
+    #[error("{} exists and is not a socket: remove it, or choose another name", .0.display())]
     NotASocket(PathBuf),
     /// Another process holds the lock for too long.
-    #[error("another process has been taking {} for seconds: stop the one that holds {}", path.display(), lock.display())]
+    #[error("another process has been creating {} for seconds: stop the one that holds {}", path.display(), lock.display())]
     Locked {
         /// Path of the socket.
         path: PathBuf,
@@ -112,7 +112,7 @@ impl fmt::Display for UapiWarning {
         match self {
             Self::FallbackFolder { wanted, source, path } => write!(
                 f,
-                "cannot make {} ({source}), so wg(8) will not find this tunnel: the control socket is {}",
+                "cannot create {} ({source}), so wg(8) does not find this tunnel: the control socket is {}",
                 wanted.display(),
                 path.display()
             ),

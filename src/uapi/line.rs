@@ -106,7 +106,7 @@ fn name(value: &[u8]) -> Result<Option<PeerName>, RequestErrorKind> {
         return Ok(None);
     }
     let parsed = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| wrong("name", value, "1 to 64 characters that can be seen"))
+    parsed.map(Some).ok_or_else(|| wrong("name", value, "1 to 64 visible characters"))
 }
 
 /// Parses a public key. A wrong value is not shown: it may be a private key pasted by mistake.
