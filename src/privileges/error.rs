@@ -24,8 +24,8 @@ pub enum PrivilegeError {
     /// A user who has the capability only through the program's file requests a change that affects
     /// all users of the host.
     #[error(
-        "{what} is refused: it changes the network for all users of this host, and the right to do so comes from this \
-         program's file (setcap), hence to whoever may start it: run it as root (sudo) or as a service"
+        "{what} is refused: it changes the network for all users of this host, and this program has file capabilities \
+         (setcap), so any user may start it: run it as root (sudo) or as a service"
     )]
     Setcap {
         /// The command, option or address.
@@ -34,8 +34,8 @@ pub enum PrivilegeError {
     /// The host's devices or routes cannot be read, so the request might redirect other users'
     /// traffic.
     #[error(
-        "the host's devices and routes cannot be read from /proc/self/net ({0}), and a program with capabilities of its \
-         own file (setcap) takes only what nobody else has: mount /proc, or run it as root (sudo)"
+        "the host's devices and routes cannot be read from /proc/self/net ({0}), and a program with file \
+         capabilities (setcap) must not redirect the traffic of other users: mount /proc, or run it as root (sudo)"
     )]
     Network(io::Error),
     /// The process has several threads. Capabilities belong to threads: another thread would keep

@@ -92,7 +92,7 @@ fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<UserIds>) -> Result<(
     match process::thread_count() {
         Some(1) => {}
         Some(count) => return Err(PrivilegeError::Threads { count }),
-        None => warn!("/proc is not mounted: nobody can check that the capability drop covers all threads"),
+        None => warn!("/proc is not mounted: cannot verify that the capability drop covers all threads"),
     }
     let kept = mask(keep);
 

@@ -53,7 +53,9 @@ pub(crate) fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     if !names.into_iter().any(|name| name == tun.as_str()) || owner().trim() == getuid().to_string() {
         return Ok(());
     }
-    Err(PrivilegeError::Setcap { what: format!("the device {tun}, which is there and not this user's,") })
+    Err(PrivilegeError::Setcap {
+        what: format!("the device {tun}, which exists and belongs to another user,"),
+    })
 }
 
 /// Refuses addresses whose networks other users need, too, since each is a route into the tunnel:
