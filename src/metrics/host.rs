@@ -22,7 +22,7 @@ impl HostName {
 
 /// Error: the text is no valid host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no host name: expected letters, digits, '-', '_' and '.', without a port")]
+#[error("'{0}' is not a host name: expected letters, digits, '-', '_' and '.', without a port")]
 pub struct HostNameError(String);
 
 impl fmt::Display for HostName {

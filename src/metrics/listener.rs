@@ -22,7 +22,7 @@ pub enum MetricsError {
     )]
     InUse(SocketAddr),
     /// The address is not local to this host.
-    #[error("--metrics {0}: this host does not have that address: choose one that `ip address` shows")]
+    #[error("--metrics {0}: not an address of this host: choose one that `ip address` shows")]
     NotLocal(SocketAddr),
     /// The port is below 1024, and CAP_NET_BIND_SERVICE is missing.
     #[error("--metrics {0}: a port below 1024 is not allowed here: choose a higher one, or start as root")]

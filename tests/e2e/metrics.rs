@@ -370,7 +370,7 @@ fn an_address_that_cannot_be_is_refused() {
     let taken = format!("{}:{PORT}", lab.server().v4);
     for (address, code, part) in [
         (taken.as_str(), 69, "the TCP port is in use"),
-        ("198.51.100.1:9586", 69, "does not have that address"),
+        ("198.51.100.1:9586", 69, "not an address of this host"),
         ("9586", 2, "--metrics"),
         ("localhost:9586", 2, "--metrics"),
     ] {
