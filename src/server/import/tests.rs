@@ -428,7 +428,7 @@ fn what_cannot_be_imported_is_told_with_its_line() {
     assert!(error("[Interface]\nPrivateKeyFile = key\n").contains("'key' has a relative path"));
     let import = Import { listen_port: NonZeroU16::new(9), ..source("wg0.conf") };
     let told = import.translate(wg_easy_conf().as_bytes(), Path::new("x")).unwrap_err().to_string();
-    assert!(told.contains("wg0.conf says ListenPort = 51820, not 9"), "{told}");
+    assert!(told.contains("wg0.conf has ListenPort = 51820, not 9"), "{told}");
 }
 
 /// WARP's file for AmneziaWG, which is plain WireGuard.
