@@ -11,8 +11,8 @@ use crate::server::{Folder, InitOptions, Prepared};
 ///
 /// # Errors
 /// [`CommandError::Server`]: an error in the file, the options or the folder.
-pub(crate) fn init(folder: &Folder, wanted: &InitOptions) -> Result<(), CommandError> {
-    let Prepared { file, is_new, updated } = folder.prepare(wanted)?;
+pub(crate) fn init(folder: &Folder, options: &InitOptions) -> Result<(), CommandError> {
+    let Prepared { file, is_new, updated } = folder.prepare(options)?;
     let updated = updated?;
     let interface = &file.configuration().interface;
     let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();

@@ -28,8 +28,8 @@ pub(crate) struct ServerTunnel {
 ///
 /// # Errors
 /// [`CommandError::Server`]: an error in the file, the options or the folder.
-pub(crate) fn prepare(folder: &Folder, wanted: &InitOptions) -> Result<ServerTunnel, CommandError> {
-    let prepared = folder.prepare(wanted)?;
+pub(crate) fn prepare(folder: &Folder, options: &InitOptions) -> Result<ServerTunnel, CommandError> {
+    let prepared = folder.prepare(options)?;
     let file = prepared.file.path().display();
     let message = match prepared.updated {
         Ok(true) if prepared.is_new => Some(format!("created {file}")),

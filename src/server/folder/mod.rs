@@ -121,31 +121,31 @@ impl Folder {
     /// # Errors
     /// [`ServerError`] if the file contains an error, has other subnets, another port or another key
     /// file than wanted, or cannot be created.
-    pub fn prepare(&self, wanted: &InitOptions) -> Result<Prepared, ServerError> {
-        self.prepare_with_host(wanted, host_addresses)
+    pub fn prepare(&self, options: &InitOptions) -> Result<Prepared, ServerError> {
+        self.prepare_with_host(options, host_addresses)
     }
 
     /// Prepares the file as [`Self::prepare`] does, on a host whose interfaces have the addresses
     /// `host`.
     fn prepare_with_host(
         &self,
-        wanted: &InitOptions,
+        options: &InitOptions,
         host: fn() -> Vec<(String, Cidr)>,
     ) -> Result<Prepared, ServerError> {
         if !self.exists()? {
-            match self.create_new(wanted, &host()) {
+            match self.create_new(options, &host()) {
                 // another process created it in the meantime
                 Err(ServerError::Exists(_)) => {}
                 result => return Ok(Prepared { file: result?, is_new: true, updated: Ok(true) }),
             }
         }
         let file = self.read()?;
-        check_options(&file, wanted)?;
-        if !has_changes(&file, wanted) {
+        check_options(&file, options)?;
+        if !has_changes(&file, options) {
             return Ok(Prepared { file, is_new: false, updated: Ok(false) });
         }
         let updated = self.lock().and_then(|(writer, file)| {
-            let file = apply_options(file, wanted)?;
+            let file = apply_options(file, options)?;
             writer.replace(file.text()).map(|()| file)
         });
         Ok(match updated {
@@ -166,17 +166,17 @@ impl Folder {
         }
     }
 
-    fn create_new(&self, wanted: &InitOptions, host: &[(String, Cidr)]) -> Result<ServerFile, ServerError> {
+    fn create_new(&self, options: &InitOptions, host: &[(String, Cidr)]) -> Result<ServerFile, ServerError> {
         let mut random = SystemRandom::open()?;
-        let subnets = match &wanted.subnets[..] {
+        let subnets = match &options.subnets[..] {
             [] => vec![Subnet::default_v4(), Subnet::random_v6(&mut random)],
             given => check_families(given)?,
         };
         self.check_overlap(&subnets, host)?;
         let addresses = subnets.iter().filter_map(|subnet| subnet.server()).collect();
-        let port = wanted.listen_port.or_else(|| wanted.endpoint.as_ref().map(ClientEndpoint::port));
+        let port = options.listen_port.or_else(|| options.endpoint.as_ref().map(ClientEndpoint::port));
         let interface = Interface {
-            private_key: match &wanted.private_key_file {
+            private_key: match &options.private_key_file {
                 Some(path) => KeySource::File(path.clone()),
                 None => KeySource::Inline(PrivateKey::generate(&mut random)),
             },
@@ -187,7 +187,7 @@ impl Folder {
             table: Table::Auto,
             dns: Vec::new(),
         };
-        let file = apply_options(ServerFile::new(&self.file(), interface)?, wanted)?;
+        let file = apply_options(ServerFile::new(&self.file(), interface)?, options)?;
         self.create(&file)?;
         Ok(file)
     }
@@ -258,20 +258,20 @@ fn key_file(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Rejects options that contradict the existing file: clients' files would be wrong.
-fn check_options(file: &ServerFile, wanted: &InitOptions) -> Result<(), ServerError> {
+fn check_options(file: &ServerFile, options: &InitOptions) -> Result<(), ServerError> {
     let interface = &file.configuration().interface;
     let different = |key, found: String, wanted: String| {
         Err(ServerError::Conflict { path: file.path().to_owned(), key, found, wanted })
     };
-    if !wanted.subnets.is_empty() {
+    if !options.subnets.is_empty() {
         let network = |cidr: &Cidr| Prefix::of(cidr.address(), cidr.prefix());
         let has: Vec<_> = interface.addresses.iter().map(network).collect();
         let is_there = |subnet: &Subnet| has.contains(&subnet.prefix());
-        if has.len() != wanted.subnets.len() || !wanted.subnets.iter().all(is_there) {
-            return different("Address", joined(&interface.addresses), joined(&wanted.subnets));
+        if has.len() != options.subnets.len() || !options.subnets.iter().all(is_there) {
+            return different("Address", joined(&interface.addresses), joined(&options.subnets));
         }
     }
-    if let Some(wanted) = &wanted.private_key_file {
+    if let Some(wanted) = &options.private_key_file {
         let folder = file.path().parent().unwrap_or(Path::new(""));
         let found = match &interface.private_key {
             KeySource::Inline(_) => None,
@@ -285,7 +285,7 @@ fn check_options(file: &ServerFile, wanted: &InitOptions) -> Result<(), ServerEr
     }
     let is_new = |endpoint: &&ClientEndpoint| file.endpoint().ok().flatten().as_ref() != Some(*endpoint);
     if let (Some(endpoint), Some(port), None) =
-        (wanted.endpoint.as_ref().filter(is_new), interface.listen_port, wanted.listen_port)
+        (options.endpoint.as_ref().filter(is_new), interface.listen_port, options.listen_port)
         && endpoint.port() != port.get()
     {
         return Err(ServerError::OtherPort {
@@ -294,7 +294,7 @@ fn check_options(file: &ServerFile, wanted: &InitOptions) -> Result<(), ServerEr
             port: endpoint.port(),
         });
     }
-    match wanted.listen_port {
+    match options.listen_port {
         Some(port) if interface.listen_port.map(u16::from) != Some(port) => {
             different("ListenPort", interface.listen_port.map_or(0, u16::from).to_string(), port.to_string())
         }
@@ -307,19 +307,19 @@ fn joined(items: &[impl ToString]) -> String {
 }
 
 /// Returns true if the endpoint or the name servers in the file differ from the wanted ones.
-fn has_changes(file: &ServerFile, wanted: &InitOptions) -> bool {
+fn has_changes(file: &ServerFile, options: &InitOptions) -> bool {
     // a value that cannot be parsed differs too
     let has = |is_same: Result<bool, ServerError>| is_same.unwrap_or_default();
-    let endpoint = wanted.endpoint.is_some() && !has(file.endpoint().map(|found| found == wanted.endpoint));
-    endpoint || wanted.dns.is_some() && !has(file.dns().map(|found| found == wanted.dns))
+    let endpoint = options.endpoint.is_some() && !has(file.endpoint().map(|found| found == options.endpoint));
+    endpoint || options.dns.is_some() && !has(file.dns().map(|found| found == options.dns))
 }
 
-fn apply_options(mut file: ServerFile, wanted: &InitOptions) -> Result<ServerFile, ServerError> {
+fn apply_options(mut file: ServerFile, options: &InitOptions) -> Result<ServerFile, ServerError> {
     // each is inserted directly below the header: the last one comes first
-    if let Some(dns) = &wanted.dns {
+    if let Some(dns) = &options.dns {
         file = file.with_dns(dns)?;
     }
-    if let Some(endpoint) = &wanted.endpoint {
+    if let Some(endpoint) = &options.endpoint {
         file = file.with_endpoint(endpoint)?;
     }
     Ok(file)
