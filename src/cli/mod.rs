@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 pub use command::{Command, KillSwitchCommand, PeerCommand, Shell};
+pub(crate) use options::DEFAULT_FOLDER;
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,

@@ -41,9 +41,10 @@ pub struct RunningTunnel {
 /// The folder of a server, and its tunnel.
 #[derive(Clone, Debug, Args)]
 pub struct ServerFolder {
-    /// Folder of the server's files; the file is named after the TUN device (--tun)
-    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = DEFAULT_FOLDER)]
-    pub dir: PathBuf,
+    /// Folder of the server's files; the file is named after the TUN device (--tun) [default: /etc/wontun; of a running
+    /// server the folder of its file]
+    #[arg(long, env = "WONTUN_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 
     /// Name of the TUN device, and of the file without .conf [default: tun0]
     #[arg(long, env = "WONTUN_TUN", value_name = "NAME")]
@@ -55,7 +56,7 @@ pub(super) const OF_ALL: &str = "Options of all tunnels";
 pub(super) const OF_PLAIN: &str = "Options of plain tunnels";
 
 /// Folder of a server's files unless --dir is given.
-const DEFAULT_FOLDER: &str = "/etc/wontun";
+pub(crate) const DEFAULT_FOLDER: &str = "/etc/wontun";
 
 /// Folder that is searched for control sockets.
 #[derive(Clone, Debug, Args)]

@@ -4,14 +4,15 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use super::locate::locate;
 use super::{
     AddOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk,
     import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer,
     show, show_peer, top,
 };
 use crate::cli::{
-    Command, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder, SocketFolder,
-    TunnelKind,
+    Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder,
+    SocketFolder, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -110,20 +111,27 @@ fn socket_folders(folder: &SocketFolder, tunnel: &RunningTunnel) -> UapiFolders 
     UapiFolders::new(tunnel.config.as_deref().map_or(Some(folder.dir.as_path()), Path::parent))
 }
 
-fn server_folder(folder: ServerFolder) -> Folder {
-    Folder::new(folder.dir, folder.tun.unwrap_or_default())
+/// Returns the folder of a server that may be new.
+fn server_folder(ServerFolder { dir, tun }: ServerFolder) -> Folder {
+    Folder::new(dir.unwrap_or_else(|| DEFAULT_FOLDER.into()), tun.unwrap_or_default())
+}
+
+/// Returns the folder of a server that exists.
+fn existing_folder(ServerFolder { dir, tun }: ServerFolder) -> Result<Folder, CommandError> {
+    locate(dir, tun)
 }
 
 fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
-        PeerCommand::Add { folder, name, full_tunnel, public_key, dns, qr, qr_file } => {
-            add_peer(&server_folder(folder), AddOptions { name, full_tunnel, public_key, dns, qr, qr_file })
-        }
-        PeerCommand::List { folder, json } => list_peers(&server_folder(folder), json),
-        PeerCommand::Show { folder, name, json } => show_peer(&server_folder(folder), &name, json),
-        PeerCommand::Remove { folder, name } => remove_peer(&server_folder(folder), &name),
+        PeerCommand::Add { folder, name, full_tunnel, public_key, dns, qr, qr_file } => add_peer(
+            &existing_folder(folder)?,
+            AddOptions { name, full_tunnel, public_key, dns, qr, qr_file },
+        ),
+        PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
+        PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
+        PeerCommand::Remove { folder, name } => remove_peer(&existing_folder(folder)?, &name),
         PeerCommand::Rename { folder, name, new_name } => {
-            rename_peer(&server_folder(folder), &name, &new_name)
+            rename_peer(&existing_folder(folder)?, &name, &new_name)
         }
     }
 }

@@ -8,6 +8,7 @@ mod import;
 mod init;
 mod keys;
 mod kill_switch;
+mod locate;
 mod output;
 mod peer;
 mod serve;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::address::Subnet;
 use crate::config::wg_quick::LoadError;
-use crate::config::{Cidr, PeerName};
+use crate::config::{Cidr, PeerName, TunName};
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use wontun_proto::allowed_ips::Prefix;
@@ -25,8 +25,17 @@ pub enum ServerError {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The folder does not contain the file.
-    #[error("{} does not exist: create it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
+    #[error("{} does not exist: name the folder of the server's file with --dir; 'wontun serve --endpoint HOST' creates a host's first", .0.display())]
     NoFile(PathBuf),
+    /// No folder contains the file, and no server runs.
+    #[error(
+        "no server {0} is running, and neither /etc/wontun nor /var/lib/wontun has {0}.conf: name the folder of the server's \
+         file with --dir; 'wontun serve --endpoint HOST' creates a host's first"
+    )]
+    NotFound(TunName),
+    /// Several servers run.
+    #[error("several servers are running ({}): choose one with --tun NAME", .0.join(", "))]
+    SeveralServers(Vec<String>),
     /// No permission to read or write.
     #[error("permission denied: cannot {what} {}: run this as root or as the folder's owner", path.display())]
     NotPermitted {
@@ -177,9 +186,10 @@ impl ExitCode for ServerError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Load(error) => error.exit_code(),
-            Self::PublicKey(_) | Self::Subnets(..) => exit::USAGE,
+            Self::PublicKey(_) | Self::Subnets(..) | Self::SeveralServers(_) => exit::USAGE,
             Self::NotPermitted { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
             Self::NoFile(_)
+            | Self::NotFound(_)
             | Self::Conflict { .. }
             | Self::OtherPort { .. }
             | Self::InvalidComment { .. }

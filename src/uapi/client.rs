@@ -30,6 +30,9 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// nobody. Inside, an id-mapped mount shows them as the service's.
 const ID_MAPPED_USER: u32 = 65534;
 const STATUS_REQUEST: &[u8] = b"status=1\n\n";
+const FILE_REQUEST: &[u8] = b"file=1\n\n";
+/// Maximum length of the path of a file, and its key, in bytes.
+const MAX_FILE_ANSWER: u64 = 4096 + 16;
 /// Maximum length of the answer to a change in bytes.
 const MAX_SET_ANSWER: u64 = 64;
 
@@ -176,6 +179,41 @@ pub(crate) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelStatus>, Option
         }
     }
     (statuses, first_error)
+}
+
+/// A running tunnel with a configuration file.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningFile {
+    /// Name of the tunnel.
+    pub(crate) tun: TunName,
+    /// Absolute path of the file, as the tunnel sees it.
+    pub(crate) path: PathBuf,
+    /// User id of the tunnel.
+    uid: u32,
+}
+
+impl RunningFile {
+    /// Returns true if the tunnel may name a file of this user: its own, and any if it runs as root
+    /// or as this user.
+    pub(crate) fn may_own(&self, owner: u32) -> bool {
+        self.uid == 0 || self.uid == geteuid().as_raw() || self.uid == owner
+    }
+}
+
+/// Returns the running tunnels that have a configuration file. Those that cannot be asked are left
+/// out.
+pub(crate) fn running_files(folders: &UapiFolders) -> Vec<RunningFile> {
+    let sockets = find_sockets(folders).into_iter();
+    let file = |(path, tun): (PathBuf, TunName)| {
+        let socket = connect(&path, &tun, Trust::PathOwner).ok()??;
+        let uid = getsockopt(&socket, sockopt::PeerCredentials).ok()?.uid();
+        (&socket).write_all(FILE_REQUEST).ok()?;
+        let mut line = String::new();
+        BufReader::new(&socket).take(MAX_FILE_ANSWER).read_line(&mut line).ok()?;
+        let path = PathBuf::from(line.strip_suffix('\n')?.strip_prefix("config_file=")?);
+        path.is_absolute().then_some(RunningFile { tun, path, uid })
+    };
+    sockets.filter_map(file).collect()
 }
 
 /// Returns the sockets of tunnels, live or stale.

@@ -52,6 +52,7 @@ pub(crate) use folders::UapiFolders;
 pub use folders::{UapiError, UapiWarning};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use request::{Progress, Request, RequestParser};
+pub(crate) use response::file_response;
 pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
 pub(crate) use secret_text::SecretText;
 pub(crate) use status::{TunnelPeer, TunnelStatus};

@@ -14,6 +14,8 @@ pub enum Request {
     /// `status=1`, an extension for `wontun show`: like `get=1`, without secrets and with
     /// additional state. See [`super::ResponseFormat::Status`].
     Status,
+    /// `file=1`, an extension for `wontun peer`: returns the path of the configuration file.
+    File,
     /// `set=1`: applies the changes.
     Set(Changes),
 }
@@ -112,6 +114,7 @@ impl RequestParser {
             State::Start => match text {
                 b"get=1" => self.start(State::NoArguments(Request::Get, "get=1")),
                 b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
+                b"file=1" => self.start(State::NoArguments(Request::File, "file=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
                 _ => Some(RequestErrorKind::Operation(describe(text))),
             },

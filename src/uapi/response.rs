@@ -170,6 +170,11 @@ impl Response {
     }
 }
 
+/// Returns the answer to `file=1`: the absolute path of the configuration file.
+pub(crate) fn file_response(path: &str) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(format!("config_file={path}\nerrno=0\n\n").into_bytes())
+}
+
 /// Returns the answer to a successful `set=1`.
 pub fn ok_response() -> Zeroizing<Vec<u8>> {
     error_response(0)

@@ -32,6 +32,8 @@ pub(super) enum ConfigSource {
 pub(crate) struct ConfigFile {
     /// Path of the file.
     pub path: PathBuf,
+    /// Absolute path; `None` if it is not UTF-8 or has control characters.
+    absolute_path: Option<String>,
     /// Options that it does not contain.
     pub options: FileOptions,
     /// Contents when it was last read.
@@ -52,7 +54,18 @@ impl ConfigFile {
     pub(crate) fn load(path: PathBuf, options: FileOptions) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings, key_files } = load(&path, options.hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self { path, options, configuration, key_files, kill_switch: None, early_addresses: None })
+        let absolute_path = std::path::absolute(&path).ok();
+        let absolute_path = absolute_path.and_then(|path| path.into_os_string().into_string().ok());
+        let absolute_path = absolute_path.filter(|path| !path.contains(|c: char| c.is_control()));
+        Ok(Self {
+            path,
+            absolute_path,
+            options,
+            configuration,
+            key_files,
+            kill_switch: None,
+            early_addresses: None,
+        })
     }
 }
 
@@ -60,6 +73,14 @@ impl ConfigSource {
     pub(super) fn configuration(&self) -> Option<&WgQuick> {
         match self {
             Self::File(file) => Some(&file.configuration),
+            Self::Socket => None,
+        }
+    }
+
+    /// Returns the absolute path of the file, if it can be written in a line of an answer.
+    pub(super) fn absolute_path(&self) -> Option<&str> {
+        match self {
+            Self::File(file) => file.absolute_path.as_deref(),
             Self::Socket => None,
         }
     }

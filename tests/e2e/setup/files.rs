@@ -40,8 +40,8 @@ fn init_makes_a_key_once() {
 #[test]
 fn what_cannot_be_is_refused_in_one_line_and_changes_nothing() {
     let server = Server::alone();
-    server.fails(&["peer", "list"], 78, "wontun init");
-    server.fails(&["peer", "add", "phone"], 78, "wontun init");
+    server.fails(&["peer", "list"], 78, "--dir");
+    server.fails(&["peer", "add", "phone"], 78, "--dir");
     assert!(!server.dir.exists());
     server.fails(&["init", "--subnet", "192.0.2.0/25"], 78, "overlaps 192.0.2.1/24 of eth0");
     server.fails(&["init", "--subnet", "10.8.0.1/24"], 2, "10.8.0.0/24");

@@ -3,6 +3,7 @@
 mod files;
 mod greeting;
 mod killed;
+mod locate;
 mod places;
 mod running;
 pub(crate) mod server;

@@ -14,7 +14,9 @@ use crate::supervisor::context::{Context, StopReason};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
-use crate::uapi::{MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, ok_response};
+use crate::uapi::{
+    MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, file_response, ok_response,
+};
 use wontun_proto::time::Instant;
 
 /// Number of connections accepted per turn.
@@ -114,6 +116,13 @@ impl WireGuard {
         let report = match request {
             Request::Get => ResponseFormat::Get,
             Request::Status => ResponseFormat::Status,
+            Request::File => {
+                let response = match self.source.absolute_path() {
+                    Some(path) => file_response(path),
+                    None => error_response(-(Errno::ENOENT as i32)),
+                };
+                return client.stream.respond(response).is_ok();
+            }
             Request::Set(changes) => match self.change(context, changes) {
                 Ok(change) => {
                     client.change = Some(change);
