@@ -169,9 +169,7 @@ impl Context {
         };
         if (then.owner, then.group) != (now.owner, now.group) {
             return Some(
-                "another program has changed the device's owner, who may send packets into the \
-             tunnel"
-                    .to_owned(),
+                "another program has changed the device's owner, who may send into the tunnel".to_owned(),
             );
         }
         (then.queues < now.queues)

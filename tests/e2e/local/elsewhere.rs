@@ -91,7 +91,7 @@ fn a_full_tunnel_that_is_moved_leaves_nothing_in_clear() {
         eventually("it carries packets there", || reaches_the_server(client));
         let ill = health(client, "wg0");
         let reason =
-            "wg0 is in another network namespace, and what was routed into it is unreachable from here";
+            "wg0 is in another network namespace, and networks routed into it are unreachable from here";
         assert!(ill.code() == 1 && ill.stderr.contains(reason), "{ill:?}");
         assert_eq!(talk(client, &tally), [0, 0]);
         // nor when its rules are deleted meanwhile

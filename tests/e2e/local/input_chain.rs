@@ -129,8 +129,8 @@ fn legacy_iptables_is_named_with_a_command_that_opens_the_port() {
     site.shell("iptables-legacy -P INPUT DROP; iptables-legacy -A INPUT -i wg0 -j ACCEPT");
     let server = Node::start(site, ConfigFile, &plan.server);
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
-    let line = server.daemon.wait_for("no peer can begin a connection to UDP port 51820");
-    assert!(line.contains(" WARN ") && line.contains("legacy iptables filters IPv4 here"), "{line}");
+    let line = server.daemon.wait_for("peers cannot connect to UDP port 51820");
+    assert!(line.contains(" WARN ") && line.contains("legacy iptables filters IPv4 on this host"), "{line}");
     assert!(!client.site.ping_once([10, 9, 0, 1], 56), "the firewall lets it in");
     site.shell(remedy(&line));
     client.site.ping_within(std::time::Duration::from_secs(30), [10, 9, 0, 1]);

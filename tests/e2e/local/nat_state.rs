@@ -322,7 +322,7 @@ fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
          mount -o remount,bind,ro left/force_forwarding",
     );
     let server = serve(site, &plan.server, &[]);
-    server.wait_for("net.ipv6.conf.all.forwarding was off: it is on now");
+    server.wait_for("turned on net.ipv6.conf.all.forwarding");
     assert_eq!(site.shell(SWITCHES), "0\n1\n");
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
     client.ping(SERVER_V4);

@@ -9,7 +9,7 @@ use super::local_stub::{stage, stub_that_asks, up_within};
 use crate::daemon::Daemon;
 use crate::waiting::{TIMEOUT, eventually, holds_within};
 
-const OPENED: &str = "pass the tunnel by for at most 5 s";
+const OPENED: &str = "bypass the tunnel for at most 5 s";
 const CLOSED: &str = "DNS queries use the tunnel again";
 /// Duration of the opening.
 const OPEN: Duration = Duration::from_secs(5);

@@ -142,7 +142,7 @@ fn what_is_not_its_own_is_not_used() {
     comes_up_without("belongs to user 65534");
     fs::remove_file(&path).unwrap();
     write(&stage, &format!("{}\n$(touch /tmp/x) 192.0.2.1\n", wrong.replace("192.", "392.")));
-    comes_up_without("2 lines that are not a public key and an address");
+    comes_up_without("2 invalid lines");
 }
 
 /// A read-only file system costs no warning: nothing is stored.

@@ -174,7 +174,7 @@ fn a_file_that_is_a_pipe_does_not_stop_the_tunnel_at_a_reload() {
     std::fs::write(&pipe, Settings::new(&Keys::new(), &["10.9.0.1/24"]).wg_quick()).unwrap();
     daemon.wait_for(" ready mode=");
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("cannot be read again");
+    daemon.wait_for("cannot be reloaded");
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 

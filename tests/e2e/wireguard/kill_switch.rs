@@ -479,7 +479,7 @@ fn without_nftables_there_is_no_tunnel() {
     let ended = client.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn().wait_exit();
     assert_eq!(ended.status.code(), Some(69), "{:?}", ended.lines);
     let said =
-        "cannot install the kill switch of wg0: Protocol not supported: see that the kernel has nf_tables";
+        "cannot install the kill switch of wg0: Protocol not supported: check that the kernel has nf_tables";
     assert!(ended.lines.iter().any(|line| line.contains(said)), "{:?}", ended.lines);
     assert!(!client.has_device("wg0"));
 }
