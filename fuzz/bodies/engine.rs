@@ -1,9 +1,14 @@
 //! Two WireGuard engines with a link, clock and configuration that a script of bytes controls.
 //! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
+#[path = "script.rs"]
+mod script;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use arbitrary::Unstructured;
+use script::{byte, take};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::{
     Endpoint, Incoming, Interface, MAX_QUEUED, MAX_STAGED, Outgoing, PeerId, PresharedKey, PrivateKey, Random,
@@ -15,21 +20,6 @@ const BUFFER: usize = 2048;
 const RECORDED: usize = 64;
 /// Largest number of steps of a script that are executed; interesting behaviour needs fewer.
 const MAX_STEPS: usize = 400;
-
-/// Takes bytes off the script; zeros when it has ended.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or_default()
-    }
-
-    fn bytes(&mut self, length: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 /// SplitMix64: runs must be reproducible, not unpredictable.
 struct Numbers(u64);
@@ -249,24 +239,24 @@ impl World {
 /// # Panics
 /// If the engine violates an invariant.
 pub(crate) fn run(script: &[u8]) {
-    let mut script = Script(script);
+    let mut script = Unstructured::new(script);
     let mut world = World::new();
     let mut floods = 0;
     for _ in 0..MAX_STEPS {
-        if script.0.is_empty() {
+        if script.is_empty() {
             break;
         }
-        let step = script.byte();
+        let step = byte(&mut script);
         let host = usize::from(step >> 7);
         let choice = step >> 4 & 7;
         match step & 15 {
-            0 => world.send(host, usize::from(script.byte()) * 6),
+            0 => world.send(host, usize::from(byte(&mut script)) * 6),
             1 => world.deliver_next(),
             2 => {
                 // changed, or truncated
                 if let Some(Datagram { from, mut bytes }) = world.wire.pop_front() {
-                    let place = usize::from(script.byte()) * 6 % bytes.len();
-                    bytes[place] ^= script.byte();
+                    let place = usize::from(byte(&mut script)) * 6 % bytes.len();
+                    bytes[place] ^= byte(&mut script);
                     if choice & 1 == 1 {
                         bytes.truncate(place);
                     }
@@ -276,7 +266,7 @@ pub(crate) fn run(script: &[u8]) {
             3 => drop(world.wire.pop_front()),
             4 => {
                 // replayed, possibly back to its sender, possibly from another address
-                let number = usize::from(script.byte());
+                let number = usize::from(byte(&mut script));
                 if let Some(Datagram { from, bytes }) = world.recorded.get(number % RECORDED) {
                     let (from, bytes) = (*from, bytes.clone());
                     world.deliver(host, address(last_digit(from) ^ choice), &bytes);
@@ -284,12 +274,12 @@ pub(crate) fn run(script: &[u8]) {
             }
             5 => {
                 let mut bytes = vec![choice, 0, 0, 0];
-                let length = usize::from(script.byte());
-                bytes.extend(script.bytes(length));
+                let length = usize::from(byte(&mut script));
+                bytes.extend(take(&mut script, length));
                 world.deliver(host, address(choice), &bytes);
             }
-            6 => world.pass(Duration::from_millis(u64::from(script.byte()) * 20)),
-            7 => world.pass(Duration::from_secs(u64::from(script.byte()))),
+            6 => world.pass(Duration::from_millis(u64::from(byte(&mut script)) * 20)),
+            7 => world.pass(Duration::from_secs(u64::from(byte(&mut script)))),
             8 => {
                 let due = world.hosts[host].interface.poll_timeout();
                 world.pass(due.map_or(Duration::ZERO, |due| due.since(world.now)));
@@ -344,8 +334,8 @@ pub(crate) fn run(script: &[u8]) {
             }
             _ => {
                 // a flood of one message, from one source or from many
-                let number = usize::from(script.byte());
-                let copies = u32::from(script.byte()) * 8;
+                let number = usize::from(byte(&mut script));
+                let copies = u32::from(byte(&mut script)) * 8;
                 floods += 1;
                 if floods > 2 {
                     continue;

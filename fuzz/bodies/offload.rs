@@ -2,27 +2,17 @@
 //! deviations chosen by a script of bytes. Also MSS clamping of a packet, and the ICMP error for
 //! one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
+#[path = "script.rs"]
+mod script;
+
+use arbitrary::Unstructured;
+use script::{byte, take};
 use wontun_packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
 use wontun_packet::icmp_error::{self, MAX_ERROR_LEN};
 use wontun_packet::split::Split;
 use wontun_packet::transport::{self, TCP, UDP};
 use wontun_packet::virtio::{Header, Layout};
 use wontun_packet::{ip, mss};
-
-/// Takes bytes off the script; zeros when it has ended.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or_default()
-    }
-
-    fn bytes(&mut self, length: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-}
 
 /// Computes the checksum of RFC 1071 in a simple way, independent of the code under test.
 fn sum(bytes: &[u8]) -> u16 {
@@ -57,10 +47,10 @@ fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Splits a read of a tun device: the header and the packet as they are, or with corrected lengths.
-fn split(script: &mut Script) {
-    let how = script.byte();
+fn split(script: &mut Unstructured) {
+    let how = byte(script);
     let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
-    let mut read = script.0.to_vec();
+    let mut read = take(script, usize::MAX).to_vec();
     let start = layout.len();
     if how & 2 == 0 && read.len() >= start + 40 {
         let len = u16::try_from(read.len() - start).unwrap_or(u16::MAX);
@@ -94,11 +84,11 @@ fn split(script: &mut Script) {
 }
 
 /// Returns the next packet of one of four flows, with the script's changes.
-fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u16) -> Vec<u8> {
-    let step = script.byte();
+fn packet(script: &mut Unstructured, sequences: &mut [u32; 8], identification: &mut u16) -> Vec<u8> {
+    let step = byte(script);
     let (six, tcp) = (step & 1 != 0, step & 2 != 0);
     let flow = usize::from(step & 7);
-    let len = [100_u16, 100, 100, 1400, 37, 0, 9000, script.byte().into()][usize::from(step >> 3 & 7)];
+    let len = [100_u16, 100, 100, 1400, 37, 0, 9000, byte(script).into()][usize::from(step >> 3 & 7)];
     let odd = step & 0x80 != 0;
     let segment = if tcp { 20 } else { 8 } + len;
     let protocol = if tcp { TCP } else { UDP };
@@ -128,7 +118,7 @@ fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u1
     }
     packet.extend((0..len).map(|place| place.to_be_bytes()[1] ^ step));
     // changed before or after the checksums are computed
-    let changes = if odd { usize::from(script.byte() & 3) } else { 0 };
+    let changes = if odd { usize::from(byte(script) & 3) } else { 0 };
     for _ in 0..changes {
         change(script, &mut packet);
     }
@@ -145,17 +135,17 @@ fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u1
         checksum => checksum,
     };
     packet[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
-    if odd && script.byte() & 3 == 0 {
+    if odd && byte(script) & 3 == 0 {
         change(script, &mut packet);
     }
     packet
 }
 
 /// Replaces one byte of the headers; the version stays.
-fn change(script: &mut Script, packet: &mut [u8]) {
-    let place = usize::from(script.byte()) % packet.len().min(80);
+fn change(script: &mut Unstructured, packet: &mut [u8]) {
+    let place = usize::from(byte(script)) % packet.len().min(80);
     let mask = if place == 0 { 0x0f } else { 0xff };
-    packet[place] ^= script.byte() & mask;
+    packet[place] ^= byte(script) & mask;
 }
 
 /// Removes the fields that splitting need not restore: the identification where DF makes it
@@ -176,16 +166,16 @@ fn flow(packet: &[u8]) -> Option<Vec<u8>> {
     Some([transport::address_bytes(packet)?, &[found.protocol], ports].concat())
 }
 
-fn coalesce(script: &mut Script) {
-    let how = script.byte();
+fn coalesce(script: &mut Unstructured) {
+    let how = byte(script);
     let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
     let udp = how & 2 == 0;
     let mut coalescer = Coalescer::new(layout, udp);
     let (mut sequences, mut identification) = ([0xffff_f000; 8], 0xfff0);
-    while !script.0.is_empty() {
+    while !script.is_empty() {
         let (mut arena, mut places, mut came) = (vec![], vec![], vec![]);
-        for _ in 0..=script.byte() {
-            if script.0.is_empty() {
+        for _ in 0..=byte(script) {
+            if script.is_empty() {
                 break;
             }
             let packet = packet(script, &mut sequences, &mut identification);
@@ -231,10 +221,10 @@ fn coalesce(script: &mut Script) {
 
 /// Clamps and answers the script as a packet: as it is, or with a corrected length, and as TCP with
 /// valid checksums.
-fn clamp_and_answer(script: &mut Script) {
-    let how = script.byte();
-    let mtu = usize::from(script.byte()) << 8 | usize::from(script.byte());
-    let mut packet = script.0.to_vec();
+fn clamp_and_answer(script: &mut Unstructured) {
+    let how = byte(script);
+    let mtu = usize::from(byte(script)) << 8 | usize::from(byte(script));
+    let mut packet = take(script, usize::MAX).to_vec();
     if how & 1 == 0 && packet.len() >= 40 {
         let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
         let (place, len) = if packet[0] >> 4 == 4 { (2, len) } else { (4, len - 40) };
@@ -302,8 +292,8 @@ fn answer(packet: &[u8], mtu: usize) {
 /// # Panics
 /// If an invariant is violated.
 pub(crate) fn run(script: &[u8]) {
-    let mut script = Script(script);
-    match script.byte() & 3 {
+    let mut script = Unstructured::new(script);
+    match byte(&mut script) & 3 {
         0 => split(&mut script),
         2 => clamp_and_answer(&mut script),
         _ => coalesce(&mut script),
