@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::options::{
     PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
@@ -235,33 +235,13 @@ pub enum PeerCommand {
     /// The configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
     /// of the client's private key: redirect it to a file of mode 0600 (umask 077), or use --qr.
     Add {
-        /// Name of the new client
-        #[arg(value_name = "NAME")]
-        name: PeerName,
-
-        /// Send all of the client's traffic through the tunnel, not only that for the server's networks
-        #[arg(long)]
-        full_tunnel: bool,
-
-        /// Public key of a client that keeps its private key; the configuration is printed without one
-        #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
-        public_key: Option<String>,
-
-        /// Name servers of this client, separated by commas, or 'none' [default: those of the server's file]
-        #[arg(long, value_name = "ADDRESSES")]
-        dns: Option<ClientDns>,
-
-        /// Also print the configuration as a QR code, on standard error
-        #[arg(long)]
-        qr: bool,
-
-        /// Also write the configuration as a QR code, to a new SVG file of mode 0600
-        #[arg(long, value_name = "FILE")]
-        qr_file: Option<PathBuf>,
-
         /// Folder of the server.
         #[command(flatten)]
         folder: ServerFolder,
+
+        /// The client.
+        #[command(flatten)]
+        options: AddOptions,
     },
     /// List clients: names, addresses, latest handshakes
     #[command(visible_alias = "ls")]
@@ -313,6 +293,35 @@ pub enum PeerCommand {
         #[command(flatten)]
         folder: ServerFolder,
     },
+}
+
+/// The client that `wontun peer add` adds.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct AddOptions {
+    /// Name of the new client
+    #[arg(value_name = "NAME")]
+    pub name: PeerName,
+
+    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
+    #[arg(long)]
+    pub full_tunnel: bool,
+
+    /// Public key of a client that keeps its private key; the configuration is printed without one
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
+    pub public_key: Option<String>,
+
+    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's file]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub dns: Option<ClientDns>,
+
+    /// Also print the configuration as a QR code, on standard error
+    #[arg(long)]
+    pub qr: bool,
+
+    /// Also write the configuration as a QR code, to a new SVG file of mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub qr_file: Option<PathBuf>,
 }
 
 /// A shell with completion scripts.

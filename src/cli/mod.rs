@@ -15,7 +15,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
-pub use command::{Command, KillSwitchCommand, PeerCommand, Shell};
+pub use command::{AddOptions, Command, KillSwitchCommand, PeerCommand, Shell};
 pub(crate) use options::DEFAULT_FOLDER;
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    AddOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk,
-    import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer,
-    show, show_peer, top,
+    CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk, import, init,
+    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer,
+    top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder,
@@ -123,10 +123,7 @@ fn existing_folder(ServerFolder { dir, tun }: ServerFolder) -> Result<Folder, Co
 
 fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
-        PeerCommand::Add { folder, name, full_tunnel, public_key, dns, qr, qr_file } => add_peer(
-            &existing_folder(folder)?,
-            AddOptions { name, full_tunnel, public_key, dns, qr, qr_file },
-        ),
+        PeerCommand::Add { folder, options } => add_peer(&existing_folder(folder)?, options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Remove { folder, name } => remove_peer(&existing_folder(folder)?, &name),

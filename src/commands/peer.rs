@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::apply;
@@ -10,31 +10,13 @@ use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
+use crate::cli::AddOptions;
 use crate::net::random::SystemRandom;
 use crate::netlink::find_input_drops;
 use crate::server::peers::{self, AddedPeer, NewPeerOptions};
-use crate::server::{
-    ClientDns, Folder, PeerName, QrCode, ServerError, ServerFile, ServerPeer, create_secret,
-};
+use crate::server::{Folder, PeerName, QrCode, ServerError, ServerFile, ServerPeer, create_secret};
 use crate::uapi::{AllowedIpChange, PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::{KeyError, PublicKey};
-
-/// Options of `wontun peer add`.
-#[derive(Clone, Debug)]
-pub(crate) struct AddOptions {
-    /// Name of the peer.
-    pub name: PeerName,
-    /// True if the client routes all its traffic through the tunnel.
-    pub full_tunnel: bool,
-    /// Public key in base64 of a peer that keeps its own private key.
-    pub public_key: Option<String>,
-    /// DNS servers of the client, instead of those in the server's file.
-    pub dns: Option<ClientDns>,
-    /// True to print the client's file as a QR code on standard error.
-    pub qr: bool,
-    /// Path of an SVG file for the QR code of the client's file.
-    pub qr_file: Option<PathBuf>,
-}
 
 /// Adds a peer to the server's file and to the running tunnel, and prints the client's file on
 /// standard output.
