@@ -11,6 +11,7 @@ mod kill_switch;
 mod locate;
 mod output;
 mod peer;
+mod peer_table;
 mod serve;
 mod show;
 mod top;

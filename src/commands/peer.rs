@@ -1,6 +1,5 @@
 //! Implements `wontun peer add`, `list`, `show`, `remove` and `rename` for the clients of a server.
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::apply;
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
+use super::peer_table::{self, Row};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
 use crate::cli::AddOptions;
@@ -139,23 +139,20 @@ pub(crate) fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandEr
         let peers: Vec<_> = file.peers().map(|peer| listed(&peer, live.as_ref())).collect();
         return print(&json::peers_to_json(folder.tun(), &peers));
     }
-    let mut rows = vec![["NAME", "ADDRESSES", "LATEST HANDSHAKE", "PUBLIC KEY"].map(str::to_owned)];
-    rows.extend(file.peers().map(|peer| {
-        let name = peer.name.as_ref().map_or("-", PeerName::as_str).to_owned();
-        [name, networks(&peer), handshake(&live, &peer), peer.peer.public_key.to_string()]
-    }));
-    let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
-    let widths: Vec<_> = (0..4).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // no padding after the last column
-            let width = if place + 1 == row.len() { 0 } else { width + 2 };
-            let _ = write!(text, "{cell:width$}");
-        }
-        text.push('\n');
+    let rows: Vec<_> = file
+        .peers()
+        .map(|peer| Row {
+            name: peer.name_or_key(),
+            networks: peer.peer.allowed_ips.clone(),
+            handshake: handshake(&live, &peer),
+        })
+        .collect();
+    if rows.is_empty() {
+        // not on standard output, which scripts read
+        let _ = writeln!(io::stderr(), "wontun: no clients yet: 'wontun peer add NAME' adds one");
+        return Ok(());
     }
-    print(&text)
+    print(&peer_table::format(&rows))
 }
 
 /// Prints the state of a peer, given by its name or public key, without secrets: as text, or in the
@@ -202,16 +199,11 @@ fn live_status(folder: &Folder, file: &ServerFile) -> Option<TunnelStatus> {
     })
 }
 
-fn networks(peer: &ServerPeer<'_>) -> String {
-    let networks: Vec<_> = peer.peer.allowed_ips.iter().map(ToString::to_string).collect();
-    if networks.is_empty() { "(none)".to_owned() } else { networks.join(", ") }
-}
-
 fn handshake(live: &Option<TunnelStatus>, peer: &ServerPeer<'_>) -> String {
     let Some(live) = live else { return "-".to_owned() };
     let found = live.peers.iter().find(|live| live.public_key == peer.peer.public_key);
     match found.map(|live| live.last_handshake) {
-        Some(time) if !time.is_zero() => human::ago(time, now()),
+        Some(time) if !time.is_zero() => human::about(time, now()),
         Some(_) => "never".to_owned(),
         None => "-".to_owned(),
     }

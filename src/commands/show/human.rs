@@ -143,6 +143,15 @@ pub(in crate::commands) fn ago(then: Duration, now: Duration) -> String {
     }
 }
 
+/// Returns the age in its largest unit, such as `2 hours ago`.
+pub(in crate::commands) fn about(then: Duration, now: Duration) -> String {
+    let age = ago(then, now);
+    match age.split_once(',') {
+        Some((largest, _)) => format!("{largest} ago"),
+        None => age,
+    }
+}
+
 /// A number of seconds, displayed as `1 hour, 2 minutes, 3 seconds`.
 struct Span(u64);
 
