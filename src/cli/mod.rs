@@ -11,6 +11,8 @@ mod hints;
 mod options;
 mod usage;
 
+use std::io;
+
 use std::ffi::OsString;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
@@ -140,6 +142,8 @@ impl Invocation {
             Err(error) if error.use_stderr() => Err(usage(usage::message(&error, &mut root, &arguments))),
             Err(help) => match help.print() {
                 Ok(()) => Ok(None),
+                // it is no error if the reader is gone
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
                 Err(error) => Err(Failure::new(exit::FAILURE, format!("cannot write the help: {error}"))),
             },
         }
