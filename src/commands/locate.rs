@@ -29,8 +29,8 @@ pub(super) fn locate(dir: Option<PathBuf>, tun: Option<TunName>) -> Result<Folde
     if let Some(found) = running.iter().find(|file| file.tun == name) {
         return Ok(of_path(&found.path, &name));
     }
-    let folder = |path: &&str| Folder::new(PathBuf::from(path), name.clone());
-    if let Some(found) = FOLDERS.iter().map(|path| folder(&path)).find(|folder| folder.file().exists()) {
+    let folder = |path: &str| Folder::new(PathBuf::from(path), name.clone());
+    if let Some(found) = FOLDERS.iter().map(|path| folder(path)).find(|folder| folder.file().exists()) {
         return Ok(found);
     }
     let is_server = |file: &&RunningFile| {

@@ -33,7 +33,7 @@ pub trait Receive: Protocol {
     /// packets in them to `Worker::queue_packet`.
     ///
     /// # Errors
-    /// As for [`Control::start`].
+    /// As for `Control::start`.
     fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
