@@ -11,9 +11,8 @@ mod hints;
 mod options;
 mod usage;
 
-use std::io;
-
 use std::ffi::OsString;
+use std::io;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
