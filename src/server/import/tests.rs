@@ -316,11 +316,8 @@ fn the_file_that_wg_easy_writes() {
     assert_eq!(nameless(strict.configuration), nameless(before.configuration));
     assert_eq!(strict.warnings, []);
     let said = imported.notices.join("\n");
-    assert!(
-        said.contains("wg0.x: line 14 (PostUp), line 16 (PostDown): address translation")
-            && said.contains("--nat auto"),
-        "{said}"
-    );
+    let nat = "wg0.x: line 14 (PostUp), line 16 (PostDown): address translation";
+    assert!(said.contains(nat) && said.contains("--nat auto"), "{said}");
     assert!(said.contains("line 14 (PostUp): rules that open this host's firewall are omitted: make sure that it accepts UDP port 51820"), "{said}");
     assert_eq!(imported.notices.len(), 2, "{said}");
     // no line is lost, and none became a command
