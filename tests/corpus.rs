@@ -16,6 +16,8 @@ mod import;
 mod messages;
 #[path = "../fuzz/bodies/offload.rs"]
 mod offload;
+#[path = "../fuzz/bodies/script.rs"]
+mod script;
 #[path = "../fuzz/bodies/uapi.rs"]
 mod uapi;
 

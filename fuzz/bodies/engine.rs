@@ -1,14 +1,11 @@
 //! Two WireGuard engines with a link, clock and configuration that a script of bytes controls.
 //! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
-#[path = "script.rs"]
-mod script;
-
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::script::{byte, take};
 use arbitrary::Unstructured;
-use script::{byte, take};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::{
     Endpoint, Incoming, Interface, MAX_QUEUED, MAX_STAGED, Outgoing, PeerId, PresharedKey, PrivateKey, Random,

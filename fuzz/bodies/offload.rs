@@ -2,11 +2,8 @@
 //! deviations chosen by a script of bytes. Also MSS clamping of a packet, and the ICMP error for
 //! one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
-#[path = "script.rs"]
-mod script;
-
+use super::script::{byte, take};
 use arbitrary::Unstructured;
-use script::{byte, take};
 use wontun_packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
 use wontun_packet::icmp_error::{self, MAX_ERROR_LEN};
 use wontun_packet::split::Split;

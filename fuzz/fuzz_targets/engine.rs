@@ -3,5 +3,7 @@
 
 #[path = "../bodies/engine.rs"]
 mod engine;
+#[path = "../bodies/script.rs"]
+mod script;
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| engine::run(script));

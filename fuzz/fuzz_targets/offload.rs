@@ -4,5 +4,7 @@
 
 #[path = "../bodies/offload.rs"]
 mod offload;
+#[path = "../bodies/script.rs"]
+mod script;
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| offload::run(script));
