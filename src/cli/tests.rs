@@ -179,6 +179,7 @@ fn a_tunnel_is_selected_by_a_file_a_name_or_a_peer() {
     assert!(matches!(tunnel("wg0"), (TunnelKind::Interface(_), true)));
     assert!(matches!(tunnel("-f wg0"), (TunnelKind::Interface(_), false)));
     assert!(matches!(tunnel("-f serv"), (TunnelKind::Interface(_), false)));
+    assert!(matches!(tunnel("-- plain"), (TunnelKind::Interface(_), true)));
     assert!(matches!(tunnel("--config wg0.conf --nat auto"), (TunnelKind::File { .. }, false)));
     assert!(matches!(tunnel("--peer 192.0.2.1 --mtu 1400"), (TunnelKind::Plain { .. }, false)));
 }
