@@ -76,7 +76,7 @@ install -m 0644 /usr/share/wontun/60-wontun.conf /etc/sysctl.d/
 sysctl --quiet --load /etc/sysctl.d/60-wontun.conf
 printf 'COMMAND=serve\nWONTUN_ENDPOINT=vpn.example.com\n' >/etc/wontun/tun0.env
 systemctl enable --quiet --now wontun@tun0
-wontun peer add phone --dir /var/lib/wontun --qr >/tmp/phone.conf 2>/tmp/phone.qr
+wontun peer add phone --dir /var/lib/wontun --qr >/tmp/phone.conf 2>/tmp/phone.qr || { cat /tmp/phone.qr >&2; fail "peer add fails"; }
 ended=$(date +%s%N)
 say "installed after $(((installed - began) / 1000000)) ms, a server with a client after $(((ended - began) / 1000000)) ms"
 expect "the server is not active" systemctl --quiet is-active wontun@tun0
