@@ -83,6 +83,7 @@ export WONTUN_REVISION
 
 work=$(mktemp -d)
 on_exit "rm -rf '$work'"
+[[ $work != *[[:space:]]* ]] || die "$work has a space, which compilers' options cannot have: set TMPDIR to another folder"
 parts=$work/dist
 source=$work/wontun-$version
 generated=$work/generated
@@ -123,6 +124,8 @@ for arch in x86_64 aarch64; do
     if readelf --program-headers --dynamic "${binaries[$arch]}" | grep -E 'INTERP|\(NEEDED\)'; then
         die "the binary for $arch is not static: it asks for the above at start"
     fi
+    readelf --file-header "${binaries[$arch]}" | grep -q 'Type: *DYN' ||
+        die "the binary for $arch has a fixed address: a start file of another kind was linked (write_linker in toolchain.sh)"
     if grep -q --binary-files=text -F "$work" "${binaries[$arch]}"; then
         die "the binary for $arch has the path of the folder that it was built in, $work: another folder gives another file"
     fi

@@ -67,6 +67,29 @@ END
     chmod 755 "$folder/cc-$arch" "$folder/ar-$arch"
 }
 
+# write_linker FOLDER: writes ld-aarch64 there. rustc links static programs at a fixed address for that target, although its
+# library can be anywhere: the start files for a position-independent program (static-pie) are beside the others, and are
+# taken instead, so that the kernel chooses the address (ASLR), as on x86_64.
+write_linker() {
+    local sysroot host
+    sysroot=$(RUSTUP_TOOLCHAIN=$rust_version rustc --print sysroot)
+    host=$(RUSTUP_TOOLCHAIN=$rust_version rustc -vV | sed -n 's/^host: //p')
+    cat >"$1/ld-aarch64" <<END
+#!/bin/bash
+arguments=()
+for argument; do
+    case \$argument in
+        */self-contained/crt1.o) argument=\${argument%/*}/rcrt1.o ;;
+        */self-contained/crtbegin.o) argument=\${argument%/*}/crtbeginS.o ;;
+        */self-contained/crtend.o) argument=\${argument%/*}/crtendS.o ;;
+    esac
+    arguments+=("\$argument")
+done
+exec '$sysroot/lib/rustlib/$host/bin/rust-lld' "\${arguments[@]}" -pie --no-dynamic-linker -z text
+END
+    chmod 755 "$1/ld-aarch64"
+}
+
 # in_release_toolchain SOURCE WORK COMMAND...: runs it in SOURCE with the pinned toolchain, and without the user's settings
 # of cargo, without a network (cargo takes the crates from SOURCE/vendor), and with paths that do not show in what it makes.
 in_release_toolchain() {
@@ -75,13 +98,16 @@ in_release_toolchain() {
     sysroot=$(RUSTUP_TOOLCHAIN=$rust_version rustc --print sysroot)
     # The second is there if the component rust-src is: rustc then finds the library's files again.
     flags="--remap-path-prefix=$work=/build --remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rust"
+    write_linker "$work/bin"
     for arch in x86_64 aarch64; do
         upper=${arch^^}_UNKNOWN_LINUX_MUSL
         write_compiler "$arch" "$work/bin"
         variables+=("CC_${upper,,}=$work/bin/cc-$arch" "AR_${upper,,}=$work/bin/ar-$arch"
             "CFLAGS_${upper,,}=-ffile-prefix-map=$work=/build"
-            "CARGO_TARGET_${upper}_LINKER=rust-lld" "CARGO_TARGET_${upper}_RUSTFLAGS=$flags -C target-feature=+crt-static")
+            "CARGO_TARGET_${upper}_RUSTFLAGS=$flags -C target-feature=+crt-static -C linker-flavor=ld.lld")
     done
+    variables+=(CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER="$work/bin/ld-aarch64")
     (cd "$source" && env "${variables[@]}" RUSTUP_TOOLCHAIN="$rust_version" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" \
         CARGO_HOME="$work/cargo" CARGO_TARGET_DIR="$work/target" CARGO_INCREMENTAL=0 CARGO_NET_OFFLINE=true \
         ZIG_GLOBAL_CACHE_DIR="$work/zig" ZIG_LOCAL_CACHE_DIR="$work/zig" "$@")
