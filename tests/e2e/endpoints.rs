@@ -78,7 +78,7 @@ fn a_client_goes_on_with_another_port_when_19988_is_taken() {
     let taken = lab.client().udp((Ipv4Addr::UNSPECIFIED, PORT));
     let server = Daemon::server(lab.server(), &[]);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
-    let said = client.wait_for("port 19988 is taken");
+    let said = client.wait_for("port 19988 is in use");
     assert!(said.contains("INFO"), "{said}");
     let port = field(&client.wait_ready(), "port").map(str::to_owned);
     assert!(port.as_deref().is_some_and(|port| port != "19988" && port != "0"), "{port:?}");

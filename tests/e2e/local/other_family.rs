@@ -49,7 +49,7 @@ fn a_full_tunnel_of_one_family_warns_that_the_other_goes_past_it() {
         let file = write(&site, &keys, allowed);
         let daemon = start(&site, &["--config", &file]);
         assert!(goes_into_the_tunnel(&site, inside) && !goes_into_the_tunnel(&site, outside));
-        let warning = daemon.wait_for("past it");
+        let warning = daemon.wait_for("bypasses it");
         assert!(warning.contains("WARN") && warning.contains(add), "{warning}");
         // the networks named in the log fix it
         write(&site, &keys, "0.0.0.0/0, ::/0");
@@ -60,14 +60,14 @@ fn a_full_tunnel_of_one_family_warns_that_the_other_goes_past_it() {
         // and it is reported again when they are removed
         write(&site, &keys, allowed);
         daemon.signal(Signal::SIGHUP);
-        daemon.wait_for_more("past it", 1);
-        assert_eq!(daemon.stop().lines.iter().filter(|line| line.contains("past it")).count(), 2);
+        daemon.wait_for_more("bypasses it", 1);
+        assert_eq!(daemon.stop().lines.iter().filter(|line| line.contains("bypasses it")).count(), 2);
     }
     // nothing bypasses a kill switch, and a tunnel of some networks is not a full one
     for arguments in [&["--kill-switch"][..], &[]] {
         let file = write(&site, &keys, if arguments.is_empty() { "10.0.0.0/8" } else { "0.0.0.0/0" });
         let daemon = start(&site, &[&["--config", &file], arguments].concat());
-        assert_eq!(daemon.count("past it"), 0, "{:?}", daemon.lines());
+        assert_eq!(daemon.count("bypasses it"), 0, "{:?}", daemon.lines());
         assert_eq!(daemon.stop().status.code(), Some(0));
     }
 }

@@ -117,7 +117,7 @@ fn a_tun_without_offloads_carries_packets_one_by_one() {
             (Mode::Plain, "EPERM", format!("{offload}..{}+2", offload + 2)),
         ] {
             let tunnel = with_refused_ioctls(mode, workers, error, &when);
-            let line = tunnel.server.wait_for("without offloads");
+            let line = tunnel.server.wait_for("has no offloads");
             assert!(line.contains("INFO") && line.contains("tun0"), "{line}");
             assert_eq!(tunnel.server.count("offloads"), 1, "{:?}", tunnel.server.lines());
             let (_, written) = carries_both_families(&tunnel);
