@@ -131,7 +131,7 @@ impl<M: Mode> Supervisor<M> {
                 EventSource::Signals => self.drain_signals()?,
                 EventSource::Tunnel => {
                     self.context.tunnel.flush();
-                    self.drain_tunnel();
+                    self.drain_tunnel()?;
                 }
                 EventSource::Link => self.context.drain_link(&mut self.mode),
                 EventSource::Resolver => {
@@ -201,13 +201,15 @@ impl<M: Mode> Supervisor<M> {
         Ok(ready.collect())
     }
 
-    fn drain_tunnel(&mut self) {
+    fn drain_tunnel(&mut self) -> Result<(), SupervisorError> {
         for _ in 0..BUDGET {
             let context = &mut self.context;
-            let Some(message) = context.tunnel.receive(context.now) else { return };
+            let Some(message) = context.tunnel.receive(context.now) else { break };
             match message {
                 FromTunnel::Alive { probe, status } => context.handle_alive(probe, status),
                 FromTunnel::Probe(probe) => {
+                    // a reload that was requested before the health, which tells its outcome
+                    self.drain_signals()?;
                     self.context.reconcile_all(&mut self.mode);
                     self.context.send_host(&self.mode);
                     self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
@@ -218,6 +220,7 @@ impl<M: Mode> Supervisor<M> {
                 message => self.mode.handle_message(context, message),
             }
         }
+        Ok(())
     }
 
     fn drain_signals(&mut self) -> Result<(), SupervisorError> {

@@ -149,7 +149,8 @@ fn a_reload_puts_everything_back_and_says_how_it_went() {
     let run = asked(client, "health");
     assert!(run.code() == 0, "{run:?}");
     client.write("wg0.conf", &file);
-    assert_eq!(asked(client, "reload").code(), 0);
+    let run = asked(client, "reload");
+    assert_eq!(run.code(), 0, "{run:?}");
     let run = client.launch(BINARY.as_ref(), &["reload", "wg9"]).run();
     assert!(run.code() == 1 && run.stderr.contains("no tunnel is running on wg9"), "{run:?}");
     assert!(daemon.stop().status.success());
