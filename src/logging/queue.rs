@@ -149,9 +149,9 @@ impl WriterHandle {
         let (engaged_sender, engaged_receiver) = sync_channel(1);
         thread::Builder::new().name("wontun-log".to_owned()).stack_size(WRITER_STACK).spawn(move || {
             let engaged = sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.engage().map(drop));
-            let is_engaged = engaged.is_ok();
+            // before the caller continues: it would start another thread, in its own sandbox
+            let writer = if engaged.is_ok() { lock(&slot).take() } else { None };
             let _ = engaged_sender.send(engaged);
-            let writer = if is_engaged { lock(&slot).take() } else { None };
             if let Some(writer) = writer {
                 writer.run(sandbox);
             }

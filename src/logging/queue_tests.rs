@@ -170,6 +170,16 @@ fn every_type_of_value_arrives_unchanged() {
     );
 }
 
+/// A thread that is started later would have the sandbox of the whole process.
+#[test]
+fn a_writer_that_has_started_is_not_started_again() {
+    for _ in 0..200 {
+        let (_subscriber, mut writer) = super::new(LevelFilter::INFO, 4, Capturing::default().backend());
+        writer.start(None).unwrap();
+        assert!(lock(&writer.writer).is_none(), "a flush would start another thread");
+    }
+}
+
 #[test]
 fn lines_keep_their_order_before_and_after_the_writer_starts() {
     let capturing = Capturing::default();
