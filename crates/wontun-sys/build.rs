@@ -13,12 +13,13 @@ const FUNCTION: &[u8] = b"imb_quic_chacha20_poly1305";
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=IPSEC_MB_LIB_DIR");
     println!("cargo::rustc-check-cfg=cfg(ipsec_mb)");
     let is_wanted = env::var_os("CARGO_FEATURE_IPSEC_MB").is_some();
     if !is_wanted || env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
         return ExitCode::SUCCESS;
     }
+    // here, so that builds without the feature are not made again
+    println!("cargo::rerun-if-env-changed=IPSEC_MB_LIB_DIR");
     let folders = match env::var_os("IPSEC_MB_LIB_DIR") {
         Some(folder) => vec![PathBuf::from(folder)],
         None => FOLDERS.map(PathBuf::from).to_vec(),
