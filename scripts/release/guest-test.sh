@@ -76,11 +76,11 @@ install -m 0644 /usr/share/wontun/60-wontun.conf /etc/sysctl.d/
 sysctl --quiet --load /etc/sysctl.d/60-wontun.conf
 printf 'COMMAND=serve\nWONTUN_ENDPOINT=vpn.example.com\n' >/etc/wontun/tun0.env
 systemctl enable --quiet --now wontun@tun0
-wontun peer add phone --dir /var/lib/wontun --qr >/tmp/phone.conf 2>/tmp/phone.qr || { cat /tmp/phone.qr >&2; fail "peer add fails"; }
+wontun peer add phone --qr >/tmp/phone.conf 2>/tmp/phone.qr || { cat /tmp/phone.qr >&2; fail "peer add fails"; }
 ended=$(date +%s%N)
 say "installed after $(((installed - began) / 1000000)) ms, a server with a client after $(((ended - began) / 1000000)) ms"
 expect "the server is not active" systemctl --quiet is-active wontun@tun0
-expect "wontun show does not find the server" eval 'wontun show tun0 --dir /var/lib/wontun | grep -q "listening port: 51820"'
+expect "wontun show does not find the server" eval 'wontun show tun0 | grep -q "listening port: 51820"'
 expect "there is no tun0" ip link show tun0 >/dev/null
 [[ $(stat -c %U "/proc/$(main_pid)") != root ]] || fail "the service runs as root"
 grep -q "^Endpoint *= *vpn.example.com:51820" /tmp/phone.conf || fail "the client's configuration has no endpoint"
@@ -95,7 +95,7 @@ install_package "$later"
 expect "the server is not active after the upgrade" wait_for systemctl --quiet is-active wontun@tun0
 [[ $(main_pid) != "$pid" ]] || fail "the server still runs the old version"
 [[ $(state) == "$before" ]] || fail "the upgrade changed a configuration: $(diff <(echo "$before") <(state))"
-wontun peer list --dir /var/lib/wontun | grep -q phone || fail "the client is lost after the upgrade"
+wontun peer list | grep -q phone || fail "the client is lost after the upgrade"
 systemctl stop wontun@tun0
 install_package "$package"
 refuse "a tunnel that was stopped runs after a change of version" systemctl --quiet is-active wontun@tun0
@@ -152,7 +152,7 @@ done </tmp/left
 
 install_package "$package"
 systemctl start wontun@tun0
-wontun peer list --dir /var/lib/wontun | grep -q phone || fail "the client is lost after removal and installation"
+wontun peer list | grep -q phone || fail "the client is lost after removal and installation"
 say "a removal ends the tunnels and leaves the configuration, which the next installation uses"
 
 # --- purge ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ use std::io;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 pub use command::{AddOptions, Command, KillSwitchCommand, PeerCommand, Shell};
-pub(crate) use options::DEFAULT_FOLDER;
+pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,

@@ -55,15 +55,19 @@ pub struct ServerFolder {
 pub(super) const OF_ALL: &str = "Options of all tunnels";
 pub(super) const OF_PLAIN: &str = "Options of plain tunnels";
 
-/// Folder of a server's files unless --dir is given.
+/// Folder of a new server's files unless --dir is given.
 pub(crate) const DEFAULT_FOLDER: &str = "/etc/wontun";
+/// Folders that are searched for a server's files, in this order: that of a new one, and that of
+/// the systemd unit.
+pub(crate) const SERVER_FOLDERS: [&str; 2] = [DEFAULT_FOLDER, "/var/lib/wontun"];
 
 /// Folder that is searched for control sockets.
 #[derive(Clone, Debug, Args)]
 pub struct SocketFolder {
-    /// Folder that may hold the control socket, besides those where wg(8) looks
-    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = DEFAULT_FOLDER)]
-    pub dir: PathBuf,
+    /// Folder that may hold the control socket, besides those where wg(8) looks [default: /etc/wontun and
+    /// /var/lib/wontun]
+    #[arg(long, env = "WONTUN_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// A tunnel to run.

@@ -66,5 +66,5 @@ fn connect(folder: &Folder, tun: &TunName) -> Result<UnixStream, ClientError> {
 }
 
 fn folders(folder: &Folder) -> UapiFolders {
-    UapiFolders::new(Some(folder.path()))
+    UapiFolders::new([folder.path()])
 }

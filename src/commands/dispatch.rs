@@ -11,8 +11,8 @@ use super::{
     top,
 };
 use crate::cli::{
-    Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder,
-    SocketFolder, TunnelKind,
+    Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
+    ServerFolder, SocketFolder, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -108,7 +108,11 @@ fn print_health(Health { line, warnings }: &Health) {
 
 /// Returns the folders in which the sockets of tunnels may be.
 fn socket_folders(folder: &SocketFolder, tunnel: &RunningTunnel) -> UapiFolders {
-    UapiFolders::new(tunnel.config.as_deref().map_or(Some(folder.dir.as_path()), Path::parent))
+    match (&tunnel.config, &folder.dir) {
+        (Some(file), _) => UapiFolders::new(file.parent()),
+        (None, Some(dir)) => UapiFolders::new([dir.as_path()]),
+        (None, None) => UapiFolders::new(SERVER_FOLDERS.map(Path::new)),
+    }
 }
 
 /// Returns the folder of a server that may be new.

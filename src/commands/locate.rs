@@ -5,14 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
+use crate::cli::SERVER_FOLDERS;
 use crate::config::TunName;
 use crate::server::{Folder, ServerError, ServerFile};
 use crate::uapi::UapiFolders;
 use crate::uapi::client::{self, RunningFile};
-
-/// Folders of a server's file, in the order in which they are searched: that of 'wontun serve', and
-/// that of a service with StateDirectory=.
-const FOLDERS: [&str; 2] = ["/etc/wontun", "/var/lib/wontun"];
 
 /// Returns the file of a server that exists: that of the folder `dir`, if given. Otherwise that of
 /// the running tunnel `tun` (tun0), or of that name in one of the usual folders, or, without `tun`,
@@ -30,7 +27,8 @@ pub(super) fn locate(dir: Option<PathBuf>, tun: Option<TunName>) -> Result<Folde
         return Ok(of_path(&found.path, &name));
     }
     let folder = |path: &str| Folder::new(PathBuf::from(path), name.clone());
-    if let Some(found) = FOLDERS.iter().map(|path| folder(path)).find(|folder| folder.file().exists()) {
+    if let Some(found) = SERVER_FOLDERS.iter().map(|path| folder(path)).find(|folder| folder.file().exists())
+    {
         return Ok(found);
     }
     let is_server = |file: &&RunningFile| {
@@ -56,14 +54,8 @@ fn of_path(path: &Path, tun: &TunName) -> Folder {
 /// Returns the files of running tunnels that exist on this host and belong to root, to this user or
 /// to the tunnel's user: a tunnel may only name a file of its own.
 fn running_files() -> Vec<RunningFile> {
-    let mut files: Vec<RunningFile> = Vec::new();
-    for folder in FOLDERS {
-        for file in client::running_files(&UapiFolders::new(Some(Path::new(folder)))) {
-            let is_own = fs::metadata(&file.path).is_ok_and(|found| file.may_own(found.uid()));
-            if is_own && files.iter().all(|other| other.path != file.path) {
-                files.push(file);
-            }
-        }
-    }
+    let is_own = |file: &RunningFile| fs::metadata(&file.path).is_ok_and(|found| file.may_own(found.uid()));
+    let mut files = client::running_files(&UapiFolders::new(SERVER_FOLDERS.map(Path::new)));
+    files.retain(is_own);
     files
 }

@@ -221,7 +221,7 @@ fn find_sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
     let mut found = BTreeMap::new();
     for folder in folders.iter() {
         let Ok(resolved) = fs::canonicalize(folder) else { continue };
-        let is_users = folders.config.as_deref() == Some(folder);
+        let is_users = folders.config.iter().any(|config| config == folder);
         for entry in fs::read_dir(&resolved).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let tun = name.to_str().and_then(|name| name.strip_suffix(".sock")?.parse().ok());

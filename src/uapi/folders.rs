@@ -17,26 +17,26 @@ const FALLBACK: &str = "/run/wontun";
 pub struct UapiFolders {
     /// Folder where `wg(8)` looks; created if missing.
     pub standard: PathBuf,
-    /// The folder of the tunnel's configuration, if it has one.
-    pub config: Option<PathBuf>,
+    /// The folder of the tunnel's configuration, if it has one; for a client those in which it may
+    /// be.
+    pub config: Vec<PathBuf>,
     /// Folder of this program; created if missing.
     pub fallback: PathBuf,
 }
 
 impl UapiFolders {
-    /// Returns the default folders and the folder of the configuration.
-    pub fn new(config: Option<&Path>) -> Self {
+    /// Returns the default folders and the folders of the configuration.
+    pub fn new<'a>(config: impl IntoIterator<Item = &'a Path>) -> Self {
         // the parent of a bare file name is empty: it means the current folder
-        let config = config.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        Self { standard: STANDARD.into(), config: config.map(Path::to_owned), fallback: FALLBACK.into() }
+        let named = |folder: &'a Path| if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let config = config.into_iter().map(|folder| named(folder).to_owned()).collect();
+        Self { standard: STANDARD.into(), config, fallback: FALLBACK.into() }
     }
 
     /// Iterates over all folders, in order of preference.
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.standard), self.config.as_ref(), Some(&self.fallback)]
-            .into_iter()
-            .flatten()
-            .map(PathBuf::as_path)
+        let folders = [&self.standard].into_iter().chain(&self.config).chain([&self.fallback]);
+        folders.map(PathBuf::as_path)
     }
 }
 

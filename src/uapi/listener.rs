@@ -61,7 +61,7 @@ impl UapiListener {
     pub fn open_in(tun: &TunName, folders: &UapiFolders) -> Result<(Self, Option<UapiWarning>), UapiError> {
         let mut tried: Vec<(PathBuf, io::Error)> = Vec::new();
         for folder in folders.iter() {
-            let make = folders.config.as_deref() != Some(folder);
+            let make = folders.config.iter().all(|config| config != folder);
             let made = claim(folder, tun, make).and_then(|claim| Ok(Self::new(claim)?));
             let (listener, unwatched) = match made {
                 Ok(made) => made,

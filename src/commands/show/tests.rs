@@ -28,7 +28,7 @@ impl Folder {
 
     fn folders(&self) -> UapiFolders {
         let below = |name| self.0.join(name);
-        UapiFolders { standard: below("wireguard"), config: Some(self.0.clone()), fallback: below("wontun") }
+        UapiFolders { standard: below("wireguard"), config: vec![self.0.clone()], fallback: below("wontun") }
     }
 
     fn socket(&self, folder: &str, name: &str) -> UnixListener {
@@ -178,10 +178,10 @@ fn all_that_run_wherever_they_are() {
     let folders = folder.folders();
     let only = |folder: &Path| UapiFolders {
         standard: folder.to_owned(),
-        config: None,
+        config: Vec::new(),
         fallback: folder.to_owned(),
     };
-    let config = folders.config.clone().unwrap();
+    let config = folders.config[0].clone();
     let listeners = [
         UapiListener::open_in(&tun("b"), &only(&folders.standard)).unwrap().0,
         UapiListener::open_in(&tun("c"), &only(&config)).unwrap().0,

@@ -30,7 +30,7 @@ impl Folder {
     fn folders(&self) -> UapiFolders {
         UapiFolders {
             standard: self.0.join("run/wireguard"),
-            config: Some(self.0.clone()),
+            config: vec![self.0.clone()],
             fallback: self.0.join("run/wontun"),
         }
     }

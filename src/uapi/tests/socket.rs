@@ -226,7 +226,7 @@ fn or_in_a_folder_of_our_own() {
         if let Some(long) = config.as_ref().filter(|path| !path.ends_with("missing")) {
             fs::create_dir(long).unwrap();
         }
-        let folders = UapiFolders { config: config.clone(), ..folder.without_standard() };
+        let folders = UapiFolders { config: config.iter().cloned().collect(), ..folder.without_standard() };
         let (listener, warning) = UapiListener::open_in(&tun(), &folders).unwrap();
         assert_eq!(listener.path(), folders.fallback.join("wt0.sock"));
         assert!(warning.is_some());
@@ -243,7 +243,7 @@ fn with_no_folder_at_all_each_is_named() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let folders =
-        UapiFolders { standard: file.join("a"), config: Some(file.join("b")), fallback: file.join("c") };
+        UapiFolders { standard: file.join("a"), config: vec![file.join("b")], fallback: file.join("c") };
     let error = UapiListener::open_in(&tun(), &folders).unwrap_err().to_string();
     for part in ["file/a: ", "file/b: ", "file/c: "] {
         assert!(error.contains(part), "{error}");
