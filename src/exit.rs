@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Maximum time for writing the message: a stopped reader of standard error must not delay the exit.
+/// Maximum time for writing the message: a stopped reader of standard error must not delay the
+/// exit.
 const PRINT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Any failure without a code of its own.
@@ -52,8 +53,8 @@ impl Failure {
         Self { code, message: message.into(), is_reported: false }
     }
 
-    /// Prints the message on standard error, unless it is reported already. It uses a thread that is
-    /// abandoned if standard error blocks.
+    /// Prints the message on standard error, unless it is reported already. It uses a thread that
+    /// is abandoned if standard error blocks.
     pub fn print(&self) {
         if self.is_reported {
             return;

@@ -61,8 +61,8 @@ impl Arguments {
     }
 }
 
-/// Returns true if `next` is the value of `option`: no value follows `=`, and an option of that name
-/// takes one.
+/// Returns true if `next` is the value of `option`: no value follows `=`, and an option of that
+/// name takes one.
 fn takes_value(root: &clap::Command, option: &str, next: &OsStr) -> bool {
     let Some(name) = option.strip_prefix("--").filter(|name| !name.contains('=')) else { return false };
     let Some(argument) = find_option(root, name) else { return false };

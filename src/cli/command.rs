@@ -311,7 +311,8 @@ pub struct AddOptions {
     #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
     pub public_key: Option<String>,
 
-    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's file]
+    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
+    /// file]
     #[arg(long, value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
 

@@ -1,8 +1,8 @@
 //! The command line and its environment variables.
 //!
-//! Each command has the options that it uses, and no others. They may also stand before the command:
-//! `Arguments` moves them behind it. Without a command, the options select and describe the
-//! tunnel to run.
+//! Each command has the options that it uses, and no others. They may also stand before the
+//! command: `Arguments` moves them behind it. Without a command, the options select and describe
+//! the tunnel to run.
 
 mod arguments;
 mod bare;
@@ -34,7 +34,7 @@ const MISSPELLED: f64 = 0.85;
 /// Version, revision if known, features and target.
 const LONG_VERSION: &str = include_str!(concat!(env!("OUT_DIR"), "/version.txt"));
 
-/// What the command line selects.
+/// The command or tunnel that the command line selects.
 #[derive(Clone, Debug)]
 pub enum Invocation {
     /// A command.
@@ -92,8 +92,8 @@ struct Cli {
 
 impl Invocation {
     /// Parses the command line and the environment. An empty variable counts as unset, since
-    /// container set-ups pass unset options that way. Prints help and version if they are requested,
-    /// and then returns `None`.
+    /// container set-ups pass unset options that way. Prints help and version if they are
+    /// requested, and then returns `None`.
     ///
     /// # Errors
     /// An error of the command line, in one line: what is given, what is expected, and an example.
@@ -120,7 +120,8 @@ impl Invocation {
             )));
         }
         if !arguments.path.is_empty() {
-            // of the options without a command, which have variables in common with those of commands
+            // of the options without a command, which have variables in common with those of
+            // commands
             root = root.mut_args(|argument| argument.env(None));
         }
         root = map_arguments(root, &mut |argument| {

@@ -33,7 +33,8 @@ pub struct RunningTunnel {
     #[arg(long, env = "WONTUN_TUN", value_name = "NAME")]
     pub tun: Option<TunName>,
 
-    /// Configuration file of the tunnel; its name gives that of the tunnel, its folder that of the control socket
+    /// Configuration file of the tunnel; its name gives that of the tunnel, its folder that of the
+    /// control socket
     #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -41,8 +42,8 @@ pub struct RunningTunnel {
 /// The folder of a server, and its tunnel.
 #[derive(Clone, Debug, Args)]
 pub struct ServerFolder {
-    /// Folder of the server's files; the file is named after the TUN device (--tun) [default: /etc/wontun; of a running
-    /// server the folder of its file]
+    /// Folder of the server's files; the file is named after the TUN device (--tun) [default:
+    /// /etc/wontun; of a running server the folder of its file]
     #[arg(long, env = "WONTUN_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
@@ -64,8 +65,8 @@ pub(crate) const SERVER_FOLDERS: [&str; 2] = [DEFAULT_FOLDER, "/var/lib/wontun"]
 /// Folder that is searched for control sockets.
 #[derive(Clone, Debug, Args)]
 pub struct SocketFolder {
-    /// Folder that may hold the control socket, besides those where wg(8) looks [default: /etc/wontun and
-    /// /var/lib/wontun]
+    /// Folder that may hold the control socket, besides those where wg(8) looks [default:
+    /// /etc/wontun and /var/lib/wontun]
     #[arg(long, env = "WONTUN_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -241,7 +242,8 @@ pub struct PlainOptions {
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
     pub peer: Option<PeerAddress>,
 
-    /// Address of the TUN device, IPv4 or IPv6; repeatable [default: 10.8.0.1/24, as a client 10.8.0.3/24]
+    /// Address of the TUN device, IPv4 or IPv6; repeatable [default: 10.8.0.1/24, as a client
+    /// 10.8.0.3/24]
     #[arg(long, env = "WONTUN_ADDRESS", value_name = "CIDR", value_delimiter = ',')]
     pub address: Vec<Cidr>,
 

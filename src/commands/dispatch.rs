@@ -26,7 +26,7 @@ use crate::uapi::UapiFolders;
 /// action once it is ready.
 ///
 /// # Errors
-/// That of the command.
+/// The error of the command.
 pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failure> {
     privileges::hide_memory();
     match command {

@@ -13,9 +13,10 @@
 //! under it.
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
-//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`]; [`Protocol`];
-//! the methods of [`Core`] that need the mode (`health`, `housekeeping`, `supervisor`); [`Worker`]
-//! and [`Shared`]; `tx`, `rx`, `event_loop`; [`Daemon`]; the two modes; `process`.
+//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`];
+//! [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
+//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `event_loop`; [`Daemon`]; the two modes;
+//! `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.

@@ -157,8 +157,8 @@ impl Writer {
 /// a file.
 ///
 /// # Errors
-/// [`ServerError`], for example [`ServerError::Exists`]. The file then does not exist, or is the old
-/// one.
+/// [`ServerError`], for example [`ServerError::Exists`]. The file then does not exist, or is the
+/// old one.
 pub(crate) fn create_secret(path: &Path, text: &[u8]) -> Result<(), ServerError> {
     let mut file = new_secret(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => ServerError::Exists(path.to_owned()),

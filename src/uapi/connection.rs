@@ -12,7 +12,8 @@ use super::response::error_response;
 
 /// Size of the read buffer in bytes.
 const READ_BUFFER: usize = 16 << 10;
-/// Number of reads per call of [`UapiConnection::poll_request`], so that other connections get a turn.
+/// Number of reads per call of [`UapiConnection::poll_request`], so that other connections get a
+/// turn.
 const MAX_READS: u32 = 4;
 
 /// Result of [`UapiConnection::poll_request`].

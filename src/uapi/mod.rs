@@ -5,8 +5,8 @@
 //! other on one connection. The protocol is that of <https://www.wireguard.com/xplatform/>; where
 //! that leaves something open, the behaviour follows wireguard-go.
 //!
-//! [`RequestParser`] and [`Response`] work on bytes only. A request is read to its end before any of
-//! it is applied: a request with an error changes nothing, whereas wireguard-go has applied the
+//! [`RequestParser`] and [`Response`] work on bytes only. A request is read to its end before any
+//! of it is applied: a request with an error changes nothing, whereas wireguard-go has applied the
 //! lines before it.
 //!
 //! # Extensions

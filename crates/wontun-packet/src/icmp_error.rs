@@ -7,7 +7,8 @@ use super::checksum;
 use super::field::{set, u16_at};
 use super::ip::{self, IPV4_HEADER, IPV6_HEADER};
 
-/// Size of the buffer for [`packet_too_big`], in bytes: no ICMPv6 error is longer (RFC 4443 section 2.4 c).
+/// Size of the buffer for [`packet_too_big`], in bytes: no ICMPv6 error is longer (RFC 4443 section
+/// 2.4 c).
 pub const MAX_ERROR_LEN: usize = 1280;
 /// Maximum length of an ICMP error (RFC 1812 section 4.3.2.3).
 const MAX_ERROR_LEN_V4: usize = 576;

@@ -1,5 +1,5 @@
-//! Validation of inner packets, those that enter or leave a tunnel: the same for both directions and
-//! both protocols.
+//! Validation of inner packets, those that enter or leave a tunnel: the same for both directions
+//! and both protocols.
 
 use super::{icmpv6, ip};
 use crate::DropReason;

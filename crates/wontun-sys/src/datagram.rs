@@ -67,7 +67,8 @@ pub struct SendMessage<'a> {
 /// bytes of `buffer`, in order. Returns the number of messages, at least one.
 ///
 /// # Errors
-/// Those of recvmmsg(2): `EAGAIN` if nothing is pending, and the errors of datagrams sent earlier.
+/// The errors of recvmmsg(2): `EAGAIN` if nothing is pending, and the errors of datagrams sent
+/// earlier.
 pub fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -118,7 +119,7 @@ pub fn receive(
 /// the number sent, at least one.
 ///
 /// # Errors
-/// Those of sendmmsg(2) for the first message: neither it nor the others were sent.
+/// The errors of sendmmsg(2) for the first message: neither it nor the others were sent.
 pub fn send(socket: impl AsFd, messages: &[SendMessage<'_>]) -> io::Result<usize> {
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_MESSAGES_PER_CALL];
     let mut count = 0;

@@ -105,8 +105,8 @@ impl AmneziaKeys {
     /// Returns the ignored keys with the line number of the first, or `None` if there are none.
     ///
     /// # Errors
-    /// [`IncompatibleKey`] with its line number, if the file requests junk datagrams and does not set all
-    /// message keys to WireGuard's values.
+    /// [`IncompatibleKey`] with its line number, if the file requests junk datagrams and does not
+    /// set all message keys to WireGuard's values.
     pub(super) fn finish(self) -> Result<Option<(usize, IgnoredKeys)>, (usize, IncompatibleKey)> {
         let says = |wanted: &str| self.keys.iter().any(|(key, _)| *key == wanted);
         if let Some((key, line)) = self.decoy

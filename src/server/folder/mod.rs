@@ -119,8 +119,8 @@ impl Folder {
     /// file, which keeps its key, and updates the endpoint and the name servers in it.
     ///
     /// # Errors
-    /// [`ServerError`] if the file contains an error, has other subnets, another port or another key
-    /// file than wanted, or cannot be created.
+    /// [`ServerError`] if the file contains an error, has other subnets, another port or another
+    /// key file than wanted, or cannot be created.
     pub fn prepare(&self, options: &InitOptions) -> Result<Prepared, ServerError> {
         self.prepare_with_host(options, host_addresses)
     }
@@ -249,7 +249,8 @@ fn check_families(given: &[Subnet]) -> Result<Vec<Subnet>, ServerError> {
     Ok(given.to_vec())
 }
 
-/// Parses a path, makes it absolute, and rejects one that cannot be written to a configuration file.
+/// Parses a path, makes it absolute, and rejects one that cannot be written to a configuration
+/// file.
 fn key_file(text: &str) -> Result<PathBuf, String> {
     if text.contains('#') || text.contains(char::is_control) || text.trim() != text {
         return Err("expected a path without '#', control characters, and spaces at its ends, none of which can be written to the configuration file".to_owned());

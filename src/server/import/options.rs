@@ -17,7 +17,8 @@ pub struct Import {
     #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
     pub endpoint: Option<ClientEndpoint>,
 
-    /// UDP port to listen on, which a file of wg-easy does not contain [default: the port of --endpoint, 51820]
+    /// UDP port to listen on, which a file of wg-easy does not contain [default: the port of
+    /// --endpoint, 51820]
     #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT")]
     pub listen_port: Option<NonZeroU16>,
 

@@ -1,4 +1,4 @@
-//! What `wontun serve` prints for a person who starts it.
+//! The lines that `wontun serve` prints on a terminal.
 
 use crate::mounts::BINARY;
 use crate::terminal::Terminal;

@@ -2,7 +2,8 @@
 //!
 //! The *allowed IPs* of a peer are prefixes. A packet from the TUN device goes to the peer with the
 //! longest prefix that contains its destination. A packet from a peer is accepted only if the same
-//! lookup of its *source* gives that peer. A prefix belongs to one peer at a time: the last that it was assigned to.
+//! lookup of its *source* gives that peer. A prefix belongs to one peer at a time: the last that it
+//! was assigned to.
 
 mod prefix;
 mod trie;

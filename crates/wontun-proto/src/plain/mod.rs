@@ -214,7 +214,8 @@ impl Plain {
         Ok(())
     }
 
-    /// Client: returns true if something was received from the server, and it is not considered gone.
+    /// Client: returns true if something was received from the server, and it is not considered
+    /// gone.
     pub const fn is_reachable(&self) -> bool {
         self.is_reachable
     }

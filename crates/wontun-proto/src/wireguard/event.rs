@@ -26,9 +26,9 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// Initiations are rejected because an earlier one has a later timestamp, and their timestamps grow: the
-    /// peer's clock was set back. A replay of several of the peer's messages in their order cannot
-    /// be distinguished from that.
+    /// Initiations are rejected because an earlier one has a later timestamp, and their timestamps
+    /// grow: the peer's clock was set back. A replay of several of the peer's messages in their
+    /// order cannot be distinguished from that.
     ClockBehind {
         /// The peer, which the initiation has authenticated.
         peer: PeerId,

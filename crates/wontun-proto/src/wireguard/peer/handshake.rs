@@ -115,9 +115,9 @@ impl Peer {
         Ok(())
     }
 
-    /// Records a rejected timestamp, and reports a clock that was set back if the timestamps grow. A single
-    /// message that is repeated or late says nothing about the peer's clock; a later timestamp that is
-    /// still older than `newest` does.
+    /// Records a rejected timestamp, and reports a clock that was set back if the timestamps grow.
+    /// A single message that is repeated or late says nothing about the peer's clock; a later
+    /// timestamp that is still older than `newest` does.
     fn reject_timestamp(&mut self, newest: Timestamp, timestamp: Timestamp) {
         if timestamp == newest {
             return;
