@@ -21,6 +21,7 @@
 //! - `process`, `processes`: helper processes, the channel between them; their rights
 //! - `messages`: messages between supervisor and tunnel process
 //! - [`counters`]: packets carried, and dropped by reason
+//! - `interrupted`: retries of system calls that a signal interrupted
 //! - [`net`]: non-blocking descriptors: TUN, UDP, timer, signals
 //! - [`netlink`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
 //! - `control`: health socket, sd_notify(3)
@@ -73,6 +74,7 @@ mod control;
 pub mod counters;
 pub mod daemon;
 pub mod exit;
+mod interrupted;
 mod logging;
 pub mod messages;
 pub mod metrics;

@@ -20,7 +20,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::TunName;
 use crate::exit::ExitCode;
-use crate::net::interrupted::retry;
+use crate::interrupted::retry;
 
 /// Timeout for the answer of the running tunnel.
 const TIMEOUT: Duration = Duration::from_secs(2);

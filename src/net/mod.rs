@@ -3,7 +3,6 @@
 mod control_message;
 pub mod descriptor_limit;
 pub mod error_class;
-pub mod interrupted;
 pub mod random;
 pub mod recv_buffer;
 pub mod send_batch;

@@ -19,7 +19,7 @@ use super::error::LinkError;
 use super::message::{self, LinkState, Messages};
 use super::routes::PROTOCOL;
 use super::socket::BUFFER;
-use crate::net::interrupted::retry;
+use crate::interrupted::retry;
 use wontun_sys::bpf;
 
 /// The multicast groups of link, address, route and rule changes, and of settings such as

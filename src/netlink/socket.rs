@@ -19,7 +19,7 @@ use nix::sys::socket::sockopt::SndBufForce;
 
 use super::message::{Messages, Reply};
 use super::request_error::{Refusal, RequestError};
-use crate::net::interrupted::retry;
+use crate::interrupted::retry;
 
 /// Size of the receive buffer, in bytes. The kernel limits a datagram to the reader's buffer or 32
 /// KiB; an answer about one device has about 2 KiB.

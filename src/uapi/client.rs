@@ -18,7 +18,7 @@ use super::folders::{UapiFolders, socket_name};
 use super::status::TunnelStatus;
 use crate::config::TunName;
 use crate::exit::{self, ExitCode};
-use crate::net::interrupted::retry;
+use crate::interrupted::retry;
 
 /// Timeout of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(2);

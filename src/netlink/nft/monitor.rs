@@ -11,7 +11,7 @@ use socket2::{SockFilter, SockRef};
 
 use super::constants::{NFGENMSG_LEN, NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID};
 use super::listing::{number, text};
-use crate::net::interrupted::retry;
+use crate::interrupted::retry;
 use crate::netlink::message::Messages;
 use wontun_sys::bpf;
 
