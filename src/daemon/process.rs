@@ -212,7 +212,7 @@ fn run<M: Receive>(
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
     metrics: Option<MetricsServer>,
     is_sandboxed: bool,
-    mut logging: Option<&mut Logging>,
+    logging: Option<&mut Logging>,
 ) -> Result<(), DaemonError> {
     for (message, descriptors) in messages {
         device.apply(message, descriptors)?;
@@ -221,7 +221,7 @@ fn run<M: Receive>(
         device.set_metrics(metrics);
     }
     let sandbox = if is_sandboxed { Some(Sandbox::for_tunnel()?) } else { None };
-    if let Some(logging) = &mut logging {
+    if let Some(logging) = logging {
         let of_log = sandbox.as_ref().map(|sandbox| sandbox.for_log(logging.is_journald())).transpose()?;
         logging.start_writer(of_log).map_err(system("starting the thread that writes the log"))?;
     }
@@ -232,11 +232,6 @@ fn run<M: Receive>(
         } else {
             debug!(%seccomp, %landlock, "sandbox of the tunnel process");
         }
-    }
-    device.log_ready();
-    if let Some(logging) = logging {
-        // before the supervisor's lines about the start that is complete
-        logging.flush(LOG_FLUSH_TIMEOUT);
     }
     device.report_ready();
     device.run()

@@ -25,10 +25,7 @@ pub trait Control {
     /// Name of the mode in metrics.
     const NAME: &'static str;
 
-    /// Logs that the tunnel is ready.
-    fn log_ready(&self, core: &Core);
-
-    /// Contacts the peers, before the event loop runs.
+    /// Logs that the tunnel is ready, and contacts the peers, before the event loop runs.
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more; so for all of these.

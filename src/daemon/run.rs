@@ -65,11 +65,6 @@ impl<M: Receive> Daemon<M> {
         self.shared.with_state(|mode, core| core.handle_message(mode, message, descriptors))
     }
 
-    /// Logs that the tunnel is ready.
-    pub(super) fn log_ready(&self) {
-        self.shared.with_state(|mode, core| mode.log_ready(core));
-    }
-
     /// Reports to the supervisor that packets are carried from now on.
     pub(super) fn report_ready(&self) {
         self.shared.with_state(|_, core| core.send(&FromTunnel::Ready));

@@ -101,12 +101,9 @@ impl DataPath for PlainTunnel {
 impl Control for PlainTunnel {
     const NAME: &'static str = "plain";
 
-    fn log_ready(&self, core: &Core) {
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let role = if self.role == Role::Server { "server" } else { "client" };
         info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
-    }
-
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.start_peer(core)
     }
 

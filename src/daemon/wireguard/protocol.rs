@@ -89,13 +89,10 @@ impl DataPath for WireGuard {
 impl Control for WireGuard {
     const NAME: &'static str = "wireguard";
 
-    fn log_ready(&self, core: &Core) {
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let peers = self.engine.peer_ids().count();
         let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
         info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
-    }
-
-    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.request_lookups(core);
         Ok(())
     }

@@ -28,6 +28,8 @@ use crate::wireguard::site::Site;
 const CHANNEL: u64 = 3;
 /// Network of the addresses that the flood reports as peers'.
 const NET: &str = "198.51.100.";
+/// Maximum time from the supervisor's end to that of the others; 100 ms on a machine that is not busy.
+const END: Duration = Duration::from_secs(1);
 /// Duration of a flood.
 const FLOOD: Duration = Duration::from_secs(3);
 
@@ -98,7 +100,8 @@ fn ended_in_order(stage: &Stage, what: &str, stopped: &Stopped, table: &str) {
     let errors: Vec<_> = stopped.lines.iter().filter(is_error).collect();
     assert!(errors.iter().any(|line| line.contains("message")), "{what}: {:#?}", stopped.lines);
     assert!(!stopped.lines.iter().any(|line| line.contains("panicked")), "{what}: {:#?}", stopped.lines);
-    assert!(!stage.site().has_device("wg0"), "{what}: the device is left");
+    // the nursery ends the tunnel process once the supervisor is gone
+    assert!(holds_within(END, || !stage.site().has_device("wg0")), "{what}: the device is left");
     // the table is the same as before, but no longer accepts the tunnel's own datagrams
     let shut: Vec<_> = table.lines().filter(|line| !line.trim().starts_with("meta mark ")).collect();
     assert_eq!(shut.len() + 1, table.lines().count(), "{what}: {table}");
@@ -151,7 +154,7 @@ fn bytes_that_are_no_message_end_the_tunnel_in_order() {
         let stopped = daemon.wait_exit();
         ended_in_order(&stage, what, &stopped, &table);
         for pid in processes.all() {
-            assert!(is_gone(pid), "{what}: {pid} is left");
+            assert!(holds_within(END, || is_gone(pid)), "{what}: {pid} is left");
         }
         assert_eq!(stage.state(), before, "{what}");
     }
