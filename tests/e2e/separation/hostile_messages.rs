@@ -28,7 +28,8 @@ use crate::wireguard::site::Site;
 const CHANNEL: u64 = 3;
 /// Network of the addresses that the flood reports as peers'.
 const NET: &str = "198.51.100.";
-/// Maximum time from the supervisor's end to that of the others; 100 ms on a machine that is not busy.
+/// Maximum time from the supervisor's end to that of the others; 100 ms on a machine that is not
+/// busy.
 const END: Duration = Duration::from_secs(1);
 /// Duration of a flood.
 const FLOOD: Duration = Duration::from_secs(3);
