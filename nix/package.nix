@@ -24,7 +24,11 @@ rustPlatform.buildRustPackage {
 
   cargoTestFlags = [ "--workspace" ];
   buildFeatures = lib.optional withIpsecMb "ipsec-mb";
-  env = lib.optionalAttrs withIpsecMb { IPSEC_MB_LIB_DIR = "${library}/lib"; };
+  env = {
+    # A static file loads no library: an RPATH would only refer to the store.
+    NIX_NO_SELF_RPATH = 1;
+  }
+  // lib.optionalAttrs withIpsecMb { IPSEC_MB_LIB_DIR = "${library}/lib"; };
 
   # It would add the list of dependencies to the binary; Cargo.lock holds it already.
   auditable = false;
