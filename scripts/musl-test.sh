@@ -15,7 +15,7 @@ USAGE
 
 help_if_asked "$@"
 (($# == 0)) || die "unexpected argument '$1': see --help"
-need "$for_rust" musl-gcc:musl-tools
+need "$for_rust" musl-gcc:musl-tools,linux-libc-dev
 need_rust
 command -v rustup >/dev/null ||
     die "rustup is missing, which gets Rust's library for musl: install it with https://rustup.rs"
@@ -23,7 +23,10 @@ cd "$repo"
 
 target=$(uname -m)-unknown-linux-musl
 as_builder rustup target add "$target"
-# For the C files of ring and tun-tap; rustc links by itself.
-compiler=CC_${target//-/_}=musl-gcc
-as_builder env "$compiler" cargo test --workspace --locked --target "$target"
+# For the C files of ring and tun-tap; rustc links by itself. Linux's headers are those of glibc's compiler, which musl's own
+# come before.
+multiarch=$(gcc -print-multiarch)
+as_builder env "CC_${target//-/_}=musl-gcc" \
+    "CFLAGS_${target//-/_}=-idirafter /usr/include -idirafter /usr/include/${multiarch:-$(uname -m)-linux-gnu}" \
+    cargo test --workspace --locked --target "$target"
 say "the unit and property tests pass with musl"

@@ -82,22 +82,30 @@ end_to_end() {
     # shellcheck disable=SC2016 # the inner shell expands it
     with_end_to_end_tests '
         run=(bash scripts/run-tests.sh "$0")
+        # timed NAME ARGUMENT...: runs tests, and states how long they took
+        timed() {
+            local name=$1 began=$SECONDS code=0
+            shift
+            "${run[@]}" "$@" || code=$?
+            echo "<== end-to-end tests, $name: $((SECONDS - began)) s"
+            return "$code"
+        }
         # what waits for minutes begins first: sessions that age, names that are looked up again
         slow=(wireguard::rekey:: wireguard::names::)
-        "${run[@]}" "${slow[@]}" >"$TMPDIR/slow" 2>&1 &
+        timed "those that wait" "${slow[@]}" >"$TMPDIR/slow" 2>&1 &
         beside=($!)
         # what changes its host all the time keeps locks of the kernel from others: one after the other
         busy=(daemons:: host::)
-        "${run[@]}" --test-threads=1 "${busy[@]}" >"$TMPDIR/busy" 2>&1 &
+        timed "those that change their host" --test-threads=1 "${busy[@]}" >"$TMPDIR/busy" 2>&1 &
         beside+=($!)
         code=0
         # they wait more than they compute
-        "${run[@]}" --test-threads=4 "${slow[@]/#/--skip=}" "${busy[@]/#/--skip=}" || code=$?
+        timed "the others" --test-threads=4 "${slow[@]/#/--skip=}" "${busy[@]/#/--skip=}" || code=$?
         for began in "${beside[@]}"; do wait "$began" || code=$?; done
         cat "$TMPDIR/slow" "$TMPDIR/busy"
         ((code == 0))
         # what carries packets, once more with one worker and without offloads
-        WONTUN_WORKERS=1 WONTUN_OFFLOAD=off "${run[@]}" --test-threads=4 network:: data:: hostile:: endpoints:: \
+        WONTUN_WORKERS=1 WONTUN_OFFLOAD=off timed "one worker, no offloads" --test-threads=4 network:: data:: hostile:: endpoints:: \
             wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::
         [[ ! -e $TMPDIR/flaky ]] || sed "s/^/FLAKY: /" "$TMPDIR/flaky"'
 }
