@@ -32,6 +32,7 @@
 //! - [`background`]: `wontun NAME` as a background process
 //! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
+//! - [`dns`]: the process that applies `DNS =` to the host
 //! - `privileges`: capabilities, `--user`
 //! - `sandbox`: seccomp and Landlock
 //! - `logging`: log queue, writer thread, journald and stderr
@@ -73,6 +74,7 @@ pub mod config;
 mod control;
 pub mod counters;
 pub mod daemon;
+pub mod dns;
 pub mod exit;
 mod interrupted;
 mod logging;
@@ -84,6 +86,7 @@ mod privileges;
 pub mod process;
 #[cfg(test)]
 mod processes;
+mod repair_limit;
 pub mod resolver;
 pub mod run;
 mod sandbox;

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use wontun::cli::Invocation;
 use wontun::exit::{self, Failure};
 use wontun::run::{self, OnReady};
-use wontun::{commands, daemon, process, resolver};
+use wontun::{commands, daemon, dns, process, resolver};
 
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
         return ExitCode::from(match role.as_str() {
             "tunnel" => daemon::main(channel),
             "resolver" => resolver::main(channel),
+            "dns" => dns::main(channel),
             _ => exit::USAGE,
         });
     }

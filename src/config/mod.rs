@@ -1,6 +1,7 @@
 //! The user's options as typed and validated values. Parsers reject single values that are invalid;
 //! this module rejects invalid combinations.
 
+mod apply_dns;
 mod cidr;
 mod environment;
 mod file_options;
@@ -15,6 +16,7 @@ pub mod wg_quick;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+pub use apply_dns::ApplyDns;
 pub use cidr::{Cidr, CidrError};
 pub(crate) use environment::unknown_variables;
 pub(crate) use file_options::FileOptions;

@@ -18,7 +18,7 @@ use crate::privileges::{self, PrivilegeError};
 use wontun_sys::process;
 
 /// Roles of all helpers.
-pub(super) const HELPER_ROLES: [&str; 2] = ["tunnel", "resolver"];
+pub(super) const HELPER_ROLES: [&str; 3] = ["tunnel", "resolver", "dns"];
 /// Prefix of the role in a helper's `argv[0]`.
 pub(super) const ARGV0_PREFIX: &str = "wontun: ";
 /// Time that a helper has to end after its socket is closed, in milliseconds. It takes less than

@@ -11,5 +11,5 @@ pub use codec::{CodecError, MAX_MESSAGE, decode, encode};
 pub(crate) use helper::format_error_chain;
 pub use helper::helper_role;
 pub(crate) use helper::{HelperError, prepare_helper, stop_helper};
-pub(crate) use nursery::{Child, Nursery, NurseryError};
+pub(crate) use nursery::{Child, Nursery, NurseryError, spawn_as_own_user};
 pub use nursery::{FromNursery, Spawn, SpawnFailure};

@@ -25,7 +25,7 @@ use super::channel::{Channel, ChannelError, pair};
 use super::helper::{ARGV0_PREFIX, HELPER_ROLES, format_error_chain, os_error, reap, stop_helper};
 use crate::privileges::{self, UserIds};
 use crate::sandbox::Sandbox;
-use wontun_sys::process::{self, ExecuteError};
+use wontun_sys::process::{self, ExecuteError, Parent};
 
 /// Timeout for an answer of the nursery, which takes some milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,6 +131,23 @@ pub enum SpawnFailure {
     Execute(i32, i32),
 }
 
+impl SpawnFailure {
+    /// Returns the error for the log. Reaps a process that could not execute the program.
+    fn into_error(self, role: &str) -> NurseryError {
+        let role = role.to_owned();
+        match self {
+            Self::Refused => NurseryError::UnknownRole(role),
+            Self::Clone(errno) => NurseryError::Clone { role, source: os_error(errno) },
+            Self::Execute(pid, errno) => {
+                if pid > 0 {
+                    reap(Pid::from_raw(pid));
+                }
+                NurseryError::Execute { role, source: os_error(errno) }
+            }
+        }
+    }
+}
+
 /// A started helper.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -204,17 +221,10 @@ impl Nursery {
             if answered != number {
                 continue;
             }
-            let role = role.to_owned();
             return match result {
                 Ok(pid) if pid > 0 => Ok(Child { pid: Pid::from_raw(pid), socket }),
-                Ok(_) | Err(SpawnFailure::Refused) => Err(NurseryError::UnknownRole(role)),
-                Err(SpawnFailure::Clone(errno)) => Err(NurseryError::Clone { role, source: os_error(errno) }),
-                Err(SpawnFailure::Execute(pid, errno)) => {
-                    if pid > 0 {
-                        reap(Pid::from_raw(pid));
-                    }
-                    Err(NurseryError::Execute { role, source: os_error(errno) })
-                }
+                Ok(_) => Err(NurseryError::UnknownRole(role.to_owned())),
+                Err(failure) => Err(failure.into_error(role)),
             };
         }
     }
@@ -228,6 +238,23 @@ impl Nursery {
 impl Drop for Nursery {
     fn drop(&mut self) {
         stop_helper(self.pid, &self.channel);
+    }
+}
+
+/// Starts the helper `role` without the nursery, as this process's user: for a helper that needs
+/// files of that user. It has this process's capabilities until it drops them. Must be called
+/// before this process is confined.
+///
+/// # Errors
+/// [`NurseryError`].
+pub(crate) fn spawn_as_own_user(role: &str, stderr: BorrowedFd<'_>) -> Result<Child, NurseryError> {
+    let (socket, theirs) = pair().map_err(NurseryError::Socket)?;
+    let stderr = stderr.try_clone_to_owned().map_err(NurseryError::Socket)?;
+    let image = open_image()
+        .map_err(|error| NurseryError::Execute { role: role.to_owned(), source: error.into() })?;
+    match spawn(&image, role, vec![theirs, stderr], Parent::Caller) {
+        Ok((pid, _)) => Ok(Child { pid: Pid::from_raw(pid), socket }),
+        Err(failure) => Err(failure.into_error(role)),
     }
 }
 
@@ -264,7 +291,7 @@ fn serve(channel: &mut Channel<Spawn, FromNursery>, image: &OwnedFd, helpers: &m
             Err(ChannelError::Closed) => return 0,
             Err(_) => return 1,
         };
-        let result = spawn(image, &role, descriptors).map(|(pid, pidfd)| {
+        let result = spawn(image, &role, descriptors, Parent::CallersParent).map(|(pid, pidfd)| {
             if let Some(pidfd) = pidfd {
                 // the tunnel process is the first, and stays
                 if helpers.len() >= MAX_HELPERS {
@@ -325,6 +352,7 @@ fn spawn(
     image: &OwnedFd,
     role: &str,
     descriptors: Vec<OwnedFd>,
+    parent: Parent,
 ) -> Result<(i32, Option<OwnedFd>), SpawnFailure> {
     let is_helper = HELPER_ROLES.contains(&role);
     let (Ok([socket, stderr]), true) = (<[OwnedFd; 2]>::try_from(descriptors), is_helper) else {
@@ -332,7 +360,7 @@ fn spawn(
     };
     let name = CString::new(format!("{ARGV0_PREFIX}{role}")).map_err(|_| SpawnFailure::Refused)?;
     let errno = |error: io::Error| error.raw_os_error().unwrap_or_default();
-    match process::execute(image.as_fd(), &name, socket.as_fd(), stderr.as_fd()) {
+    match process::execute(image.as_fd(), &name, socket.as_fd(), stderr.as_fd(), parent) {
         Ok((pid, pidfd)) => Ok((pid.as_raw(), pidfd)),
         Err(ExecuteError::Clone(error)) => Err(SpawnFailure::Clone(errno(error))),
         Err(ExecuteError::Execute(pid, error)) => Err(SpawnFailure::Execute(pid.as_raw(), errno(error))),
@@ -348,16 +376,18 @@ mod tests {
         let image = open_image().unwrap();
         let descriptors = || vec![image.try_clone().unwrap(), image.try_clone().unwrap()];
         for role in ["", "nursery", "tunnel ", "../sh", "a\0b"] {
-            assert_eq!(spawn(&image, role, descriptors()).unwrap_err(), SpawnFailure::Refused, "{role:?}");
+            let result = spawn(&image, role, descriptors(), Parent::CallersParent);
+            assert_eq!(result.unwrap_err(), SpawnFailure::Refused, "{role:?}");
         }
-        assert_eq!(spawn(&image, "tunnel", Vec::new()).unwrap_err(), SpawnFailure::Refused);
+        let result = spawn(&image, "tunnel", Vec::new(), Parent::CallersParent);
+        assert_eq!(result.unwrap_err(), SpawnFailure::Refused);
     }
 
     #[test]
     fn an_image_that_cannot_be_executed_is_an_error() {
         let image = open("/dev/null", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
         let (one, other) = pair().unwrap();
-        let result = spawn(&image, "tunnel", vec![one, other]);
+        let result = spawn(&image, "tunnel", vec![one, other], Parent::CallersParent);
         let Err(SpawnFailure::Execute(pid, errno)) = result else { panic!("{result:?}") };
         assert_eq!(errno, nix::libc::EACCES);
         let error = NurseryError::Execute { role: "tunnel".to_owned(), source: os_error(errno) }.to_string();

@@ -113,9 +113,16 @@ pub fn executed_path() -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
 }
 
-/// Executes `image`, an open program, in a new process, whose parent is the *parent of this
-/// process* (`CLONE_PARENT`): that one must reap it, and the `PR_SET_PDEATHSIG` of the new process
-/// refers to it.
+/// The parent of a new process: it must reap the process, whose `PR_SET_PDEATHSIG` refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// This process.
+    Caller,
+    /// The parent of this process (`CLONE_PARENT`).
+    CallersParent,
+}
+
+/// Executes `image`, an open program, in a new process.
 ///
 /// The process has `name` as its only argument (`argv[0]`) and no environment, this process's
 /// standard input and output, `stderr` as standard error, `socket` as descriptor 3 and no other. It
@@ -129,6 +136,7 @@ pub fn execute(
     name: &CStr,
     socket: BorrowedFd<'_>,
     stderr: BorrowedFd<'_>,
+    parent: Parent,
 ) -> Result<(Pid, Option<OwnedFd>), ExecuteError> {
     let above = |fd: BorrowedFd<'_>| -> io::Result<OwnedFd> {
         let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))?;
@@ -143,7 +151,8 @@ pub fn execute(
     let (error_reader, error_writer, image, socket, stderr) = prepare().map_err(ExecuteError::Clone)?;
     let arguments = [name.as_ptr(), ptr::null()];
     let environment = [ptr::null::<c_char>()];
-    let flags = c_long::from(libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD);
+    let parent = if parent == Parent::CallersParent { libc::CLONE_PARENT } else { 0 };
+    let flags = c_long::from(parent | libc::CLONE_PIDFD | libc::SIGCHLD);
     let mut pidfd: c_int = -1;
     // stack, thread number and thread-local storage: none, as for fork(2)
     const NONE: c_long = 0;

@@ -13,7 +13,6 @@
 //! late, twice or, after an overrun, not at all.
 
 mod compare;
-mod limit;
 mod reconciler;
 mod resource;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::limit::RepairLimit;
 use super::resource::HostResource;
 use crate::logging::RateLimit;
 use crate::messages::{HostState, Repairs};
+use crate::repair_limit::RepairLimit;
 use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines about a resource that cannot be restored.

@@ -15,13 +15,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Times of the last repairs.
 #[derive(Debug, Default)]
-pub(super) struct RepairLimit {
+pub(crate) struct RepairLimit {
     repairs: VecDeque<Instant>,
 }
 
 impl RepairLimit {
     /// Returns the time from which on the next repair is allowed.
-    pub(super) fn allowed_at(&mut self, now: Instant) -> Instant {
+    pub(crate) fn allowed_at(&mut self, now: Instant) -> Instant {
         while self.repairs.front().is_some_and(|at| now.since(*at) >= PERIOD) {
             self.repairs.pop_front();
         }
@@ -32,7 +32,7 @@ impl RepairLimit {
     }
 
     /// Records a repair.
-    pub(super) fn record(&mut self, now: Instant) {
+    pub(crate) fn record(&mut self, now: Instant) {
         if self.is_reached() {
             self.repairs.pop_front();
         }
@@ -40,7 +40,7 @@ impl RepairLimit {
     }
 
     /// Returns true if there were so many repairs recently that they are limited.
-    pub(super) fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         self.repairs.len() >= BURST
     }
 }
