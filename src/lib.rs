@@ -29,7 +29,7 @@
 //! - [`metrics`]: Prometheus text format and its HTTP server
 //! - [`commands`]: subcommands, all that does not run a tunnel
 //! - `server`: the server's file and its clients, edited in place
-//! - [`background`]: `wontun NAME` as a background process
+//! - [`background`]: `wontun interface` as a background process
 //! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`dns`]: the process that applies `DNS =` to the host

@@ -19,8 +19,8 @@ PATIENCE = 120
 KERNEL = "kernel"
 # wontun --config FILE: addresses, MTU and routes are its own work.
 FILE = "wontun --config"
-# wontun NAME, configured by wg(8) and ip(8), as the kernel's is.
-NAME = "wontun NAME"
+# wontun interface NAME, configured by wg(8) and ip(8), as the kernel's is.
+NAME = "wontun interface"
 
 
 # All that a tunnel may leave behind.
@@ -128,7 +128,7 @@ class End:
         if self.kind == FILE:
             self._start_service()
             return
-        make = f"wontun {DEVICE} >/tmp/wontun.log 2>&1"
+        make = f"wontun interface {DEVICE} >/tmp/wontun.log 2>&1"
         if self.kind == KERNEL:
             make = f"ip link add {DEVICE} type wireguard"
         addresses = "\n".join(f"ip address add {address} dev {DEVICE} nodad" for address in self.addresses)

@@ -1,6 +1,7 @@
 //! The order of arguments: options may stand before the command that they belong to.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// The arguments, with the options before a command moved behind it.
 #[derive(Clone, Debug)]
@@ -10,23 +11,34 @@ pub(super) struct Arguments {
     pub(super) path: Vec<String>,
     /// All other arguments.
     rest: Vec<OsString>,
-    /// Without a command, the first argument that is no option.
-    pub(super) interface: Option<String>,
 }
+
+/// The command that creates an interface for wg(8).
+const INTERFACE: &str = "interface";
+/// Name under which programs look for a userspace implementation of WireGuard.
+const STAND_IN: &str = "wireguard-go";
+/// Arguments after which no command follows.
+const ENDS: [&str; 6] = ["-h", "--help", "-V", "--version", "--", "-"];
 
 impl Arguments {
     /// Sorts `arguments`, which begin with the program's name. Reads no further than the first
     /// argument that is neither an option nor a command.
-    pub(super) fn new(root: &clap::Command, arguments: Vec<OsString>) -> Self {
+    ///
+    /// Without a command, `-f` selects the command `interface`; so does a name if wg-quick runs this
+    /// program (`is_by_wg_quick`), and any argument if it runs as `wireguard-go`.
+    pub(super) fn new(root: &clap::Command, arguments: Vec<OsString>, is_by_wg_quick: bool) -> Self {
         let mut arguments = arguments.into_iter().peekable();
         let program = arguments.next().unwrap_or_else(|| "wontun".into());
         let (mut command, mut path, mut rest) = (root, Vec::new(), Vec::new());
-        let mut interface = None;
-        while let Some(argument) = arguments.peek() {
+        let is_end = |argument: &OsString| ENDS.iter().any(|end| argument == end);
+        if Path::new(&program).file_name().is_some_and(|name| name == STAND_IN)
+            && arguments.peek().is_some_and(|argument| !is_end(argument))
+        {
+            return Self { program, path: vec![INTERFACE.to_owned()], rest: arguments.collect() };
+        }
+        let mut is_interface = false;
+        while let Some(argument) = arguments.peek().filter(|argument| !is_end(argument)) {
             let text = argument.to_string_lossy().into_owned();
-            if ["-h", "--help", "-V", "--version", "--", "-"].contains(&text.as_str()) {
-                break;
-            }
             if text.starts_with('-') {
                 rest.extend(arguments.next());
                 let has_value = |next: &OsString| takes_value(root, &text, next);
@@ -36,12 +48,16 @@ impl Arguments {
                 command = found;
                 arguments.next();
             } else {
-                interface = Some(text).filter(|_| path.is_empty());
+                is_interface = is_by_wg_quick;
                 break;
             }
         }
         rest.extend(arguments);
-        Self { program, path, rest, interface }
+        is_interface |= rest.iter().any(|argument| argument == "-f" || argument == "--foreground");
+        if path.is_empty() && is_interface {
+            path.push(INTERFACE.to_owned());
+        }
+        Self { program, path, rest }
     }
 
     /// Returns all arguments, beginning with the program's name.

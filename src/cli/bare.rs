@@ -14,11 +14,11 @@ const COMMANDS: [&str; 2] = ["serve", "plain"];
 
 /// Help of a start without arguments: ten lines, the first of which follows the program's name.
 const HELP: &str = "\
-nothing to run: give a command, --config or NAME
+nothing to run: give a command or --config
   wontun serve --endpoint HOST   runs a WireGuard server; creates its key and file in /etc/wontun first
   wontun peer add NAME --qr      adds a client to that server and prints its configuration
   wontun --config FILE           runs the WireGuard tunnel described by FILE (wg-quick format)
-  wontun NAME                    creates a WireGuard interface for wg(8) to configure
+  wontun interface NAME          creates a WireGuard interface for wg(8) to configure
   wontun plain                   runs a server that does not encrypt, for labs and trusted networks only
   wontun plain --peer HOST       runs the client of that server
   wontun show                    shows running tunnels

@@ -36,14 +36,15 @@ pub(super) fn option(name: &str) -> Option<(Option<&'static str>, &'static str)>
 pub(super) fn arguments(path: &[String]) -> &'static str {
     let path: Vec<_> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
-        [] => "wg0",
+        [] => "serve",
         ["completions"] => "bash",
         ["import"] => "wg0.conf",
         ["kill-switch"] => "off",
         ["peer"] => "list",
         ["peer", "add" | "show" | "remove"] => "phone",
         ["peer", "rename"] => "phone tablet",
-        ["health" | "reload" | "show" | "top" | "unlock"] | ["kill-switch", _] => "tun0",
+        ["interface"] => "wg0",
+        ["down" | "health" | "reload" | "show" | "top" | "unlock"] | ["kill-switch", _] => "tun0",
         _ => "",
     }
 }

@@ -9,12 +9,13 @@ mod bare;
 mod command;
 mod hints;
 mod options;
+mod unknown_word;
 mod usage;
 
 use std::ffi::OsString;
 use std::io;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use command::{AddOptions, Command, KillSwitchCommand, PeerCommand, Shell};
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
@@ -27,9 +28,8 @@ use crate::config::TunName;
 use crate::exit::{self, Failure};
 use arguments::Arguments;
 
-/// Minimum Jaro-Winkler similarity of a NAME to a command for it to count as misspelled, from 0 to
-/// 1.
-const MISSPELLED: f64 = 0.85;
+/// Variable by which wg-quick is told to run this program.
+const WG_QUICK: &str = "WG_QUICK_USERSPACE_IMPLEMENTATION";
 
 /// Version, revision if known, features and target.
 const LONG_VERSION: &str = include_str!(concat!(env!("OUT_DIR"), "/version.txt"));
@@ -52,26 +52,18 @@ pub enum Invocation {
 ///
 /// 'wontun serve' creates and runs a WireGuard server, 'wontun peer add' adds a client to it.
 /// 'wontun --config FILE' runs the WireGuard tunnel described by FILE (wg-quick format). 'wontun
-/// NAME' creates a WireGuard interface for wg(8) to configure. 'wontun plain' runs a tunnel that
-/// does not encrypt: the server (tun0 is 10.8.0.1/24, UDP port 19988), or with --peer its client
-/// (tun0 is 10.8.0.3/24).
+/// interface NAME' creates a WireGuard interface for wg(8) to configure. 'wontun plain' runs a
+/// tunnel that does not encrypt: the server (tun0 is 10.8.0.1/24, UDP port 19988), or with --peer
+/// its client (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, long_version = LONG_VERSION, max_term_width = 110)]
 #[command(
-    override_usage = "wontun <COMMAND> [OPTIONS]\n       wontun --config <FILE> [OPTIONS]\n       wontun [-f] <NAME> [OPTIONS]",
+    override_usage = "wontun <COMMAND> [OPTIONS]\n       wontun --config <FILE> [OPTIONS]",
     after_help = "Options may be set as environment variables, shown as [env: ...]. Without arguments, WONTUN_CONFIG and WONTUN_PEER, the variable WONTUN_COMMAND selects the command to run: serve or plain."
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
-
-    /// Create a WireGuard interface of this name for wg(8) to configure, and go to the background
-    #[arg(value_name = "NAME", conflicts_with_all = ["config", "tun", "peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
-    interface: Option<TunName>,
-
-    /// With NAME: stay in the foreground
-    #[arg(short, long, requires = "interface")]
-    foreground: bool,
+    command: Option<AnyCommand>,
 
     /// Run the WireGuard tunnel described by FILE (wg-quick format); SIGHUP reads it again
     #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE", conflicts_with_all = ["peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
@@ -90,6 +82,34 @@ struct Cli {
     plain: PlainOptions,
 }
 
+/// All commands.
+#[derive(Debug, Subcommand)]
+enum AnyCommand {
+    #[command(flatten)]
+    Command(Command),
+    /// Create a WireGuard interface for wg(8) to configure, and go to the background
+    ///
+    /// MTU 1420, and a control socket for wg(8). Addresses, routes and keys are set by other tools.
+    /// 'wontun -f NAME' is the same as 'wontun interface -f NAME'.
+    Interface {
+        /// Name of the interface
+        #[arg(value_name = "NAME")]
+        name: TunName,
+
+        /// Stay in the foreground
+        #[arg(short, long)]
+        foreground: bool,
+
+        /// Options of other tunnels: an error if set.
+        #[command(flatten)]
+        options: WireGuardOptions,
+
+        /// Options that all tunnels have.
+        #[command(flatten)]
+        common: TunnelOptions,
+    },
+}
+
 impl Invocation {
     /// Parses the command line and the environment. An empty variable counts as unset, since
     /// container set-ups pass unset options that way. Prints help and version if they are
@@ -104,21 +124,13 @@ impl Invocation {
                 .map_err(|message| Failure::new(exit::USAGE, format!("{message}; see wontun --help")))?;
             arguments.extend(name.map(Into::into));
         }
-        // wg-quick, which sets this variable, passes the name of a file
-        let is_by_wg_quick = std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_some();
-        Self::parse(arguments, is_by_wg_quick)
+        Self::parse(arguments, std::env::var_os(WG_QUICK).is_some_and(|value| !value.is_empty()))
     }
 
     fn parse(arguments: Vec<OsString>, is_by_wg_quick: bool) -> Result<Option<Self>, Failure> {
         let usage = |message| Failure::new(exit::USAGE, message);
         let mut root = command();
-        let arguments = Arguments::new(&root, arguments);
-        if !is_by_wg_quick && let Some((name, command)) = misspelled(&root, &arguments) {
-            return Err(usage(format!(
-                "unknown command '{name}', did you mean '{command}'? to create an interface of that name, add -f; \
-                 see wontun --help"
-            )));
-        }
+        let arguments = Arguments::new(&root, arguments, is_by_wg_quick);
         if !arguments.path.is_empty() {
             // of the options without a command, which have variables in common with those of
             // commands
@@ -129,16 +141,8 @@ impl Invocation {
             if value.is_some_and(|value| value.is_empty()) { argument.env(None) } else { argument }
         });
         let parsed = root.try_get_matches_from_mut(arguments.all());
-        let cli = parsed.and_then(|matches| {
-            let cli = Cli::from_arg_matches(&matches)?;
-            Ok((cli, matches.subcommand_name().map(str::to_owned)))
-        });
-        match cli {
-            Ok((Cli { interface: Some(name), .. }, Some(command))) => Err(usage(format!(
-                "'{name}' stands before the command '{command}': give either, for example wontun show {name}; see \
-                 wontun --help"
-            ))),
-            Ok((cli, _)) => cli.invocation(&arguments).map(Some),
+        match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli.invocation(&arguments).map(Some),
             Err(error) if error.use_stderr() => Err(usage(usage::message(&error, &mut root, &arguments))),
             Err(help) => match help.print() {
                 Ok(()) => Ok(None),
@@ -153,9 +157,8 @@ impl Invocation {
 impl Cli {
     fn invocation(self, arguments: &Arguments) -> Result<Invocation, Failure> {
         let usage = |message| Err(Failure::new(exit::USAGE, message));
-        let Self { command, interface, foreground, config, tun: TunOption { tun }, options, common, plain } =
-            self;
-        if let Some(Command::Plain { .. }) = command
+        let Self { command, config, tun: TunOption { tun }, options, common, plain } = self;
+        if let Some(AnyCommand::Command(Command::Plain { .. })) = command
             && let Some(file) = std::env::var_os("WONTUN_CONFIG").filter(|file| !file.is_empty())
         {
             return usage(format!(
@@ -164,22 +167,18 @@ impl Cli {
                 file.display()
             ));
         }
-        if let Some(command) = command {
-            return Ok(Invocation::Command(Box::new(command)));
-        }
-        let is_background = interface.is_some() && !foreground;
-        let tunnel = match (interface, config) {
-            (None, None) if plain.peer.is_none() => {
-                return usage(bare::refusal(arguments.given().map(OsString::from)));
-            }
-            (None, Some(path)) => TunnelKind::File { path, tun, options },
-            (interface, _) => {
+        let (tunnel, common, is_background) = match (command, config) {
+            (Some(AnyCommand::Command(command)), _) => return Ok(Invocation::Command(Box::new(command))),
+            (Some(AnyCommand::Interface { name, foreground, options, common }), _) => {
                 options.require_none()?;
-                match interface {
-                    Some(name) => TunnelKind::Interface(name),
-                    None => TunnelKind::Plain { tun, options: plain },
-                }
+                (TunnelKind::Interface(name), common, !foreground)
             }
+            (None, Some(path)) => (TunnelKind::File { path, tun, options }, common, false),
+            (None, None) if plain.peer.is_some() => {
+                options.require_none()?;
+                (TunnelKind::Plain { tun, options: plain }, common, false)
+            }
+            (None, None) => return usage(bare::refusal(arguments.given().map(OsString::from))),
         };
         Ok(Invocation::Tunnel { options: Box::new(RunOptions { tunnel, common }), is_background })
     }
@@ -193,7 +192,7 @@ pub fn command() -> clap::Command {
     command.mut_subcommands(|command| match command.get_name() {
         // these are accepted there for the sake of an error that says why they are refused
         "serve" => command.mut_args(&full_tunnel),
-        "plain" => command.mut_args(&all),
+        "plain" | "interface" => command.mut_args(&all),
         _ => command,
     })
 }
@@ -219,17 +218,6 @@ pub fn variables() -> Vec<String> {
         argument
     });
     names
-}
-
-/// Returns NAME and the command that it resembles, if it resembles one and -f is not given.
-fn misspelled(root: &clap::Command, arguments: &Arguments) -> Option<(String, String)> {
-    let is_foreground = arguments.given().any(|argument| argument == "-f" || argument == "--foreground");
-    let name = arguments.interface.as_deref().filter(|_| !is_foreground)?;
-    let similarity = |known: &str| strsim::jaro_winkler(name, known);
-    let commands =
-        root.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
-    let nearest = commands.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-    (similarity(nearest) > MISSPELLED).then(|| (name.to_owned(), nearest.to_owned()))
 }
 
 /// Applies `change` to each argument of the command and of its subcommands.

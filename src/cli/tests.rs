@@ -105,9 +105,25 @@ fn an_error_says_what_is_given_and_what_is_expected() {
         ("serve -q", "unknown option '-q': expected 'wontun serve [OPTIONS]'; see wontun serve --help"),
         ("--config a --mtu 1400", "--config and --mtu exclude each other: give either; see wontun --help"),
         ("--config a --nat auto --nat off", "--nat is given twice: give it once; see wontun --help"),
-        ("-f", "NAME is missing: expected 'wontun -f <NAME>', for example wontun wg0; see wontun --help"),
-        ("wg0 plain", "'wg0' stands before the command 'plain': give either, for example wontun show wg0;"),
-        ("shwo", "unknown command 'shwo', did you mean 'show'? to create an interface of that name, add -f;"),
+        (
+            "-f",
+            "NAME is missing: expected 'wontun interface [OPTIONS] <NAME>', for example wontun interface wg0; see wontun \
+             interface --help",
+        ),
+        (
+            "wg0 plain",
+            "'wg0' stands before the command 'plain': give the command first, for example wontun show wg0;",
+        ),
+        (
+            "shwo",
+            "unknown command 'shwo': did you mean 'show'? a WireGuard interface of that name is created by 'wontun \
+             interface shwo'; see wontun --help",
+        ),
+        ("--log-level debug wg0", "unknown command 'wg0': a WireGuard interface of that name is created by"),
+        ("--nonsense wg0", "unknown option '--nonsense'"),
+        ("-- wg0", "unknown command 'wg0': a WireGuard interface of that name is created by"),
+        ("-f wg0 plain", "unexpected argument 'plain': expected 'wontun interface [OPTIONS] <NAME>'"),
+        ("-f --peer 192.0.2.1 wg0", "--peer does not apply to 'wontun interface'"),
         ("completions ksh", "SHELL ksh: expected bash, zsh or fish, for example wontun completions bash;"),
         ("--log-level debug", "these options do not select a tunnel to run"),
     ] {
@@ -138,7 +154,7 @@ fn an_option_of_another_command_is_refused_with_those_that_have_it() {
         let error = error(line);
         assert!(error.contains(part), "{line}: {error}");
     }
-    for line in ["plain --nat auto", "wg0 --policy isolate", "--peer 192.0.2.1 --dns-bypass"] {
+    for line in ["plain --nat auto", "interface wg0 --policy isolate", "--peer 192.0.2.1 --dns-bypass"] {
         let result = parse(line).and_then(|invocation| match invocation {
             Invocation::Command(command) => match *command {
                 Command::Plain { options, .. } => Ok(options.require_none()?),
@@ -176,12 +192,40 @@ fn a_tunnel_is_selected_by_a_file_a_name_or_a_peer() {
         Invocation::Tunnel { options, is_background } => (options.tunnel, is_background),
         Invocation::Command(command) => panic!("{command:?}"),
     };
-    assert!(matches!(tunnel("wg0"), (TunnelKind::Interface(_), true)));
-    assert!(matches!(tunnel("-f wg0"), (TunnelKind::Interface(_), false)));
-    assert!(matches!(tunnel("-f serv"), (TunnelKind::Interface(_), false)));
-    assert!(matches!(tunnel("-- plain"), (TunnelKind::Interface(_), true)));
+    for line in ["interface wg0", "interface plain", "--log-level debug interface wg0"] {
+        assert!(matches!(tunnel(line), (TunnelKind::Interface(_), true)), "{line}");
+    }
+    for line in
+        ["interface -f wg0", "interface wg0 --foreground", "-f wg0", "wg0 -f", "-f serv", "-f -- plain"]
+    {
+        assert!(matches!(tunnel(line), (TunnelKind::Interface(_), false)), "{line}");
+    }
     assert!(matches!(tunnel("--config wg0.conf --nat auto"), (TunnelKind::File { .. }, false)));
     assert!(matches!(tunnel("--peer 192.0.2.1 --mtu 1400"), (TunnelKind::Plain { .. }, false)));
+}
+
+/// wg-quick runs `PROGRAM NAME`, where PROGRAM is named by a variable, or is wireguard-go.
+#[test]
+fn wg_quick_gives_a_name_alone() {
+    let tunnel = |line: &str, is_by_wg_quick| {
+        let arguments = line.split(' ').map(OsString::from).collect();
+        match Invocation::parse(arguments, is_by_wg_quick) {
+            Ok(Some(Invocation::Tunnel { options, is_background })) => match options.tunnel {
+                TunnelKind::Interface(name) => Some((name.to_string(), is_background)),
+                other => panic!("{other:?}"),
+            },
+            Ok(_) => None,
+            Err(failure) => panic!("{line}: {failure}"),
+        }
+    };
+    let interface = |name: &str, is_background| Some((name.to_owned(), is_background));
+    assert_eq!(tunnel("wontun wg0", true), interface("wg0", true));
+    assert_eq!(tunnel("/usr/bin/wontun shwo", true), interface("shwo", true));
+    assert_eq!(tunnel("wontun show", true), None);
+    for by_wg_quick in [true, false] {
+        assert_eq!(tunnel("wireguard-go wg0", by_wg_quick), interface("wg0", true));
+        assert_eq!(tunnel("/usr/local/bin/wireguard-go -f show", by_wg_quick), interface("show", false));
+    }
 }
 
 #[test]
@@ -199,8 +243,8 @@ fn a_command_shows_its_own_options() {
         let path = path.join(" ");
         for (option, commands) in [
             ("--kill-switch ", &[""][..]),
-            ("--workers", &["", "serve", "plain"]),
-            ("--log-level", &["", "serve", "plain"]),
+            ("--workers", &["", "interface", "serve", "plain"]),
+            ("--log-level", &["", "interface", "serve", "plain"]),
             ("--full-tunnel", &["peer add"]),
             ("--mtu", &["", "plain"]),
             ("--nat ", &["", "serve"]),

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::arguments::{Arguments, find_option};
-use super::{hints, options};
+use super::{hints, options, unknown_word};
 
 /// Returns the message for an error of clap's.
 pub(super) fn message(error: &clap::Error, root: &mut clap::Command, arguments: &Arguments) -> String {
@@ -38,12 +38,12 @@ impl Context<'_> {
                 let missing: Vec<_> =
                     self.strings(ContextKind::InvalidArg).iter().map(|name| bare_name(name)).collect();
                 let verb = if missing.len() == 1 { "is" } else { "are" };
-                let usage = if self.arguments.path.is_empty() {
-                    "'wontun -f <NAME>'".to_owned()
-                } else {
-                    self.usage()
-                };
-                format!("{} {verb} missing: expected {usage}, {}", missing.join(" and "), self.example())
+                format!(
+                    "{} {verb} missing: expected {}, {}",
+                    missing.join(" and "),
+                    self.usage(),
+                    self.example()
+                )
             }
             ErrorKind::ArgumentConflict => self.conflict(),
             ErrorKind::InvalidUtf8 => "an argument is not UTF-8: expected text".to_owned(),
@@ -106,6 +106,11 @@ impl Context<'_> {
 
     fn unknown_command(&self) -> String {
         let given = self.string(ContextKind::InvalidSubcommand).unwrap_or_default();
+        if self.arguments.path.is_empty() {
+            let next = self.arguments.given().skip_while(|argument| *argument != given.as_str()).nth(1);
+            let next = next.and_then(|next| next.to_str());
+            return unknown_word::message(&given, next, &self.command_names());
+        }
         let nearest = self.strings(ContextKind::SuggestedSubcommand);
         let nearest =
             nearest.first().map(|nearest| format!(" (did you mean '{nearest}'?)")).unwrap_or_default();
@@ -146,11 +151,14 @@ impl Context<'_> {
     }
 
     /// Returns the names of the subcommands that are not hidden.
-    fn commands(&self) -> String {
+    fn command_names(&self) -> Vec<String> {
         let is_listed = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
         let commands = self.command.get_subcommands().filter(is_listed);
-        let names: Vec<_> = commands.map(|command| command.get_name().to_owned()).collect();
-        alternatives(&names)
+        commands.map(|command| command.get_name().to_owned()).collect()
+    }
+
+    fn commands(&self) -> String {
+        alternatives(&self.command_names())
     }
 
     fn example(&self) -> String {
@@ -188,8 +196,7 @@ fn commands_with(root: &clap::Command, name: &str) -> Vec<String> {
     let tunnels: &[&str] = match own.map(clap::Arg::get_help_heading) {
         None => &[],
         Some(Some(options::OF_PLAIN)) => &["--peer HOST"],
-        Some(Some(options::OF_ALL)) => &["--config FILE", "NAME", "--peer HOST"],
-        Some(None) if name == "foreground" => &["NAME"],
+        Some(Some(options::OF_ALL)) => &["--config FILE", "--peer HOST"],
         Some(_) => &["--config FILE"],
     };
     lines.extend(tunnels.iter().map(|tunnel| format!("'wontun {tunnel}'")));

@@ -46,7 +46,9 @@ fn usage_errors_exit_2_and_name_the_option() {
         (&["--log-target", "printer"], "--log-target"),
         (&["--nonsense"], "--nonsense"),
         (&["--port", "1"], "--port"),
-        (&["wg0", "surplus"], "surplus"),
+        (&["interface", "wg0", "surplus"], "surplus"),
+        (&["wg0"], "'wontun interface wg0'"),
+        (&["up"], "'wontun --config FILE'"),
         (&["helth"], "'health'"),
         (&["--mtu"], "--mtu"),
     ] {

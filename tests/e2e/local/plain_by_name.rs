@@ -26,9 +26,14 @@ fn a_bare_start_says_in_ten_lines_what_there_is_to_run() {
         let run = variables.iter().fold(bare, |launch, name| launch.env(&format!("WONTUN_{name}"), "")).run();
         is_refused(&lab, &run);
         assert_eq!(run.stderr.lines().count(), 10, "{}", run.stderr);
-        for command in
-            ["wontun serve", "wontun plain ", "wontun plain --peer", "--config FILE", "wontun NAME", "--help"]
-        {
+        for command in [
+            "wontun serve",
+            "wontun plain ",
+            "wontun plain --peer",
+            "--config FILE",
+            "wontun interface NAME",
+            "--help",
+        ] {
             assert!(run.stderr.contains(command), "no {command:?} in:\n{}", run.stderr);
         }
     }

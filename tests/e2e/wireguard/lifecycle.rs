@@ -124,14 +124,45 @@ fn a_live_socket_of_another_network_is_not_replaced() {
     assert!(!lab.client().has_device("wg0"), "a device is left");
 }
 
-/// `wontun NAME` returns when device and socket exist, and continues without a terminal.
+/// Runs `PROGRAM wg0` on `site`, as wg-quick does, and waits for the process in the background.
+fn as_wg_quick_runs(site: &Site, program: &str, variable: &str) -> crate::waiting::Finished {
+    finish(site.command(program).arg("wg0").env("WG_QUICK_USERSPACE_IMPLEMENTATION", variable), TIMEOUT)
+}
+
+/// A mistyped command makes no interface; only wg-quick gives a name alone.
+#[test]
+fn a_name_alone_makes_an_interface_for_wg_quick_only() {
+    let site = site();
+    let stand_in = site.path().join("wireguard-go");
+    std::os::unix::fs::symlink(BINARY, &stand_in).unwrap();
+    let mistyped =
+        finish(site.command(BINARY).args(["wg0"]).env_remove("WG_QUICK_USERSPACE_IMPLEMENTATION"), TIMEOUT);
+    assert_eq!((mistyped.code(), mistyped.stderr.lines().count()), (2, 1), "{mistyped:?}");
+    assert!(mistyped.stderr.contains("'wontun interface wg0'"), "{mistyped:?}");
+    assert!(is_gone(&site) && site.processes().is_empty());
+    let starts: [&dyn Fn() -> crate::waiting::Finished; 3] = [
+        &|| as_wg_quick_runs(&site, BINARY, BINARY),
+        &|| as_wg_quick_runs(&site, stand_in.to_str().unwrap(), ""),
+        &|| finish(site.command(BINARY).args(["interface", "wg0"]), TIMEOUT),
+    ];
+    for start in starts {
+        let started = start();
+        assert_eq!(started.code(), 0, "{started:?}");
+        assert!(site.has_device("wg0") && site.socket("wg0").exists());
+        site.ip(&["link", "delete", "wg0"]);
+        eventually("the process ends", || site.processes().is_empty() && is_gone(&site));
+    }
+}
+
+/// `wontun NAME`, as wg-quick runs it, returns when device and socket exist, and continues without a terminal.
 #[test]
 fn it_goes_to_the_background() {
     let lab = Arc::new(Lab::new(2));
     let plan = Plan::new(&lab, Outer::V4);
     let server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
     let site = &plan.client_site;
-    let started = finish(site.command(Wontun.resolve().binary().to_str().unwrap()).arg("wg0"), TIMEOUT);
+    let program = Wontun.resolve().binary();
+    let started = as_wg_quick_runs(site, program.to_str().unwrap(), program.to_str().unwrap());
     assert_eq!(started.code(), 0, "{started:?}");
     assert!(site.has_device("wg0") && site.socket("wg0").exists());
     let mode = if Wontun.resolve() == Wontun { 0o600 } else { 0o700 };
