@@ -133,6 +133,23 @@ pub enum Command {
         #[command(flatten)]
         tunnel: RunningTunnel,
     },
+    /// End a running tunnel, and wait until it has ended
+    ///
+    /// As SIGTERM: what the tunnel has set on the host is undone. A tunnel that systemd, wg-quick or
+    /// a container engine runs is left alone, and the command that ends it is printed.
+    Down {
+        /// Name of the tunnel [default: that of --tun or --config, or the only one that runs]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+
+        /// Additional folder of control sockets.
+        #[command(flatten)]
+        folder: SocketFolder,
+    },
     /// Engage the kill switch of a tunnel before the tunnel runs, or remove it
     KillSwitch {
         /// Subcommand.

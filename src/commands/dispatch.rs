@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk, import, init,
-    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer,
-    top,
+    CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, down, genkey, genpsk, import,
+    init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show,
+    show_peer, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -52,6 +52,10 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             print_health(&health::ask(&running_tunnel(name, &tunnel)?, age)?);
         }
         Command::Reload { name, tunnel } => print_health(&health::reload(&running_tunnel(name, &tunnel)?)?),
+        Command::Down { name, tunnel, folder } => {
+            down(tunnel_name(name, &tunnel)?, &socket_folders(&folder, &tunnel))
+                .map_err(CommandError::from)?;
+        }
         Command::Show { tunnel, folder, name, json } => {
             let folders = socket_folders(&folder, &tunnel);
             show(&ShowOptions { name: name.or(tunnel.tun), folders, json })?;

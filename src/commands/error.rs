@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::down::DownError;
 use crate::config::TunName;
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
@@ -58,6 +59,9 @@ pub(crate) enum CommandError {
     /// A running tunnel could not be queried or changed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A tunnel was not ended.
+    #[error(transparent)]
+    Down(#[from] DownError),
     /// No tunnel runs.
     #[error(
         "no wontun tunnel is running in WireGuard mode: start one; 'wg show' lists those of other programs"
@@ -81,6 +85,7 @@ impl ExitCode for CommandError {
             Self::Import(error) => error.exit_code(),
             Self::Link(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
+            Self::Down(error) => error.exit_code(),
             _ => exit::FAILURE,
         }
     }

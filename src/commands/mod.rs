@@ -3,12 +3,14 @@
 mod apply;
 mod completions;
 mod dispatch;
+mod down;
 mod error;
 mod import;
 mod init;
 mod keys;
 mod kill_switch;
 mod locate;
+mod manager;
 mod output;
 mod peer;
 mod peer_table;
@@ -18,6 +20,7 @@ mod top;
 
 pub(crate) use completions::completions;
 pub use dispatch::dispatch;
+pub(crate) use down::down;
 pub(crate) use error::CommandError;
 pub(crate) use import::import;
 pub(crate) use init::init;

@@ -263,12 +263,8 @@ pub(crate) fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, He
 /// As for [`ask`]; [`HealthError::NotVisible`], [`HealthError::Reload`].
 pub(crate) fn reload(tun: &TunName) -> Result<Health, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
-    let pid =
-        getsockopt(&connect(tun)?, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.pid();
-    if pid <= 0 {
-        return Err(HealthError::NotVisible(tun.clone()));
-    }
-    match kill(Pid::from_raw(pid), Signal::SIGHUP) {
+    let pid = supervisor(tun)?.ok_or_else(|| HealthError::NotVisible(tun.clone()))?;
+    match kill(pid, Signal::SIGHUP) {
         Ok(()) => {}
         Err(Errno::EPERM) => return Err(HealthError::Refused(tun.clone())),
         Err(Errno::ESRCH) => return Err(HealthError::NotRunning(tun.clone())),
@@ -282,6 +278,18 @@ pub(crate) fn reload(tun: &TunName) -> Result<Health, HealthError> {
         None if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
         None => Ok(Health { line: line.to_owned(), warnings }),
     }
+}
+
+/// Returns the process of the tunnel on `tun` that opened the health socket (SO_PEERCRED), or `None`
+/// if it is in another PID namespace.
+///
+/// # Errors
+/// [`HealthError`]: the tunnel does not run, or its socket is not trusted.
+pub(crate) fn supervisor(tun: &TunName) -> Result<Option<Pid>, HealthError> {
+    let credentials = getsockopt(&connect(tun)?, sockopt::PeerCredentials);
+    let pid =
+        credentials.map_err(|error| HealthError::Other { tun: tun.clone(), source: error.into() })?.pid();
+    Ok((pid > 0).then(|| Pid::from_raw(pid)))
 }
 
 /// Fields of an answer.
@@ -360,13 +368,19 @@ fn address(tun: &TunName) -> io::Result<SockAddr> {
 pub(crate) fn select_tunnel() -> Result<TunName, HealthError> {
     let default = TunName::default();
     // if the list cannot be read, the default tunnel is selected
-    let mut running = running(&fs::read_to_string(SOCKETS).unwrap_or_default());
+    let mut running = running_tunnels();
     match running.len() {
         0 => Ok(default),
         _ if running.contains(&default) => Ok(default),
         1 => Ok(running.pop().unwrap_or_default()),
         _ => Err(HealthError::Several(running)),
     }
+}
+
+/// Returns the tunnels that run in this network namespace, sorted by name; none if the kernel's list
+/// cannot be read.
+pub(crate) fn running_tunnels() -> Vec<TunName> {
+    running(&fs::read_to_string(SOCKETS).unwrap_or_default())
 }
 
 /// Returns the tunnels whose sockets are in `sockets`, the kernel's list, which has a line for

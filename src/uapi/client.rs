@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::changes::Changes;
@@ -160,6 +160,24 @@ pub(crate) fn connect_by_name(
         }
     }
     Err(ClientError::NotRunning(tun.clone()))
+}
+
+/// A process, as the kernel names the one that opened a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// Process id; `None` if it is in another PID namespace.
+    pub(crate) pid: Option<Pid>,
+    /// User id when the socket was opened.
+    pub(crate) uid: u32,
+}
+
+/// Returns the process that listens on the control socket of the tunnel of this name.
+pub(crate) fn listener_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Listener, ClientError> {
+    let socket = connect_by_name(folders, tun, Trust::PathOwner)?;
+    let credentials =
+        getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| failed(&error.into(), tun))?;
+    let pid = (credentials.pid() > 0).then(|| Pid::from_raw(credentials.pid()));
+    Ok(Listener { pid, uid: credentials.uid() })
 }
 
 /// Requests the status of all running tunnels, in the order of their names. Skips sockets of other

@@ -8,6 +8,7 @@ use super::node::Node;
 use super::pair::{CLIENT_V4, Outer, Plan};
 use super::site::Site;
 use crate::lab::Lab;
+use crate::mounts::BINARY;
 use crate::waiting::{Finished, TIMEOUT, eventually, finish};
 
 /// Runs `wg-quick args…` as on a machine whose kernel has no WireGuard: wg-quick uses the `ip`
@@ -42,6 +43,10 @@ fn up_and_down(server: Implementation, client: Implementation, allowed: &[&str])
     assert_eq!(site.wg(&["show", "interfaces"]), "wg0\n");
     let program = std::fs::read_link(format!("/proc/{}/exe", site.processes()[0])).unwrap();
     assert_eq!(program.file_name(), client.binary().file_name());
+    if client == Implementation::Wontun {
+        let down = finish(site.command(BINARY).args(["down", "wg0"]), TIMEOUT);
+        assert!(down.code() == 1 && down.stderr.contains("'wg-quick down wg0'"), "{down:?}");
+    }
     let down = wg_quick(site, client, "down", &file);
     assert!(down.status.success(), "{down:?}");
     eventually("the process ends", || site.processes().is_empty());
