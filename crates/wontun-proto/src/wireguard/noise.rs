@@ -109,6 +109,25 @@ impl Initiator {
     }
 }
 
+/// Reason for rejecting an initiation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InitiationError {
+    /// No peer has this public key.
+    UnknownPeer(PublicKey),
+    /// Any other reason.
+    Other(DropReason),
+}
+
+impl InitiationError {
+    /// Returns the reason for the counter.
+    pub(super) const fn reason(self) -> DropReason {
+        match self {
+            Self::UnknownPeer(_) => DropReason::UnknownPeer,
+            Self::Other(reason) => reason,
+        }
+    }
+}
+
 /// A received initiation that is about to be answered.
 pub(super) struct Responder {
     state: State,
@@ -125,14 +144,20 @@ impl Responder {
         secrets: &StaticSecrets,
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
         initiation: &[u8; INITIATION_NOISE_LEN],
-    ) -> Result<Self, DropReason> {
+    ) -> Result<Self, InitiationError> {
         let statics =
             StaticAgreement::Responder { secrets: secrets.clone(), has_begun: AtomicBool::new(false) };
-        let mut state = build(identity, None, statics, ephemeral)?;
+        let mut state = build(identity, None, statics, ephemeral).map_err(InitiationError::Other)?;
         let mut timestamp = [0; TIMESTAMP_LEN];
-        state.read_message(initiation, &mut timestamp).map_err(reason)?;
-        let peer = state.get_remote_static().and_then(|key| key.try_into().ok());
-        let peer = PublicKey::from_bytes(peer.ok_or(DropReason::Handshake)?);
+        let read = state.read_message(initiation, &mut timestamp).map_err(reason);
+        let peer = state.get_remote_static().and_then(|key| key.try_into().ok()).map(PublicKey::from_bytes);
+        let peer = match (read, peer) {
+            (Ok(_), Some(peer)) => peer,
+            // its key was decrypted before the agreement with it was refused
+            (Err(DropReason::UnknownPeer), Some(peer)) => return Err(InitiationError::UnknownPeer(peer)),
+            (Err(reason), _) => return Err(InitiationError::Other(reason)),
+            (Ok(_), None) => return Err(InitiationError::Other(DropReason::Handshake)),
+        };
         Ok(Self { state, peer, timestamp: Timestamp::from_bytes(timestamp) })
     }
 
@@ -443,12 +468,13 @@ mod tests {
         let (_, first) =
             Initiator::new(&alice, &secrets(&alice, &bob), &bob.public, ephemeral(3), &STAMP).unwrap();
         let unknown = Responder::new(&bob, &secrets(&bob, &eve), ephemeral(4), &first);
-        assert_eq!(unknown.err(), Some(DropReason::UnknownPeer));
+        assert_eq!(unknown.err(), Some(InitiationError::UnknownPeer(alice.public)));
         let at_bob = secrets(&bob, &alice);
         for byte in 0..first.len() {
             let mut forged = first;
             forged[byte] ^= 1;
             let refused = Responder::new(&bob, &at_bob, ephemeral(4), &forged).err();
+            let refused = refused.map(InitiationError::reason);
             assert!(matches!(refused, Some(DropReason::Handshake | DropReason::LowOrder)), "byte {byte}");
         }
     }
@@ -462,7 +488,7 @@ mod tests {
                 Initiator::new(&alice, &secrets(&alice, &bob), &bob.public, ephemeral(3), &STAMP).unwrap();
             first[..32].copy_from_slice(&point);
             let refused = Responder::new(&bob, &secrets(&bob, &alice), ephemeral(4), &first).err();
-            assert_eq!(refused, Some(DropReason::LowOrder));
+            assert_eq!(refused, Some(InitiationError::Other(DropReason::LowOrder)));
         }
     }
 }

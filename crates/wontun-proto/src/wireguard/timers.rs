@@ -33,6 +33,8 @@ pub(super) struct Timers {
     pub(super) last_sent_handshake: Option<Instant>,
     /// Start of the present run of initiations; a packet to send restarts it.
     attempt_started: Option<Instant>,
+    /// Time of the first unanswered initiation of the present run.
+    unanswered_since: Option<Instant>,
     /// Time since which initiations are unanswered, or when that was last reported.
     failing_since: Option<Instant>,
 }
@@ -104,6 +106,7 @@ impl Timers {
     pub(super) fn handle_initiation_sent(&mut self, now: Instant) {
         self.last_sent_handshake = Some(now);
         self.attempt_started.get_or_insert(now);
+        self.unanswered_since.get_or_insert(now);
         self.failing_since.get_or_insert(now);
         self.retransmit = Some(now + REKEY_TIMEOUT + self.jitter);
     }
@@ -111,6 +114,13 @@ impl Timers {
     /// Returns true if the run of initiations has lasted for `REKEY_ATTEMPT_TIME`.
     pub(super) fn has_given_up(&self, now: Instant) -> bool {
         self.attempt_started.is_none_or(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
+    }
+
+    /// Returns the time since the first unanswered initiation of the present run, once that is
+    /// [`REKEY_TIMEOUT`].
+    pub(super) fn unanswered(&self, now: Instant) -> Option<Duration> {
+        let elapsed = self.unanswered_since.map(|since| now.since(since));
+        elapsed.filter(|elapsed| *elapsed >= REKEY_TIMEOUT)
     }
 
     /// Returns true if unanswered initiations are to be reported, which is once per
@@ -132,6 +142,7 @@ impl Timers {
     pub(super) fn handle_handshake_complete(&mut self) {
         self.retransmit = None;
         self.attempt_started = None;
+        self.unanswered_since = None;
         self.failing_since = None;
         self.sent_lastminute_handshake = false;
     }
@@ -140,6 +151,7 @@ impl Timers {
     pub(super) fn handle_given_up(&mut self, now: Instant) {
         self.keepalive = None;
         self.attempt_started = None;
+        self.unanswered_since = None;
         self.zero_keys.get_or_insert(now + ZERO_KEYS_AFTER);
     }
 }

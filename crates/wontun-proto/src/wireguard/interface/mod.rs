@@ -7,23 +7,24 @@
 //! called, so that data has priority.
 
 mod candidates;
+mod events;
 mod peer_settings;
 mod suspend;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::admission::Admission;
 use super::ecn;
 use super::endpoint::Endpoint;
-use super::event::Event;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
 use super::keypair::{EndedSessions, Opened, Opening, Sealing};
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
-use super::noise::{Identity, Responder, StaticSecrets};
+use super::noise::{Identity, InitiationError, Responder, StaticSecrets};
 use super::peer::{Accepted, Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
 use super::queued::Handshake;
@@ -96,6 +97,8 @@ pub struct Interface {
     outgoing: VecDeque<PeerId>,
     /// Peers with pending events.
     events: VecDeque<PeerId>,
+    /// Source and public key of the last initiation with a key that is no peer's, until reported.
+    unknown: Option<(SocketAddr, PublicKey)>,
     /// Time of each peer's next timeout, equal to its `scheduled`. It is only changed to an earlier
     /// time, so packets seldom touch it.
     due: BTreeSet<(Instant, PeerId)>,
@@ -116,6 +119,7 @@ impl Interface {
             admission: Admission::new(),
             outgoing: VecDeque::new(),
             events: VecDeque::new(),
+            unknown: None,
             due: BTreeSet::new(),
         }
     }
@@ -440,7 +444,16 @@ impl Interface {
         match handshake {
             Handshake::Initiation(message) => {
                 let ephemeral = random::bytes(context.random).into();
-                let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise)?;
+                let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise);
+                let responder = match responder {
+                    Ok(responder) => responder,
+                    Err(error) => {
+                        if let InitiationError::UnknownPeer(public) = error {
+                            self.unknown = Some((from.remote, public));
+                        }
+                        return Err(error.reason());
+                    }
+                };
                 let id = peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
                 let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
                 let outcome = peer.handle_initiation(&mut context, from, message, responder, now);
@@ -488,21 +501,6 @@ impl Interface {
         Some(Transmit { peer: Some(id), endpoint, len, class })
     }
 
-    /// Returns the next event; the caller repeats the call until it returns `None`.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(id) = self.events.front().copied() {
-            let peer = self.peers.get_mut(id);
-            if let Some(event) = peer.and_then(Peer::poll_event) {
-                return Some(event);
-            }
-            self.events.pop_front();
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.is_in_events = false;
-            }
-        }
-        None
-    }
-
     /// Returns the time of the next [`Self::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.due.first().map(|(due, _)| *due);
@@ -535,16 +533,6 @@ impl Interface {
         }
         self.queue_events(id);
         self.schedule(id);
-    }
-
-    fn queue_events(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id)
-            && !peer.is_in_events
-            && peer.has_events()
-        {
-            peer.is_in_events = true;
-            self.events.push_back(id);
-        }
     }
 
     fn schedule(&mut self, id: PeerId) {

@@ -183,6 +183,7 @@ impl Peer {
         self.timers.handle_handshake_complete();
         self.last_handshake = Some(now);
         self.events.completed = true;
+        self.events.unanswered = None;
     }
 
     /// Stores a cookie, so that the next handshake message carries a mac2. As in the kernel, a

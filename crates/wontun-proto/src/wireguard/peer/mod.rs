@@ -103,6 +103,8 @@ struct PendingMessages {
 struct PendingEvents {
     moved: bool,
     completed: bool,
+    /// Time for which initiations are unanswered.
+    unanswered: Option<Duration>,
     failed: bool,
     /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,
@@ -316,6 +318,7 @@ impl Peer {
     }
 
     fn handle_no_response(&mut self, indices: &mut IndexTable, now: Instant) {
+        self.events.unanswered = self.timers.unanswered(now);
         self.events.failed |= self.timers.take_failure(now);
         if self.timers.has_given_up(now) {
             self.drop_staged();
@@ -349,7 +352,12 @@ impl Peer {
 
     /// Returns true if [`Self::poll_event`] has an event.
     pub(super) const fn has_events(&self) -> bool {
-        self.events.moved || self.events.completed || self.events.failed || self.events.clock.is_some()
+        let events = &self.events;
+        events.moved
+            || events.completed
+            || events.unanswered.is_some()
+            || events.failed
+            || events.clock.is_some()
     }
 
     /// Returns the next event.
@@ -361,6 +369,8 @@ impl Peer {
             Some(Event::EndpointMoved { peer, endpoint })
         } else if std::mem::take(&mut self.events.completed) {
             Some(Event::HandshakeCompleted { peer })
+        } else if let Some(elapsed) = self.events.unanswered.take() {
+            Some(Event::Unanswered { peer, elapsed })
         } else if std::mem::take(&mut self.events.failed) {
             Some(Event::HandshakeFailing { peer })
         } else {

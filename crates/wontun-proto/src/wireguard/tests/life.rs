@@ -210,6 +210,27 @@ fn a_clock_that_was_set_back_is_reported_and_a_replay_is_not() {
     assert!(world.hosts[1].drops.iter().all(|drop| *drop == DropReason::OldInitiation));
 }
 
+/// A flood costs one event for each call.
+#[test]
+fn an_unknown_key_is_reported_with_its_source() {
+    let mut world = World::new(1);
+    let (key, now) = (PrivateKey::from_bytes(&[9; 32]), world.now);
+    let (public, from) = (key.public_key(), world.hosts[0].at.remote);
+    world.hosts[0].interface.set_private_key(Some(key), now);
+    world.send(0, &packet(100, 1));
+    world.run(seconds(11.0));
+    assert_eq!(world.hosts[1].drops, [DropReason::UnknownPeer; 3]);
+    assert_eq!(world.events()[1], [Event::UnknownPeer { from, public }; 3]);
+    let initiation = world.last.clone();
+    let Host { interface, at, .. } = &mut world.hosts[1];
+    for _ in 0..5 {
+        let _ = interface.handle_datagram(*at, 0, &mut initiation.clone(), now);
+        assert_eq!(interface.handle_queued(now), Some(Err(DropReason::UnknownPeer)));
+    }
+    let event = Event::UnknownPeer { from: at.remote, public };
+    assert_eq!([interface.poll_event(), interface.poll_event()], [Some(event), None]);
+}
+
 #[test]
 fn a_peer_is_answered_fifty_times_a_second_at_most() {
     let mut world = World::new(1);
