@@ -61,6 +61,7 @@ impl WireGuard {
             return false;
         }
         warn!(
+            peer = self.peers.display_name(key),
             name = host,
             "an endpoint's name cannot be resolved: all DNS queries of this host bypass the tunnel for at most \
              {} s (--dns-bypass)",
@@ -130,7 +131,8 @@ impl WireGuard {
     fn try_cached_endpoint(&mut self, context: &mut Context, key: &PublicKey) -> bool {
         let Some(address) = self.endpoint_cache.take(key) else { return false };
         let Some((host, port)) = self.peers.host(key) else { return false };
-        info!(name = host, "an endpoint's name is not resolved yet: trying the last known address");
+        let peer = self.peers.display_name(key);
+        info!(peer, name = host, "an endpoint's name is not resolved yet: trying the last known address");
         self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
         true
     }

@@ -3,6 +3,7 @@
 //! addresses, which the tunnel process reports.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -24,12 +25,20 @@ pub(super) struct Peers {
     interface_key: Option<PublicKey>,
     peers: BTreeMap<PublicKey, PeerState>,
     allowed_ips: AllowedIps<PublicKey>,
+    /// Key of the fingerprints of preshared keys.
+    fingerprints: RandomState,
 }
 
 /// A peer.
 #[derive(Debug)]
 pub(super) struct PeerState {
     name: Option<PeerName>,
+    /// Endpoint that was configured last, if it was an address.
+    endpoint: Option<SocketAddr>,
+    /// Persistent keepalive interval in seconds; 0 for off.
+    keepalive: u16,
+    /// Fingerprint of the preshared key, which the tunnel process alone keeps; 0 for none.
+    preshared: u64,
     /// Current or possible addresses: those of the configuration, those of its endpoint name, or
     /// the one shown by a completed handshake, if that is none of these.
     addresses: Vec<IpAddr>,
@@ -45,10 +54,41 @@ pub(super) struct PeerState {
     pub(super) unconfirmed_log: RateLimit,
 }
 
+/// Settings of a peer that the audit log compares.
+#[derive(Debug, Default)]
+pub(super) struct PeerRecord {
+    /// Name, or the beginning of the key.
+    pub(super) name: String,
+    pub(super) endpoint: Option<SocketAddr>,
+    /// Host name and port of the endpoint.
+    pub(super) host: Option<(String, u16)>,
+    pub(super) keepalive: u16,
+    /// Fingerprint of the preshared key; 0 for none.
+    pub(super) preshared: u64,
+    pub(super) allowed_ips: Vec<Prefix>,
+}
+
+impl PeerRecord {
+    /// Returns the names of the settings that differ, except for the name.
+    pub(super) fn differences(&self, after: &Self) -> impl Iterator<Item = &'static str> {
+        let is_endpoint_other = (self.endpoint, &self.host) != (after.endpoint, &after.host);
+        let fields = [
+            (self.preshared != after.preshared, "preshared key"),
+            (self.allowed_ips != after.allowed_ips, "allowed IPs"),
+            (is_endpoint_other, "endpoint"),
+            (self.keepalive != after.keepalive, "keepalive"),
+        ];
+        fields.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name)
+    }
+}
+
 impl PeerState {
     fn new() -> Self {
         Self {
             name: None,
+            endpoint: None,
+            keepalive: 0,
+            preshared: 0,
             addresses: Vec::new(),
             name_addresses: Vec::new(),
             host: None,
@@ -95,7 +135,12 @@ impl PeerState {
 
 impl Peers {
     pub(super) fn new() -> Self {
-        Self { interface_key: None, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+        Self {
+            interface_key: None,
+            peers: BTreeMap::new(),
+            allowed_ips: AllowedIps::new(),
+            fingerprints: RandomState::new(),
+        }
     }
 
     /// Returns the number of peers.
@@ -106,6 +151,31 @@ impl Peers {
     /// Returns the keys of all peers.
     pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         self.peers.keys()
+    }
+
+    /// Returns the public key of the interface.
+    pub(super) const fn interface_key(&self) -> Option<PublicKey> {
+        self.interface_key
+    }
+
+    /// Returns the name of a peer for the log.
+    pub(super) fn display_name(&self, key: &PublicKey) -> String {
+        self.peers.get(key).map_or_else(|| display_name(None, key), |peer| peer.display_name(key))
+    }
+
+    /// Returns the settings of a peer, for the audit log.
+    pub(super) fn record(&self, key: &PublicKey) -> Option<PeerRecord> {
+        let peer = self.peers.get(key)?;
+        let mut allowed_ips: Vec<_> = self.allowed_ips.prefixes_of(*key).collect();
+        allowed_ips.sort();
+        Some(PeerRecord {
+            name: peer.display_name(key),
+            endpoint: peer.endpoint.filter(|_| peer.host.is_none()),
+            host: peer.host.clone(),
+            keepalive: peer.keepalive,
+            preshared: peer.preshared,
+            allowed_ips,
+        })
     }
 
     /// Returns the peer with this key.
@@ -194,7 +264,15 @@ impl Peers {
         }
         if let Some(endpoint) = changes.endpoint {
             (peer.host, peer.early_addresses) = (None, None);
+            peer.endpoint = Some(endpoint);
             peer.addresses = vec![endpoint.ip()];
+        }
+        if let Some(keepalive) = changes.persistent_keepalive {
+            peer.keepalive = keepalive;
+        }
+        if let Some(preshared) = &changes.preshared_key {
+            peer.preshared =
+                if preshared.is_none() { 0 } else { self.fingerprints.hash_one(preshared.as_bytes()) };
         }
         if changes.replace_allowed_ips {
             self.allowed_ips.remove_peer(key);

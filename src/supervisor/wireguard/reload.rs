@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
+use super::audit::Audit;
 use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
@@ -66,6 +67,7 @@ impl WireGuard {
         };
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let old = file.configuration.clone();
+        let audit = Audit::new(self, None);
         let present: HashSet<_> = self.peers.keys().copied().collect();
         let changes = changes(&new, Some(&old), &present);
         self.set_configuration(new);
@@ -87,7 +89,8 @@ impl WireGuard {
         self.warn_of_other_family();
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
-        info!(peers = self.peers.len(), "reloaded the configuration");
+        let differences = audit.finish(self);
+        info!(peers = self.peers.len(), "reloaded the configuration: {differences}");
     }
 
     fn set_configuration(&mut self, configuration: WgQuick) {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::connections::Client;
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, StopReason};
 use crate::supervisor::sockets::SocketsError;
+use crate::supervisor::wireguard::audit::Audit;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
 use crate::uapi::{
@@ -123,16 +124,21 @@ impl WireGuard {
                 };
                 return client.stream.respond(response).is_ok();
             }
-            Request::Set(changes) => match self.change(context, changes) {
-                Ok(change) => {
-                    client.change = Some(change);
-                    return true;
+            Request::Set(changes) => {
+                let audit = Audit::new(self, Some(&changes));
+                match self.change(context, changes) {
+                    Ok(change) => {
+                        let differences = audit.finish(self);
+                        info!(peers = self.peers.len(), "changed by a command: {differences}");
+                        client.change = Some(change);
+                        return true;
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot apply a change by wg(8), nothing was changed");
+                        return client.stream.respond(error_response(errno(&error))).is_ok();
+                    }
                 }
-                Err(error) => {
-                    warn!(%error, "cannot apply a change by wg(8), nothing was changed");
-                    return client.stream.respond(error_response(errno(&error))).is_ok();
-                }
-            },
+            }
         };
         match client.stream.as_fd().try_clone_to_owned() {
             Ok(descriptor) => {
