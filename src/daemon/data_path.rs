@@ -4,6 +4,7 @@ use super::budget::Progress;
 use super::core::Core;
 use super::error::DaemonError;
 use super::sockets::{SocketRef, Sockets};
+use super::token::SocketId;
 use crate::net::error_class::ErrorClass;
 use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
@@ -83,14 +84,17 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
         datagrams: usize,
     ) -> Result<Option<SendRoute<SocketRef<Self::Owner>>>, DaemonError>;
 
-    /// Handles a socket error caused by a datagram sent earlier.
-    fn handle_socket_error(&mut self, core: &mut Core, reason: DropReason) {
-        core.count_drop(reason, None);
-    }
+    /// Handles an error of the socket `id` caused by a datagram sent earlier.
+    fn handle_socket_error(&mut self, core: &mut Core, id: SocketId, reason: DropReason);
 
-    /// Handles a send error that may be about an earlier datagram, or about the one being sent
-    /// again.
-    fn handle_suspect_error(&mut self, _core: &mut Core, _reason: DropReason) {}
+    /// Handles a send error that may be about an earlier datagram by this route, or about the one
+    /// being sent again.
+    fn handle_suspect_error(
+        &mut self,
+        core: &mut Core,
+        route: &SendRoute<SocketRef<Self::Owner>>,
+        reason: DropReason,
+    );
 
     /// Handles pending events, and adds one outgoing datagram to `batch`, which is `None` while a
     /// socket is full. Called after everything else, and again while it returns [`Progress::More`].

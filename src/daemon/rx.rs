@@ -89,7 +89,7 @@ impl<M: Receive> Worker<M> {
                         if socket_info.draining.is_some() {
                             core.count_drop(reason, None);
                         } else {
-                            mode.handle_socket_error(core, reason);
+                            mode.handle_socket_error(core, id, reason);
                         }
                     });
                     left -= 1;

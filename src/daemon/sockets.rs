@@ -74,7 +74,7 @@ struct Disconnected {
 #[derive(Debug)]
 pub(super) struct Connected<O> {
     /// Peer that it belongs to.
-    owner: O,
+    pub(super) owner: O,
     /// Worker that reads from it and sends by it.
     worker: usize,
     /// Number of the socket.
@@ -321,6 +321,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.connected.iter().find(|connected| connected.owner == owner)
     }
 
+    /// Returns the connected socket of that number.
+    pub(super) fn connected_by_id(&self, id: SocketId) -> Option<&Connected<O>> {
+        self.connected.iter().find(|connected| connected.id == id)
+    }
+
     /// Returns the owners of connected sockets.
     pub(super) fn owners(&self) -> impl Iterator<Item = O> + '_ {
         self.connected.iter().map(|connected| connected.owner)
@@ -339,7 +344,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
 
     /// Returns the socket of that number and its properties; `None` if it is closed by now.
     pub(super) fn get(&self, id: SocketId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
-        if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
+        if let Some(connected) = self.connected_by_id(id) {
             let socket_info =
                 SocketInfo { id, bound: connected.local, draining: None, is_for_handshakes: false };
             return Some((Arc::clone(&connected.socket), socket_info));

@@ -244,8 +244,8 @@ impl<M: Protocol> Worker<M> {
                     }
                 }
                 SendOutcome::Blocked(route) => return self.block(&route),
-                SendOutcome::SuspectError(reason) => {
-                    shared.with(self, |mode, core, _| mode.handle_suspect_error(core, reason));
+                SendOutcome::SuspectError { reason, route } => {
+                    shared.with(self, |mode, core, _| mode.handle_suspect_error(core, &route, reason));
                 }
                 SendOutcome::Failed { class, route, datagrams } => {
                     let other = shared

@@ -9,28 +9,38 @@ use wontun_proto::time::Instant;
 /// when it is not zero.
 pub(crate) type Suppressed = Option<NonZeroU64>;
 
-/// Lets one event per interval through and counts the others.
+/// Lets one event per interval, or a few, through and counts the others.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimit {
     interval: Duration,
-    last: Option<Instant>,
+    /// Maximum number of events per interval.
+    burst: u32,
+    /// Start of the present interval, and the events in it that passed.
+    present: Option<(Instant, u32)>,
     suppressed: u64,
 }
 
 impl RateLimit {
     /// Creates a limit of one event per `interval`. The first one always passes.
     pub(crate) const fn new(interval: Duration) -> Self {
-        Self { interval, last: None, suppressed: 0 }
+        Self::with_burst(interval, 1)
+    }
+
+    /// Creates a limit of `burst` events per `interval`.
+    pub(crate) const fn with_burst(interval: Duration, burst: u32) -> Self {
+        Self { interval, burst, present: None, suppressed: 0 }
     }
 
     /// Returns the number of events suppressed since the last one logged if an event at `now` may
     /// be logged, else `None`.
     pub(crate) fn allow(&mut self, now: Instant) -> Option<Suppressed> {
-        if self.last.is_some_and(|last| now.since(last) < self.interval) {
+        let present = self.present.filter(|(start, _)| now.since(*start) < self.interval);
+        let (start, passed) = present.unwrap_or((now, 0));
+        if passed >= self.burst {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
-        self.last = Some(now);
+        self.present = Some((start, passed + 1));
         Some(NonZeroU64::new(std::mem::take(&mut self.suppressed)))
     }
 }
@@ -51,5 +61,14 @@ mod tests {
         assert_eq!(limit.allow(at(90_000)), Some(NonZeroU64::new(1)));
         assert_eq!(limit.allow(at(190_000)), Some(None));
         assert_eq!(limit.allow(at(0)), None, "an instant from the past is no new interval");
+    }
+
+    #[test]
+    fn a_burst_passes_once_an_interval() {
+        let mut limit = RateLimit::with_burst(Duration::from_secs(10), 3);
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let passed: Vec<_> = (0..25).filter(|second| limit.allow(at(*second)).is_some()).collect();
+        assert_eq!(passed, [0, 1, 2, 10, 11, 12, 20, 21, 22]);
+        assert_eq!(limit.allow(at(40)), Some(NonZeroU64::new(2)));
     }
 }

@@ -32,6 +32,8 @@ pub fn of_socket(error: &io::Error) -> ErrorClass {
         Errno::EAGAIN => ErrorClass::WouldBlock,
         Errno::ENOBUFS | Errno::ENOMEM => ErrorClass::Drop(DropReason::QueueFull),
         Errno::ECONNREFUSED => ErrorClass::Drop(DropReason::Refused),
+        // netfilter, and a route of the type prohibit
+        Errno::EPERM | Errno::EACCES => ErrorClass::Drop(DropReason::Blocked),
         Errno::EMSGSIZE => ErrorClass::Drop(DropReason::TooBig),
         Errno::EHOSTUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN => ErrorClass::Drop(DropReason::Unreachable),
         Errno::ENETUNREACH | Errno::EINVAL | Errno::EADDRNOTAVAIL => ErrorClass::SourceAddressLost,

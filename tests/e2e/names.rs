@@ -71,6 +71,8 @@ fn an_address_that_swallows_data_gives_way_to_the_next() {
     let dead = "192.0.2.99";
     lab.client().ip(&["neighbour", "add", dead, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     let _server = Daemon::server(lab.server(), &[]);
-    let _client = client_of_name(lab.client(), &folder, &[dead, "192.0.2.1"]);
+    let client = client_of_name(lab.client(), &folder, &[dead, "192.0.2.1"]);
     lab.client().ping_within(Duration::from_secs(30), INNER_SERVER);
+    let told = client.wait_for("no answer from the server");
+    assert!(told.contains(" WARN ") && told.contains("192.0.2.99:19988"), "{told}");
 }

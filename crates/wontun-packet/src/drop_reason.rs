@@ -26,13 +26,15 @@ pub enum DropReason {
     Unreachable,
     /// The peer's host reports that the port is closed (ECONNREFUSED).
     Refused,
+    /// A firewall of this host, or a route, prohibits sending it (EPERM, EACCES).
+    Blocked,
     /// A kernel queue is full (ENOBUFS, EAGAIN).
     QueueFull,
     /// The TUN device is down (EIO).
     TunDown,
     /// The TUN device refused the packet.
     TunError,
-    /// Any other socket error, such as EPERM of a firewall.
+    /// Any other socket error.
     SocketError,
     /// From the TUN device, with a destination that is no peer's allowed IP.
     NotRouted,
@@ -83,7 +85,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NoPeer,
         Self::UnknownSource,
         Self::Malformed,
@@ -93,6 +95,7 @@ impl DropReason {
         Self::TooBig,
         Self::Unreachable,
         Self::Refused,
+        Self::Blocked,
         Self::QueueFull,
         Self::TunDown,
         Self::TunError,
@@ -133,6 +136,7 @@ impl DropReason {
             Self::TooBig => "too_big",
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
+            Self::Blocked => "blocked",
             Self::QueueFull => "queue_full",
             Self::TunDown => "tun_down",
             Self::TunError => "tun_error",

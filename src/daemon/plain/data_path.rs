@@ -1,6 +1,6 @@
 //! The data path of plain mode: tun → engine → wire, and back.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
@@ -110,6 +110,21 @@ impl PlainTunnel {
         Ok(result.ok())
     }
 
+    /// Warns of a server that answers no packet. The engine reports that with growing pauses.
+    fn warn_unanswered(&self) {
+        if !self.engine.is_unanswered() {
+            return;
+        }
+        let endpoint = self.sockets.connected(()).map(|connected| tracing::field::display(connected.remote));
+        let name = self.lookup.as_ref().map(|lookup| tracing::field::display(&lookup.name));
+        warn!(
+            endpoint,
+            name,
+            "no answer from the server: check that it runs and has this address and UDP port, and that no firewall or router \
+             on the way drops the datagrams"
+        );
+    }
+
     /// Sends the datagram that is pending in the engine, and handles the engine's events.
     pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut SendBatch<SocketRef<()>>>) {
         if let Some(batch) = batch
@@ -131,7 +146,10 @@ impl PlainTunnel {
                         info!(suppressed, "the server answers");
                     }
                 }
-                Event::EndpointStale => self.refresh_endpoint(core),
+                Event::EndpointStale => {
+                    self.warn_unanswered();
+                    self.refresh_endpoint(core);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::daemon::protocol::Control;
 use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
-use crate::daemon::token::Token;
+use crate::daemon::token::{SocketId, Token};
 use crate::daemon::worker::Worker;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
@@ -78,11 +78,16 @@ impl DataPath for PlainTunnel {
         Ok(None)
     }
 
-    fn handle_socket_error(&mut self, core: &mut Core, reason: DropReason) {
+    fn handle_socket_error(&mut self, core: &mut Core, _id: SocketId, reason: DropReason) {
         self.process_socket_error(core, reason);
     }
 
-    fn handle_suspect_error(&mut self, core: &mut Core, reason: DropReason) {
+    fn handle_suspect_error(
+        &mut self,
+        core: &mut Core,
+        _route: &SendRoute<SocketRef<()>>,
+        reason: DropReason,
+    ) {
         if reason == DropReason::Refused {
             self.handle_refused(core);
         }

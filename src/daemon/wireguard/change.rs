@@ -22,7 +22,8 @@ impl WireGuard {
         if let Some(private) = &changes.private_key
             && let Some(removed) = self.engine.set_private_key(private.clone(), core.now)
         {
-            warn!("ignoring a peer with this interface's own public key");
+            let peer = self.peer_names.get(&removed).map(tracing::field::display);
+            warn!(peer, "ignoring a peer with this interface's own public key");
             self.remove_peer_state(core, removed);
         }
         if changes.replace_peers {
@@ -67,6 +68,7 @@ impl WireGuard {
         }
         if let Some(remote) = changes.endpoint {
             self.resolver.remove(id);
+            self.has_configured_endpoint.insert(id);
             self.engine.set_endpoint(id, Some(Endpoint::new(remote)), core.now);
             self.endpoint_reports.handle_configured(id, remote.ip());
             self.report_endpoint(core, id);
@@ -103,6 +105,8 @@ impl WireGuard {
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
         self.peer_log.remove(id);
+        self.outages.remove(id);
+        self.has_configured_endpoint.remove(&id);
         self.allowed_ips.remove_peer(id);
         self.disconnect(core, id);
     }

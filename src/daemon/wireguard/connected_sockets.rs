@@ -1,7 +1,8 @@
 //! Connected sockets of peers: their assignment, and their change when a peer moves.
 //!
 //! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket
-//! each, and keep it while they have a session; datagrams of all others are sent by the
+//! each, and keep it while they have a session (peers that are expected to answer get it with the
+//! first initiation, so that a refusal is noticed, as long as no other needs it); datagrams of all others are sent by the
 //! disconnected sockets, with the source address that the peer has sent to. So a client and a small
 //! server have the whole gain, and a thousand peers never pay for it: [`crate::daemon::sockets`]
 //! describes the cost of a connected socket for the other peers.
@@ -50,12 +51,21 @@ impl WireGuard {
             Some(_) => {}
             None if !peer.has_session(core.now) => return Ok(()),
             None => {
-                if self.sockets.connected_count() >= MAX_CONNECTED && !self.disconnect_idle(core) {
+                if self.has_all_connected() && !self.disconnect_idle(core) {
                     return Ok(());
                 }
             }
         }
-        self.connect(core, id, endpoint)
+        self.connect(core, id, endpoint)?;
+        if self.sockets.connected(id).is_some() {
+            self.connected_at.insert(id, core.now);
+        }
+        Ok(())
+    }
+
+    /// Returns true if no further peer can have a connected socket.
+    pub(super) fn has_all_connected(&self) -> bool {
+        self.sockets.connected_count() >= MAX_CONNECTED
     }
 
     /// Gives peers with a session connected sockets, as far as the limit allows, after a change of
@@ -72,7 +82,12 @@ impl WireGuard {
 
     /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
     /// drained and closed. Without a spare socket, the disconnected ones are used.
-    fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DaemonError> {
+    pub(super) fn connect(
+        &mut self,
+        core: &mut Core,
+        id: PeerId,
+        endpoint: Endpoint,
+    ) -> Result<(), DaemonError> {
         let local = endpoint.local.map(|address| LocalAddress { address, interface: scope(endpoint.remote) });
         let worker = self.engine.receiver(id) as usize;
         let connected = self.sockets.connect(worker, id, endpoint.remote, local);
@@ -88,7 +103,6 @@ impl WireGuard {
                 return Ok(());
             }
         };
-        self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
             let token = Token::Socket(connected.id);
             core.register(worker, connected.socket.as_ref(), token)?;

@@ -22,7 +22,7 @@ use crate::net::timer::unix_now;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_packet::{inner, ip, udp};
-use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
+use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Message};
 use wontun_proto::wireguard::{
     Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
 };
@@ -107,6 +107,9 @@ impl WireGuard {
             }
         };
         core.count_drops(reason, datagrams, Some(route.remote));
+        if let Some(peer) = route.owner.owner {
+            self.handle_datagram_error(core, peer, reason, route.remote);
+        }
         Ok(None)
     }
 
@@ -212,9 +215,17 @@ impl WireGuard {
         };
         let Transmit { peer, endpoint, len, class } = transmit;
         self.send_budget.spend(transmit);
+        if let Some(peer) = peer.filter(|_| len == INITIATION_LEN) {
+            self.watch_errors(core, peer, endpoint)?;
+        }
         match self.route_to(core, peer, endpoint, class) {
             Some(route) => batch.commit(len, &route),
-            None => core.count_drop(DropReason::Unreachable, Some(endpoint.remote)),
+            None => {
+                core.count_drop(DropReason::Unreachable, Some(endpoint.remote));
+                if let Some(peer) = peer {
+                    self.handle_datagram_error(core, peer, DropReason::Unreachable, endpoint.remote);
+                }
+            }
         }
         Ok(Progress::More)
     }
@@ -242,6 +253,7 @@ impl WireGuard {
                 if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Handshake, core.now) {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
+                self.handle_answered(core, peer);
                 self.resolver.handle_response_sent(peer);
                 self.report_reached(core, peer);
                 self.report_endpoint(core, peer);
@@ -259,14 +271,15 @@ impl WireGuard {
                 }
                 Ok(())
             }
+            Event::UnknownPeer { from, public } => {
+                self.handle_unknown_peer(core, from, &public);
+                Ok(())
+            }
+            Event::Unanswered { peer, elapsed } => {
+                self.handle_no_response(core, peer, elapsed);
+                Ok(())
+            }
             Event::HandshakeFailing { peer } => {
-                if let Some(suppressed) = self.log_limits.unanswered.allow(core.now) {
-                    warn!(
-                        peer = self.peer_name(peer),
-                        suppressed,
-                        "no response to handshakes from a peer: check its endpoint, and that it has this interface's public key"
-                    );
-                }
                 self.resolver.handle_unanswered(peer, core.now);
                 self.request_lookups(core);
                 Ok(())

@@ -12,6 +12,8 @@ use wontun_proto::wireguard::{PeerId, PublicKey};
 /// Delay after the first failed lookup of a name; doubled each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Time after which a lookup is overdue.
+pub(super) const OVERDUE: Duration = Duration::from_secs(5);
 /// Maximum number of pending lookups: the resolver process answers one after the other.
 pub(super) const MAX_PENDING: usize = 16;
 
@@ -23,6 +25,8 @@ pub(super) struct EndpointResolver {
     pub(super) pending: Vec<PublicKey>,
     /// Lower bound of all `resolve_at`, cached because the loop needs it each turn.
     next: Option<Instant>,
+    /// Lower bound of the times at which pending lookups are overdue.
+    overdue: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(super) struct EndpointName {
     pub(super) retry_delay: Duration,
     /// True while a lookup is pending.
     pub(super) is_pending: bool,
+    /// Time when the pending lookup was requested, until it is overdue.
+    requested_at: Option<Instant>,
     /// Address at which the last handshake was completed, as reported to the supervisor.
     pub(super) last_reached: Option<IpAddr>,
 }
@@ -45,6 +51,7 @@ impl EndpointResolver {
             resolve_at: None,
             retry_delay: RETRY,
             is_pending: false,
+            requested_at: None,
             last_reached: None,
         };
         self.names.insert(peer, name);
@@ -65,11 +72,26 @@ impl EndpointResolver {
 
     /// Returns the time of the next lookup.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.pending.len() >= MAX_PENDING {
-            // an answer will come first
+        // with as many pending, an answer will come first
+        let next = self.next.filter(|_| self.pending.len() < MAX_PENDING);
+        [next, self.overdue].into_iter().flatten().min()
+    }
+
+    /// Returns a peer whose lookup has been pending for [`OVERDUE`], once for each lookup.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<PeerId> {
+        if self.overdue.is_none_or(|overdue| now < overdue) {
             return None;
         }
-        self.next
+        let overdue_at = |name: &EndpointName| {
+            name.requested_at.filter(|_| name.is_pending).map(|requested| requested + OVERDUE)
+        };
+        let found = self.names.iter_mut().find(|(_, name)| overdue_at(name).is_some_and(|at| at <= now));
+        if let Some((peer, name)) = found {
+            name.requested_at = None;
+            return Some(*peer);
+        }
+        self.overdue = self.names.values().filter_map(overdue_at).min();
+        None
     }
 
     /// Records that the peer answers at the current address.
@@ -93,9 +115,12 @@ impl EndpointResolver {
         }
         let due = |name: &EndpointName| name.resolve_at.is_some_and(|at| at <= now);
         let peer = self.names.iter_mut().find(|(_, name)| due(name)).map(|(peer, name)| {
-            (name.resolve_at, name.is_pending) = (None, true);
+            (name.resolve_at, name.is_pending, name.requested_at) = (None, true, Some(now));
             *peer
         });
+        if peer.is_some() {
+            self.overdue.get_or_insert(now + OVERDUE);
+        }
         if peer.is_none() {
             self.next = self.names.values().filter_map(|name| name.resolve_at).min();
         }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use super::endpoint_resolver::{MAX_PENDING, RETRY_MAX};
+use super::endpoint_resolver::{MAX_PENDING, OVERDUE, RETRY_MAX};
+use super::outages::OutageKind;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -72,7 +73,11 @@ impl WireGuard {
             self.handle_lookup_failure(core, peer, "no address of a supported address family");
             return Ok(());
         };
-        debug!(?candidates, "the addresses of a peer's name");
+        if self.outages.handle_resolved(peer) {
+            let name = self.resolver.names.get(&peer).map(|name| tracing::field::display(&name.host));
+            info!(peer = self.peer_name(peer), name, "the name of a peer's endpoint is resolved");
+        }
+        debug!(peer = self.peer_name(peer), ?candidates, "the addresses of a peer's name");
         let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
         if current.is_none_or(|current| !candidates.contains(&current)) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
@@ -83,19 +88,36 @@ impl WireGuard {
         Ok(())
     }
 
+    /// Handles lookups that name servers leave unanswered.
+    pub(super) fn handle_overdue_lookups(&mut self, core: &Core) {
+        while let Some(peer) = self.resolver.take_overdue(core.now) {
+            let Some(name) = self.resolver.names.get(&peer).map(|name| name.host.clone()) else { continue };
+            let since = core.now - OVERDUE;
+            if let Some(suppressed) = self.outages.allow(peer, OutageKind::Unresolved, since, core.now) {
+                warn!(
+                    peer = self.peer_name(peer),
+                    %name,
+                    suppressed,
+                    "the name of a peer's endpoint is not resolved after {} s: no answer from the name servers yet; check                      this host's name servers, and that they are reached outside the tunnel",
+                    OVERDUE.as_secs()
+                );
+            }
+        }
+    }
+
     fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {
         let Some(name) = self.resolver.names.get_mut(&peer) else { return };
         let at = core.now + name.retry_delay;
         let delay = name.retry_delay.as_secs();
         name.retry_delay = (name.retry_delay * 2).min(RETRY_MAX);
-        if let Some(suppressed) = self.log_limits.lookup.allow(core.now) {
+        if let Some(suppressed) = self.outages.allow(peer, OutageKind::Unresolved, core.now, core.now) {
             let name = name.host.clone();
             warn!(
                 peer = self.peer_name(peer),
                 %name,
                 error,
                 suppressed,
-                "cannot resolve an endpoint's name to a usable address; retrying in {delay} s, with backoff"
+                "cannot resolve an endpoint's name to a usable address; retrying in {delay} s, with backoff: check the name,                  and this host's name servers"
             );
         }
         self.resolver.resolve_at(peer, at);

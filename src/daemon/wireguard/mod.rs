@@ -6,7 +6,7 @@
 //! and datagrams in `data_path`, the peers' sockets in `connected_sockets`, their names in
 //! `endpoint_resolver` and `lookup`, configuration changes in `change`, reports of their addresses
 //! to the supervisor in `endpoint_reports` and `report`, answers to wg(8) in `responses` and
-//! `requests`.
+//! `requests`, log lines about peers that do not answer in `outages` and `outage_log`.
 
 mod change;
 mod connected_sockets;
@@ -14,6 +14,8 @@ mod data_path;
 mod endpoint_reports;
 mod endpoint_resolver;
 mod lookup;
+mod outage_log;
+mod outages;
 mod peer_log;
 mod protocol;
 mod report;
@@ -21,5 +23,6 @@ mod requests;
 mod responses;
 mod status;
 mod tunnel;
+mod unknown_keys;
 
 pub use tunnel::WireGuard;

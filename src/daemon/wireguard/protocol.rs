@@ -16,7 +16,7 @@ use crate::daemon::protocol::Control;
 use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
-use crate::daemon::token::Token;
+use crate::daemon::token::{SocketId, Token};
 use crate::daemon::worker::Worker;
 use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
@@ -77,6 +77,27 @@ impl DataPath for WireGuard {
         self.process_send_error(core, class, route, datagrams)
     }
 
+    fn handle_socket_error(&mut self, core: &mut Core, id: SocketId, reason: DropReason) {
+        core.count_drop(reason, None);
+        if let Some((peer, remote)) = self.sockets.connected_by_id(id).map(|each| (each.owner, each.remote)) {
+            self.handle_datagram_error(core, peer, reason, remote);
+        }
+    }
+
+    fn handle_suspect_error(
+        &mut self,
+        core: &mut Core,
+        route: &SendRoute<SocketRef<PeerId>>,
+        reason: DropReason,
+    ) {
+        // any other is the kernel's about this datagram, and comes again with the next attempt
+        if reason == DropReason::Refused
+            && let Some(peer) = route.owner.owner
+        {
+            self.handle_datagram_error(core, peer, reason, route.remote);
+        }
+    }
+
     fn serve(
         &mut self,
         core: &mut Core,
@@ -106,7 +127,8 @@ impl Control for WireGuard {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.resolver.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
+        let deadlines = [self.resolver.deadline(), self.engine.poll_timeout(), self.outages.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
@@ -115,7 +137,9 @@ impl Control for WireGuard {
             // from the engine's backlog, which no datagram announces
             core.post(Token::Handshakes);
         }
+        self.handle_overdue_lookups(core);
         self.request_lookups(core);
+        self.handle_recovered(core.now);
         Ok(())
     }
 

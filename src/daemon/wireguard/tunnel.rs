@@ -1,18 +1,19 @@
 //! State of a tunnel in WireGuard mode.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 
 use super::endpoint_reports::EndpointReports;
 use super::endpoint_resolver::EndpointResolver;
+use super::outages::Outages;
 use super::peer_log::PeerLog;
 use super::responses::PendingResponses;
+use super::unknown_keys::UnknownKeys;
 use crate::config::{PeerName, display_name};
-use crate::daemon::core::{Core, LOG_INTERVAL};
+use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
 use crate::daemon::sockets::Sockets;
-use crate::logging::RateLimit;
 use crate::net::random::SystemRandom;
 use crate::net::tun::Tun;
 use wontun_proto::allowed_ips::AllowedIps;
@@ -35,8 +36,11 @@ pub struct WireGuard {
     pub(super) send_budget: SendBudget,
     /// Packets of removed peers that waited for a handshake and were never sent.
     pub(super) lost: u64,
-    pub(super) log_limits: LogLimits,
     pub(super) peer_log: PeerLog,
+    pub(super) outages: Outages,
+    pub(super) unknown_keys: UnknownKeys,
+    /// Peers whose endpoint was configured as an address; that of a client is learned.
+    pub(super) has_configured_endpoint: HashSet<PeerId>,
 }
 
 /// Send budget: limits the messages of the engine per turn, so that thousands of peers with
@@ -65,14 +69,6 @@ impl SendBudget {
             if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE_COST } else { 1 };
         self.remaining = self.remaining.saturating_sub(cost);
     }
-}
-
-/// Rate limits of log lines that the network can provoke. Those for lines that one peer can provoke
-/// are in `peer_log`.
-#[derive(Debug)]
-pub(super) struct LogLimits {
-    pub(super) unanswered: RateLimit,
-    pub(super) lookup: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {
@@ -112,11 +108,10 @@ impl Daemon<WireGuard> {
             endpoint_reports: EndpointReports::new(reports_endpoints),
             send_budget: SendBudget::default(),
             lost: 0,
-            log_limits: LogLimits {
-                unanswered: RateLimit::new(LOG_INTERVAL),
-                lookup: RateLimit::new(LOG_INTERVAL),
-            },
             peer_log: PeerLog::default(),
+            outages: Outages::default(),
+            unknown_keys: UnknownKeys::default(),
+            has_configured_endpoint: HashSet::new(),
         };
         Self::assemble(mode, core, tuns, clamps_mss)
     }

@@ -80,7 +80,12 @@ pub enum SendOutcome<O> {
     /// The socket's buffer is full: call again when the socket is writable.
     Blocked(SendRoute<O>),
     /// An error that may concern an earlier datagram. The next attempt shows if it does.
-    SuspectError(DropReason),
+    SuspectError {
+        /// The reason.
+        reason: DropReason,
+        /// The route of the next attempt.
+        route: SendRoute<O>,
+    },
     /// The first of the remaining datagrams cannot be sent: [`SendBatch::skip`] it, or
     /// [`SendBatch::reroute`] it.
     Failed {
@@ -258,7 +263,7 @@ impl<O: Clone> SendBatch<O> {
                         }
                         (ErrorClass::Drop(reason), _) if !message.is_retry => {
                             message.is_retry = true;
-                            return SendOutcome::SuspectError(reason);
+                            return SendOutcome::SuspectError { reason, route: message.route.clone() };
                         }
                         _ => {
                             let datagrams = if message.is_split { 1 } else { message.count };

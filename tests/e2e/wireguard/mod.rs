@@ -33,6 +33,7 @@ pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod tally;
 
+mod audit;
 mod basics;
 mod before_lock;
 mod bypass;
@@ -55,6 +56,7 @@ mod moved;
 mod mtu;
 mod names;
 mod nat;
+mod no_answer;
 mod one_key;
 mod paths;
 mod rekey;

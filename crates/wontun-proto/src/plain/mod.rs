@@ -227,6 +227,11 @@ impl Plain {
         self.unanswered && !self.answered
     }
 
+    /// Client: returns true if data was sent and nothing was received since.
+    pub const fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
     /// Handles a report that the peer's port is closed.
     pub fn handle_refused(&mut self, now: Instant) {
         // while searching, `hello?` is sent every second anyway: a refusal must not increase that
