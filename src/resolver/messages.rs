@@ -13,6 +13,8 @@ pub const MAX_HOST: usize = 253;
 pub const MAX_ADDRESSES: usize = 16;
 /// Maximum number of name servers given by the user.
 pub const MAX_SERVERS: usize = 4;
+/// Maximum number of name servers behind the tunnel.
+pub const MAX_TUNNEL_SERVERS: usize = 32;
 /// Maximum length of an error's text in bytes; the rest is cut off.
 pub const MAX_TEXT: usize = 400;
 
@@ -31,8 +33,8 @@ pub enum ToResolver {
         host: QueryHost,
         /// The port of the resulting addresses.
         port: u16,
-        /// Name servers to query before those of the system.
-        servers: NameServers,
+        /// Name servers apart from those of the system.
+        servers: Servers,
     },
 }
 
@@ -58,6 +60,20 @@ pub struct QueryHost(String);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<IpAddr>")]
 pub struct NameServers(Vec<IpAddr>);
+
+/// Name servers apart from those of the system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// Those that are queried first.
+    pub first: NameServers,
+    /// Those behind the tunnel, which may be down: they are queried last.
+    pub behind: TunnelServers,
+}
+
+/// At most [`MAX_TUNNEL_SERVERS`] name servers behind the tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<IpAddr>")]
+pub struct TunnelServers(Vec<IpAddr>);
 
 /// At most [`MAX_ADDRESSES`] addresses in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +118,15 @@ impl TryFrom<Vec<IpAddr>> for NameServers {
     }
 }
 
+impl TryFrom<Vec<IpAddr>> for TunnelServers {
+    type Error = LimitError;
+
+    fn try_from(servers: Vec<IpAddr>) -> Result<Self, LimitError> {
+        let (what, length, limit) = ("a list of name servers", servers.len(), MAX_TUNNEL_SERVERS);
+        if length <= limit { Ok(Self(servers)) } else { Err(LimitError { what, length, limit }) }
+    }
+}
+
 impl TryFrom<Vec<Address>> for Addresses {
     type Error = LimitError;
 
@@ -134,6 +159,18 @@ impl QueryHost {
 }
 
 impl NameServers {
+    /// Returns the addresses.
+    pub fn as_slice(&self) -> &[IpAddr] {
+        &self.0
+    }
+}
+
+impl TunnelServers {
+    /// Returns the first [`MAX_TUNNEL_SERVERS`] of the addresses.
+    pub fn first_of(servers: &[IpAddr]) -> Self {
+        Self(servers.iter().copied().take(MAX_TUNNEL_SERVERS).collect())
+    }
+
     /// Returns the addresses.
     pub fn as_slice(&self) -> &[IpAddr] {
         &self.0
@@ -183,12 +220,15 @@ mod tests {
         let lookup = |host: &str| ToResolver::LookUp {
             host: QueryHost(host.to_owned()),
             port: 1,
-            servers: NameServers::default(),
+            servers: Servers::default(),
         };
         let asking = |count| ToResolver::LookUp {
             host: QueryHost("a".to_owned()),
             port: 1,
-            servers: NameServers(vec![IpAddr::from([192, 0, 2, 53]); count]),
+            servers: Servers {
+                first: NameServers(vec![IpAddr::from([192, 0, 2, 53]); count]),
+                behind: TunnelServers(vec![IpAddr::from([10, 0, 0, 53]); MAX_TUNNEL_SERVERS]),
+            },
         };
         assert_eq!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS)).unwrap()), Ok(asking(MAX_SERVERS)));
         assert!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS + 1)).unwrap()).is_err());

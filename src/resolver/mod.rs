@@ -13,7 +13,8 @@
 //! a process without privileges may not. So such a request is sent along with marked sockets
 //! (`marked_sockets`), and the helper queries the name servers itself (`stub`), before it tries the
 //! system's resolver. A name server on this host does not mark its queries either: its upstream
-//! servers are queried instead (`system_files`).
+//! servers are queried instead (`system_files`). The system's resolver may also ask the name servers
+//! behind the tunnel, once `DNS =` is applied: the helper then queries the others itself, too.
 //!
 //! The process runs as another user. If only root may read /etc/resolv.conf, it gets a descriptor
 //! of it.
@@ -44,7 +45,7 @@ use crate::sandbox::Sandbox;
 use messages::{Addresses, ErrorMessage, FromResolver, QueryHost, ToResolver};
 use wontun_sys::process as system;
 
-pub(crate) use messages::{MAX_HOST, MAX_SERVERS, NameServers};
+pub(crate) use messages::{MAX_HOST, MAX_SERVERS, NameServers, Servers, TunnelServers};
 
 /// Opens /etc/resolv.conf for [`Resolver::request`], and warns if only root may read it.
 pub(crate) fn open_resolv_conf() -> Option<File> {
@@ -54,7 +55,7 @@ pub(crate) fn open_resolv_conf() -> Option<File> {
 /// Returns true if all name servers of this host, and the given ones, are on this host, and their
 /// upstream servers are unknown.
 pub(crate) fn has_only_local_servers(given: &[IpAddr]) -> bool {
-    system_files::ResolvConf::read(given, None).is_local_only
+    system_files::ResolvConf::read(given, &[], None).is_local_only
 }
 
 /// Role of the helper.
@@ -108,8 +109,8 @@ impl Resolver {
     }
 
     /// Requests the addresses of `host`: a name, or a literal address without brackets. Answers
-    /// come in the order of the requests. The name servers `servers` are queried first. Queries to
-    /// name servers carry `mark`, if there is one; only if they are not answered, the system's
+    /// come in the order of the requests. Of `servers` the first are queried before those of the
+    /// system, and those behind the tunnel after them. Queries to name servers carry `mark`, if there is one; only if they are not answered, the system's
     /// resolver is used, which marks nothing. `resolv_conf` is used if the process may not open
     /// that file itself.
     ///
@@ -122,7 +123,7 @@ impl Resolver {
         host: &str,
         port: u16,
         mark: Option<NonZeroU32>,
-        servers: &NameServers,
+        servers: &Servers,
         resolv_conf: Option<&File>,
     ) -> io::Result<()> {
         self.channel.request(host, port, mark, servers, resolv_conf)
@@ -166,7 +167,7 @@ impl ClientChannel {
         host: &str,
         port: u16,
         mark: Option<NonZeroU32>,
-        servers: &NameServers,
+        servers: &Servers,
         resolv_conf: Option<&File>,
     ) -> io::Result<()> {
         let host = QueryHost::try_from(host.to_owned()).map_err(|_| {
@@ -175,7 +176,8 @@ impl ClientChannel {
                 format!("a host name has 1 to {MAX_HOST} bytes and no NUL, this one has {}", host.len()),
             )
         })?;
-        let has_servers = mark.is_some() || !servers.as_slice().is_empty();
+        let is_empty = servers.first.as_slice().is_empty() && servers.behind.as_slice().is_empty();
+        let has_servers = mark.is_some() || !is_empty;
         let mut descriptors = if has_servers { marked_sockets::open(mark)? } else { Vec::new() };
         if let Some(file) = resolv_conf {
             descriptors.push(file.try_clone()?.into());
@@ -355,7 +357,7 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
 
 /// Queries the name servers, `servers` first, if there are sockets; otherwise, or if that fails,
 /// uses the system's resolver. The latter is impossible if this process may not read resolv.conf.
-fn look_up(host: &str, port: u16, servers: &NameServers, descriptors: Vec<OwnedFd>) -> FromResolver {
+fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) -> FromResolver {
     let (mut sockets, resolv_conf) = system_files::take_resolv_conf(descriptors);
     if sockets.is_empty() && resolv_conf.is_some() {
         sockets = marked_sockets::open(None).unwrap_or_default();
@@ -363,7 +365,7 @@ fn look_up(host: &str, port: u16, servers: &NameServers, descriptors: Vec<OwnedF
     if sockets.is_empty() || !stub::is_for_dns(host) {
         return system_lookup(host, port).unwrap_or_else(failed);
     }
-    stub::look_up(host, servers.as_slice(), sockets, resolv_conf.as_deref())
+    stub::look_up(host, servers, sockets, resolv_conf.as_deref())
         .map(|found| found.into_iter().map(|address| SocketAddr::new(address, port)))
         .map(|found| FromResolver::Addresses(Addresses::first_of(found)))
         .or_else(|error| system_lookup(host, port).map_err(|text| format!("{error}; {text}")))
@@ -410,9 +412,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988, None, &NameServers::default(), None).unwrap();
-        channel.request("2001:db8::7", 1, None, &NameServers::default(), None).unwrap();
-        channel.request("localhost", 65535, None, &NameServers::default(), None).unwrap();
+        channel.request("192.0.2.7", 19988, None, &Servers::default(), None).unwrap();
+        channel.request("2001:db8::7", 1, None, &Servers::default(), None).unwrap();
+        channel.request("localhost", 65535, None, &Servers::default(), None).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -427,12 +429,12 @@ mod tests {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
             assert_eq!(
-                channel.request(host, 1, None, &NameServers::default(), None).unwrap_err().kind(),
+                channel.request(host, 1, None, &Servers::default(), None).unwrap_err().kind(),
                 io::ErrorKind::InvalidInput
             );
         }
         // A label longer than 63 bytes fails without a query to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1, None, &NameServers::default(), None).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
@@ -447,7 +449,7 @@ mod tests {
             nix::unistd::write(channel.0.as_fd(), garbage).unwrap();
             assert_eq!(thread.join().unwrap(), 1);
             assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-            assert!(channel.request("localhost", 1, None, &NameServers::default(), None).is_err());
+            assert!(channel.request("localhost", 1, None, &Servers::default(), None).is_err());
         }
     }
 
@@ -469,7 +471,7 @@ mod tests {
     fn too_many_requests_do_not_block() {
         let (channel, _theirs) = ends();
         let refused = (0..100_000)
-            .find_map(|_| channel.request("127.0.0.1", 1, None, &NameServers::default(), None).err())
+            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default(), None).err())
             .unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }

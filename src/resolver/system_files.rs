@@ -52,14 +52,16 @@ pub(super) struct ResolvConf {
 impl ResolvConf {
     /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. If all of these
     /// are on this host, their upstream servers come before them: their own queries carry no mark.
+    /// Servers of the system that are among `behind`, behind the tunnel, come last: it may be down.
     /// `text` is the contents of the file if this process may not read it.
-    pub(super) fn read(first: &[IpAddr], text: Option<&str>) -> Self {
+    pub(super) fn read(first: &[IpAddr], behind: &[IpAddr], text: Option<&str>) -> Self {
         let text = text.map_or_else(|| read(RESOLV_CONF), str::to_owned);
-        Self::assemble(first, &text, is_local, read)
+        Self::assemble(first, behind, &text, is_local, read)
     }
 
     fn assemble(
         first: &[IpAddr],
+        behind: &[IpAddr],
         text: &str,
         is_local: impl Fn(SocketAddr) -> bool,
         read: impl Fn(&str) -> String,
@@ -68,7 +70,11 @@ impl ResolvConf {
         let is_local_only = own.servers.iter().all(|server| is_local(*server));
         let mut servers: Vec<_> = first.iter().map(|address| SocketAddr::new(*address, DNS_PORT)).collect();
         if is_local_only {
-            let files = UPSTREAM_FILES.into_iter().flat_map(|path| name_servers(&read(path)));
+            // systemd-resolved lists the servers of all links, the tunnel's too
+            let is_upstream = |server: &SocketAddr| !behind.contains(&server.ip());
+            let files = UPSTREAM_FILES.into_iter().flat_map(|path| {
+                servers_of(&read(path)).into_iter().filter(is_upstream).take(MAX_SERVERS).collect::<Vec<_>>()
+            });
             servers.extend(files.chain(docker_servers(text)).filter(|server| !is_local(*server)));
         }
         let is_short = !first.is_empty() || own.servers.iter().any(|server| is_local(*server));
@@ -81,7 +87,9 @@ impl ResolvConf {
         }
         // leave room for the servers of /etc/resolv.conf in any case
         listed.truncate(MAX_TOTAL - MAX_SERVERS);
-        for server in own.servers {
+        let (last, own_servers): (Vec<_>, Vec<_>) =
+            own.servers.into_iter().partition(|server| behind.contains(&server.ip()));
+        for server in own_servers.into_iter().chain(last) {
             if !listed.contains(&server) {
                 listed.push(server);
             }
@@ -160,11 +168,18 @@ fn is_file(file: &File) -> bool {
 
 /// Returns the first servers listed in a resolv.conf(5) file.
 fn name_servers(text: &str) -> Vec<SocketAddr> {
+    let mut servers = servers_of(text);
+    servers.truncate(MAX_SERVERS);
+    servers
+}
+
+/// Returns all servers listed in a resolv.conf(5) file.
+fn servers_of(text: &str) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         if words.next() == Some("nameserver") { words.next().and_then(server) } else { None }
     });
-    servers.take(MAX_SERVERS).collect()
+    servers.collect()
 }
 
 /// Returns the upstream servers of Docker's own name server, at 127.0.0.11 in a container. Docker
@@ -252,6 +267,16 @@ mod tests {
     }
 
     fn assembled(first: &[&str], text: &str, files: &[(&str, &str)]) -> (Vec<String>, Duration) {
+        assembled_with(first, &[], text, files)
+    }
+
+    fn assembled_with(
+        first: &[&str],
+        behind: &[&str],
+        text: &str,
+        files: &[(&str, &str)],
+    ) -> (Vec<String>, Duration) {
+        let behind: Vec<_> = behind.iter().map(|address| address.parse().unwrap()).collect();
         let first: Vec<_> = first.iter().map(|address| address.parse().unwrap()).collect();
         let own: IpAddr = "192.0.2.2".parse().unwrap();
         let is_local = |server: SocketAddr| server.ip().is_loopback() || server.ip() == own;
@@ -259,7 +284,7 @@ mod tests {
             let file = files.iter().find(|(known, _)| *known == path);
             file.map_or(String::new(), |(_, text)| (*text).to_owned())
         };
-        let found = ResolvConf::assemble(&first, text, is_local, read);
+        let found = ResolvConf::assemble(&first, &behind, text, is_local, read);
         (found.servers.iter().map(|server| server.ip().to_string()).collect(), found.timeout)
     }
 
@@ -299,6 +324,19 @@ mod tests {
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         let (servers, _) = assembled(&many, "nameserver 127.0.0.1\n", &[]);
         assert_eq!((servers.len(), servers.last().map(String::as_str)), (6, Some("127.0.0.1")));
+    }
+
+    #[test]
+    fn servers_behind_the_tunnel_are_the_last() {
+        let listed =
+            "nameserver 10.0.0.53\nnameserver fd00::53\nnameserver 10.0.0.54\nnameserver 192.0.2.53\n";
+        let behind = ["10.0.0.53", "fd00::53", "10.0.0.54"];
+        let stub = [("/run/systemd/resolve/resolv.conf", listed)];
+        let (servers, _) = assembled_with(&[], &behind, "nameserver 127.0.0.53\n", &stub);
+        assert_eq!(servers, ["192.0.2.53", "127.0.0.53"]);
+        let (servers, _) =
+            assembled_with(&["10.0.0.53"], &behind, "nameserver 10.0.0.54\nnameserver 192.0.2.9\n", &[]);
+        assert_eq!(servers, ["10.0.0.53", "192.0.2.9", "10.0.0.54"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::process::Nursery;
-use crate::resolver::{NameServers, Resolver, ResolverError, open_resolv_conf};
+use crate::resolver::{NameServers, Resolver, ResolverError, Servers, TunnelServers, open_resolv_conf};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -31,8 +31,8 @@ pub(super) struct Lookups {
     resolver: Option<Resolver>,
     /// Pending requests in order, which is that of the answers.
     pending: VecDeque<LookupTarget>,
-    /// Name servers that are queried first.
-    servers: NameServers,
+    /// Name servers apart from those of the system.
+    servers: Servers,
     /// /etc/resolv.conf, for a resolver process that may not open it.
     resolv_conf: Option<File>,
     is_sandboxed: bool,
@@ -54,13 +54,20 @@ impl Lookups {
         Self {
             resolver,
             pending: VecDeque::new(),
-            servers,
+            servers: Servers { first: servers, behind: TunnelServers::default() },
             resolv_conf,
             is_sandboxed,
             stderr,
             restart_at: None,
             delay: RESTART_DELAY,
         }
+    }
+
+    /// Sets the name servers behind the tunnel, which the system's resolver asks from now on: the
+    /// names of endpoints must not depend on them.
+    #[allow(dead_code, reason = "the supervisor starts the dns process in the next change")]
+    pub(super) fn set_tunnel_servers(&mut self, servers: &[IpAddr]) {
+        self.servers.behind = TunnelServers::first_of(servers);
     }
 
     /// Returns the descriptor that becomes readable with answers.

@@ -14,6 +14,7 @@ use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE};
 use socket2::{Domain, Socket, Type};
 
+use super::messages::Servers;
 use super::system_files::{self, ResolvConf};
 use crate::net::random::SystemRandom;
 use wontun_proto::wireguard::Random as _;
@@ -37,22 +38,22 @@ pub(super) fn is_for_dns(host: &str) -> bool {
     name.contains('.') && name.is_ascii() && host.parse::<IpAddr>().is_err() && !is_local()
 }
 
-/// Looks up `host` in /etc/hosts, or else with the name servers, of which `first` are queried
-/// first. Returns at least one address; those with a route come first, and of these IPv6.
+/// Looks up `host` in /etc/hosts, or else with the name servers: `servers` before and after those of
+/// the system. Returns at least one address; those with a route come first, and of these IPv6.
 /// `resolv_conf` is the contents of /etc/resolv.conf if this process may not read it.
 ///
 /// # Errors
 /// A message for the user.
 pub(super) fn look_up(
     host: &str,
-    first: &[IpAddr],
+    servers: &Servers,
     sockets: Vec<OwnedFd>,
     resolv_conf: Option<&str>,
 ) -> Result<Vec<IpAddr>, String> {
     let listed = system_files::hosts(host);
     let mut sockets = Sockets::new(sockets);
     let mut found =
-        if listed.is_empty() { sockets.query_system_servers(host, first, resolv_conf)? } else { listed };
+        if listed.is_empty() { sockets.query_system_servers(host, servers, resolv_conf)? } else { listed };
     found.sort_by_cached_key(|address| (!sockets.has_route(*address), address.is_ipv4()));
     Ok(found)
 }
@@ -97,10 +98,11 @@ impl Sockets {
     fn query_system_servers(
         &mut self,
         host: &str,
-        first: &[IpAddr],
+        servers: &Servers,
         resolv_conf: Option<&str>,
     ) -> Result<Vec<IpAddr>, String> {
-        let conf = ResolvConf::read(first, resolv_conf);
+        let Servers { first, behind } = servers;
+        let conf = ResolvConf::read(first.as_slice(), behind.as_slice(), resolv_conf);
         self.query_all(host, &conf)
             .map_err(|error| if conf.is_local_only { format!("{error}{LOCAL_SERVER_HINT}") } else { error })
     }
