@@ -618,6 +618,11 @@ in
       networkmanager.unmanaged = map (tunnel: "interface-name:${tunnel.interface}") all;
     };
 
+    # The service's user sets the name servers of a tunnel's link in systemd-resolved.
+    security.polkit.extraConfig = lib.mkIf config.services.resolved.enable (
+      builtins.readFile ../scripts/systemd/50-wontun.rules
+    );
+
     boot.kernel.sysctl = lib.mkIf (lib.any (tunnel: tunnel.nat) all) {
       "net.ipv4.ip_forward" = lib.mkDefault 1;
       "net.ipv6.conf.all.forwarding" = lib.mkDefault 1;

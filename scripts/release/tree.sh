@@ -8,7 +8,7 @@ usage() {
 Usage: scripts/release/tree.sh SOURCE BINARY GENERATED DESTINATION
 
 Makes DESTINATION the tree of files that the .deb and the .rpm install: BINARY, and of SOURCE the systemd units, the sysctl
-file and the manual pages. GENERATED is a folder with what scripts/release.sh has made: man/, completions/ and THIRD-PARTY.
+file, the polkit rule and the manual pages. GENERATED is a folder with what scripts/release.sh has made: man/, completions/ and THIRD-PARTY.
 A part of it that is missing is an error.
 END
 }
@@ -50,6 +50,9 @@ for unit in "$source"/scripts/systemd/*.service; do
 done
 # Not in /usr/lib/sysctl.d: a client must not become a router because the package is there.
 put_adapted "$source/scripts/systemd/60-wontun.conf" /usr/share/wontun/60-wontun.conf
+
+# Lets the service's user set name servers, for a client's DNS =.
+put 644 "$source/scripts/systemd/50-wontun.rules" /usr/share/polkit-1/rules.d/50-wontun.rules
 
 for page in "$source"/docs/man/*.[1-9] "$generated"/man/*.[1-9]; do
     [[ -e $page ]] || die "there is no manual page in $(dirname "$page")"
