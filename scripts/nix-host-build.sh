@@ -63,7 +63,7 @@ flock --nonblock "$lock" || die "another run uses $root: wait for it, or choose 
 
 # --- the folder ------------------------------------------------------------------------------------------------
 
-# Nix 2.18 or newer and rustc 1.88 or newer are in no release of Debian before 14.
+# Nix 2.18 or newer and rustc 1.89 or newer are in no release of Debian before 14.
 suite=sid
 # Nix; what stdenv and the functions of nixpkgs run; the toolchains; for --twice.
 packages=(nix-bin git ca-certificates

@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them.
-pub(crate) const PROCESSES: [ProcessInfo; 4] = [
+pub(crate) const PROCESSES: [ProcessInfo; 5] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -46,6 +46,14 @@ pub(crate) const PROCESSES: [ProcessInfo; 4] = [
         reads: "answers of name servers",
         has: "the files that name resolution needs; sockets to name servers",
         runs: "where an endpoint may be a name",
+    },
+    ProcessInfo {
+        name: "wontun-dns-set",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "nothing: it discards what the bus sends",
+        has: "root's connection to the system bus; opens no file and no socket",
+        runs: "where systemd-resolved applies `DNS =` and the start is root's",
     },
     ProcessInfo {
         name: "wontun-nursery",

@@ -7,4 +7,7 @@ pub(crate) enum DnsError {
     /// No back end can be used.
     #[error("no back end for this host")]
     Unavailable,
+    /// systemd-resolved.
+    #[error(transparent)]
+    Resolved(#[from] super::resolved::ResolvedError),
 }

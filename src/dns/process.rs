@@ -6,9 +6,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::messages::{FromDns, ToDns, Warnings};
-use super::{Backend, DnsError, DnsEvent, ROLE, select};
+use super::select::{open_bus, select};
+use super::{Backend, DnsError, DnsEvent, ROLE};
 use crate::config::TunName;
 use crate::net::timer::now;
+use crate::privileges::UserIds;
 use crate::process::{self, Channel, ChannelError, format_error_chain};
 use crate::resolver::messages::ErrorMessage;
 
@@ -18,7 +20,6 @@ type HelperChannel = Channel<ToDns, FromDns>;
 /// Main function of the process: applies what is requested on `socket` until its other end is
 /// closed, and watches it. Returns the exit code.
 pub fn main(socket: OwnedFd) -> u8 {
-    let prepared = process::prepare_helper(ROLE).map_err(|error| format_error_chain(&error));
     let Ok(mut channel) = HelperChannel::new(socket) else { return 1 };
     let (tunnel, method, is_sandboxed) = match channel.receive_until(None) {
         Ok(Some((ToDns::Start { tunnel, method, is_sandboxed }, _))) => (tunnel, method, is_sandboxed),
@@ -26,9 +27,15 @@ pub fn main(socket: OwnedFd) -> u8 {
         Err(ChannelError::Closed) => return 0,
         _ => return 1,
     };
+    // before the drop: a user's connection to the bus stays that user's
+    let bus = open_bus(method, is_sandboxed);
+    // /etc/resolv.conf is the start's user's to write
+    let user = if matches!(bus, Ok(Some(_))) { UserIds::helper() } else { None };
+    let prepared = process::prepare_helper_as(ROLE, user).map_err(|error| format_error_chain(&error));
     let opened = prepared.and_then(|()| {
         let tunnel: TunName = tunnel.parse().map_err(|error| format_error_chain(&error))?;
-        let backend = select(method, &tunnel).map_err(|error| format_error_chain(&error))?;
+        let bus = bus.map_err(|error| format_error_chain(&error))?;
+        let backend = select(method, &tunnel, bus).map_err(|error| format_error_chain(&error))?;
         if is_sandboxed {
             backend
                 .sandbox()

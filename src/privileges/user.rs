@@ -130,6 +130,36 @@ impl UserIds {
         result
     }
 
+    /// Runs `work` as this user for the kernel's checks, and for SO_PEERCRED of sockets that it
+    /// connects. Afterwards the process is root again. Must be called while this process has one
+    /// thread, as root.
+    ///
+    /// # Errors
+    /// The required capabilities are missing, or the kernel refuses: the process may be anyone
+    /// then, and must end if it needs what it was before.
+    pub(crate) fn act_as<T>(self, work: impl FnOnce() -> T) -> Result<T, PrivilegeError> {
+        let permitted = read_sets()?.permitted;
+        for needed in [Capability::CAP_SETGID, Capability::CAP_SETUID] {
+            if permitted & needed.bitmask() == 0 {
+                return Err(PrivilegeError::CannotChangeUser { needed });
+            }
+            raise(needed)?;
+        }
+        let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
+        let (uids, gids) =
+            (getresuid().map_err(refused("getresuid"))?, getresgid().map_err(refused("getresgid"))?);
+        let groups = getgroups().map_err(refused("getgroups"))?;
+        setgroups(&[]).map_err(refused("setgroups"))?;
+        setresgid(gids.real, self.gid, gids.saved).map_err(refused("setresgid"))?;
+        setresuid(uids.real, self.uid, uids.saved).map_err(refused("setresuid"))?;
+        let result = work();
+        // the kernel raises the effective capabilities again with the user id
+        setresuid(uids.real, uids.effective, uids.saved).map_err(refused("setresuid"))?;
+        setresgid(gids.real, gids.effective, gids.saved).map_err(refused("setresgid"))?;
+        setgroups(&groups).map_err(refused("setgroups"))?;
+        Ok(result)
+    }
+
     /// Switches to this user, without any other group, and keeps the permitted capabilities.
     ///
     /// # Errors

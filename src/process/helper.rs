@@ -14,7 +14,7 @@ use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::privileges::{self, PrivilegeError};
+use crate::privileges::{self, PrivilegeError, UserIds};
 use wontun_sys::process;
 
 /// Roles of all helpers.
@@ -65,12 +65,21 @@ pub fn helper_role() -> Option<(String, OwnedFd)> {
 /// # Errors
 /// [`HelperError`]. The process must not continue then.
 pub(crate) fn prepare_helper(role: &str) -> Result<(), HelperError> {
+    prepare_helper_as(role, None)
+}
+
+/// As [`prepare_helper`], for a helper that was started with this program's privileges: it becomes
+/// `user` if there is one.
+///
+/// # Errors
+/// [`HelperError`]. The process must not continue then.
+pub(crate) fn prepare_helper_as(role: &str, user: Option<UserIds>) -> Result<(), HelperError> {
     let refused = |what| move |source| HelperError::Attribute { what, source };
     SigSet::all().thread_block().map_err(refused("the signal mask"))?;
     // a failure to set the name is harmless
     let _ = std::ffi::CString::new(format!("wontun-{role}")).map(|name| prctl::set_name(&name));
     privileges::hide_memory();
-    privileges::drop_everything(None)?;
+    privileges::drop_everything(user)?;
     // after the last change of credentials, which clears it; if the parent has died already, it has
     // closed the socket, so there is no race
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(refused("the signal at the parent's death"))?;

@@ -12,9 +12,9 @@ use seccompiler::{
 };
 
 use super::calls::{
-    Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
-    RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, Syscall,
-    TUNNEL_ALLOWED, TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
+    Condition, DNS_BUS_ALLOWED, DNS_BUS_FORBIDDEN, DNS_RECONNECT_ALLOWED, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN,
+    NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT,
+    SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, Syscall, TUNNEL_ALLOWED, TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
 use super::error::SandboxError;
 use super::status::FeatureState;
@@ -38,6 +38,10 @@ pub(crate) enum SandboxRole {
     LookUp,
     /// The process that starts helpers; its filter applies to them from their start.
     Nursery,
+    /// The `dns` process that is connected to the system bus, and the one that sets name servers.
+    DnsBus,
+    /// The former, if it may connect again.
+    DnsReconnect,
 }
 
 /// The filters of a thread; of their actions for a call, the strictest applies.
@@ -88,6 +92,14 @@ impl SeccompFilters {
             SandboxRole::Nursery => vec![
                 program(NURSERY_ABSENT, allow.clone(), absent)?,
                 program(NURSERY_FORBIDDEN, allow, trap)?,
+            ],
+            SandboxRole::DnsBus => vec![
+                program(DNS_BUS_FORBIDDEN, allow.clone(), trap)?,
+                program(DNS_BUS_ALLOWED, absent, allow)?,
+            ],
+            SandboxRole::DnsReconnect => vec![
+                program(DNS_BUS_FORBIDDEN, allow.clone(), trap)?,
+                program(DNS_RECONNECT_ALLOWED, absent, allow)?,
             ],
         })))
     }

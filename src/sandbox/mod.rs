@@ -122,6 +122,24 @@ impl Sandbox {
         })
     }
 
+    /// Builds the sandbox for the `dns` process that is connected to the system bus. With
+    /// `may_connect` it may connect again.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_dns_resolved(may_connect: bool) -> Result<Self, SandboxError> {
+        let log = if may_connect { SandboxRole::DnsReconnect } else { SandboxRole::DnsBus };
+        Ok(Self { files: LandlockRules::for_tunnel()?, filters: SeccompFilters::new(log)?, log })
+    }
+
+    /// Builds the sandbox for the process that sets name servers for the `dns` process.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_dns_setter() -> Result<Self, SandboxError> {
+        Self::for_dns_resolved(false)
+    }
+
     /// Builds the same sandbox for the log's thread, which may open a socket to journald first if
     /// `to_journald` is true.
     ///
