@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use wontun::config::wg_quick::{Hooks, Warning, parse};
+use wontun::config::wg_quick::{Hooks, Warning, parse, parse_all};
 
 /// More consecutive base64 characters than any word of a message has, and fewer than half of a key
 /// has.
@@ -37,6 +37,17 @@ pub(crate) fn run(text: &[u8]) {
                 parsed.warnings.iter().for_each(|warning| check_message(&warning.to_string()));
             }
             Err(error) => {
+                assert!((1..=text.split(|&byte| byte == b'\n').count()).contains(&error.line));
+                check_message(&error.to_string());
+            }
+        }
+    }
+    match (parse_all(file, text, Hooks::Refuse), &strict) {
+        (Ok(all), strict) => assert_eq!(strict.as_ref(), Ok(&all)),
+        (Err(invalid), strict) => {
+            assert_eq!(strict.as_ref(), Err(&invalid.first), "the first error is the one that ends a start");
+            assert!(lines_grow(&invalid.warnings));
+            for error in &invalid.others {
                 assert!((1..=text.split(|&byte| byte == b'\n').count()).contains(&error.line));
                 check_message(&error.to_string());
             }

@@ -120,6 +120,31 @@ pub enum ErrorKind {
     NoInterface,
 }
 
+impl ErrorKind {
+    /// Returns the key that the error is about, if it was given in some way.
+    pub(super) const fn field(&self) -> Option<Field> {
+        match self {
+            Self::Value { field, .. } | Self::Repeated { field, .. } | Self::Both { field, .. } => {
+                Some(*field)
+            }
+            Self::UnknownKey { nearest: field, .. } | Self::NoValue(field) => *field,
+            Self::SamePeer(_) => Some(Field::PublicKey),
+            Self::Amnezia(_)
+            | Self::Misplaced(_)
+            | Self::NoSection
+            | Self::UnknownSection(_)
+            | Self::NotText
+            | Self::SecondInterface(_)
+            | Self::SameAddress { .. }
+            | Self::MtuTooSmallForIpv6(_)
+            | Self::Hook(_)
+            | Self::SaveConfig
+            | Self::Missing(_)
+            | Self::NoInterface => None,
+        }
+    }
+}
+
 impl From<IncompatibleKey> for ErrorKind {
     fn from(IncompatibleKey(key): IncompatibleKey) -> Self {
         Self::Amnezia(key)

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use wontun_sys::process;
 
-use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
+use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse_all};
 use crate::exit::{self, ExitCode};
 
 /// Maximum size of a configuration file in bytes: enough for more than 100,000 allowed IPs.
@@ -99,12 +99,39 @@ pub struct Loaded {
     pub key_files: Vec<PathBuf>,
 }
 
+/// All errors of a configuration.
+#[derive(Debug)]
+pub struct LoadErrors {
+    /// The error that was found first, which [`load`] returns.
+    pub first: LoadError,
+    /// All other errors, in the order in which they were found.
+    pub others: Vec<LoadError>,
+    /// Number of errors that were not kept.
+    pub omitted: usize,
+    /// Warnings for the user, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl From<LoadError> for LoadErrors {
+    fn from(first: LoadError) -> Self {
+        Self { first, others: Vec::new(), omitted: 0, warnings: Vec::new() }
+    }
+}
+
 /// Reads the configuration at `path` and its key files. Relative paths of key files start at the
 /// folder of `path`.
 ///
 /// # Errors
 /// [`LoadError`] with the file, and for an invalid line what was expected.
 pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
+    load_with(path, hooks, ReadMode::Blocking).map_err(|errors| errors.first)
+}
+
+/// Reads a configuration as [`load`] does, and continues after an error.
+///
+/// # Errors
+/// All errors of the file and its key files.
+pub fn check(path: &Path, hooks: Hooks) -> Result<Loaded, Box<LoadErrors>> {
     load_with(path, hooks, ReadMode::Blocking)
 }
 
@@ -114,7 +141,7 @@ pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`], and [`LoadError::NotRegularFile`] for a file that is not a regular file.
 pub fn reload(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
-    load_with(path, hooks, ReadMode::NonBlocking)
+    load_with(path, hooks, ReadMode::NonBlocking).map_err(|errors| errors.first)
 }
 
 /// Returns the text of the configuration at `path`, for editing. It contains secrets.
@@ -164,25 +191,44 @@ enum ReadMode {
     NonBlocking,
 }
 
-fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, LoadError> {
+fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<LoadErrors>> {
     let mut warnings = Vec::new();
-    let (text, metadata) = read(path, MAX_FILE, EXPECTED, mode)?;
-    check_owner(path, &metadata)?;
+    let (text, metadata) = read(path, MAX_FILE, EXPECTED, mode).map_err(|error| Box::new(error.into()))?;
+    check_owner(path, &metadata).map_err(|error| Box::new(error.into()))?;
     let permissions = mode_of(&metadata);
-    let parsed = parse(path, &text, hooks)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let parsed = match parse_all(path, &text, hooks) {
+        Ok(parsed) => parsed,
+        Err(invalid) => {
+            warnings.extend(invalid.warnings.iter().map(Warning::to_string));
+            let mut others: Vec<_> = invalid.others.into_iter().map(LoadError::from).collect();
+            for file in invalid.key_files {
+                let mut key = KeySource::<PrivateKey>::File(file);
+                others.extend(read_key(&mut key, folder, mode, &mut warnings).err());
+            }
+            let (first, omitted) = (invalid.first.into(), invalid.omitted);
+            return Err(Box::new(LoadErrors { first, others, omitted, warnings }));
+        }
+    };
     let forbidden = if parsed.configuration.has_secrets() { GROUP_AND_OTHERS } else { WRITABLE_BY_OTHERS };
     warnings.extend(permission_warning(path, permissions, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;
-    let folder = path.parent().unwrap_or(Path::new(""));
     let mut key_files = Vec::new();
-    key_files.extend(read_key(&mut configuration.interface.private_key, folder, mode, &mut warnings)?);
-    for peer in &mut configuration.peers {
-        if let Some(key) = &mut peer.preshared_key {
-            key_files.extend(read_key(key, folder, mode, &mut warnings)?);
-        }
+    let mut errors = Vec::new();
+    let mut take = |read: Result<Option<PathBuf>, LoadError>| match read {
+        Ok(file) => key_files.extend(file),
+        Err(error) => errors.push(error),
+    };
+    take(read_key(&mut configuration.interface.private_key, folder, mode, &mut warnings));
+    for key in configuration.peers.iter_mut().filter_map(|peer| peer.preshared_key.as_mut()) {
+        take(read_key(key, folder, mode, &mut warnings));
     }
-    Ok(Loaded { configuration, warnings, key_files })
+    let mut errors = errors.into_iter();
+    match errors.next() {
+        Some(first) => Err(Box::new(LoadErrors { first, others: errors.collect(), omitted: 0, warnings })),
+        None => Ok(Loaded { configuration, warnings, key_files }),
+    }
 }
 
 /// Replaces a key file by its key. Returns the path of the file, or `None` if the key was inline.

@@ -6,8 +6,8 @@
 //! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile` and the
 //! comment `# Name = phone` of a peer are extensions. No command in a file is ever run.
 //!
-//! [`parse`] takes the text and opens no file. [`load`] and [`reload`] read the file and its
-//! key files.
+//! [`parse`] and [`parse_all`] take the text and open no file. [`load`], [`reload`] and [`check`] read
+//! the file and its key files.
 
 pub(crate) mod amnezia;
 mod error;
@@ -25,9 +25,9 @@ use std::path::PathBuf;
 
 pub use error::{ErrorKind, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
-pub use load::{LoadError, Loaded, load, reload};
+pub use load::{LoadError, LoadErrors, Loaded, check, load, reload};
 pub(crate) use load::{private_key, read_input, read_text};
-pub use parser::parse;
+pub use parser::{Invalid, parse, parse_all};
 pub use value::is_space;
 pub(crate) use value::items;
 pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};

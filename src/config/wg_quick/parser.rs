@@ -1,9 +1,9 @@
 //! Parses the lines of a configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::amnezia;
 use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe, describe_name};
@@ -16,6 +16,9 @@ use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Maximum number of errors that are kept.
+const MAX_ERRORS: usize = 100;
+
 /// Parses a configuration. `file` is the name for messages; no file is opened.
 ///
 /// `text` contains secrets; the caller should wipe it when it is no longer needed.
@@ -23,33 +26,90 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 /// `WgQuickError` for the first invalid line.
 pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickError> {
+    parse_all(file, text, hooks).map_err(|invalid| invalid.first)
+}
+
+/// Parses a configuration as [`parse`] does, and continues after an error.
+///
+/// # Errors
+/// All errors that are no consequence of another one.
+pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<Invalid>> {
     let names = || outline::peer_names(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
-    let mut result = Ok(());
     for line in text.split(|&byte| byte == b'\n') {
         parser.line += 1;
-        result = parser.handle_line(line).map_err(|kind| (parser.line, kind));
-        if result.is_err() {
-            break;
+        if let Err(kind) = parser.handle_line(line) {
+            parser.report(parser.line, kind);
         }
     }
     let mut notices = std::mem::take(&mut parser.notices);
-    let amnezia = std::mem::take(&mut parser.amnezia);
-    let result = result.and_then(|()| {
-        let ignored = amnezia.finish().map_err(|(line, refused)| (line, ErrorKind::from(refused)))?;
-        notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored))));
-        notices.sort_by_key(|(line, _)| *line);
-        parser.finish()
-    });
-    match result {
-        Ok(mut configuration) => {
-            configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
-            let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
-            Ok(Parsed { configuration, warnings: notices.into_iter().map(warning).collect() })
-        }
-        Err((line, kind)) => Err(WgQuickError { file: file.to_owned(), line, kind }),
+    match std::mem::take(&mut parser.amnezia).finish() {
+        Ok(ignored) => notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored)))),
+        Err((line, refused)) => parser.report(line, refused.into()),
     }
+    notices.sort_by_key(|(line, _)| *line);
+    let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
+    let warnings = notices.into_iter().map(warning).collect();
+    let key_files = parser.key_files();
+    let (configuration, errors) = parser.finish();
+    let error = |(line, kind)| WgQuickError { file: file.to_owned(), line, kind };
+    let mut found = errors.found.into_iter().map(error);
+    match (configuration, found.next()) {
+        (Some(mut configuration), None) => {
+            configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
+            Ok(Parsed { configuration, warnings })
+        }
+        (_, first) => {
+            // a configuration that lacks something has an error
+            let first = first.unwrap_or_else(|| error((0, ErrorKind::NoInterface)));
+            Err(Box::new(Invalid {
+                first,
+                others: found.collect(),
+                omitted: errors.omitted,
+                key_files,
+                warnings,
+            }))
+        }
+    }
+}
+
+/// The errors of an invalid configuration, and what else is known about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The first error that was found.
+    pub first: WgQuickError,
+    /// The others, in the order in which they were found.
+    pub others: Vec<WgQuickError>,
+    /// Number of errors that were not kept.
+    pub omitted: usize,
+    /// The key files that it names.
+    pub key_files: Vec<PathBuf>,
+    /// Warnings for the user, by line.
+    pub warnings: Vec<Warning>,
+}
+
+/// The errors found so far.
+#[derive(Default)]
+struct Errors {
+    /// The errors with their line numbers, at most [`MAX_ERRORS`].
+    found: Vec<(usize, ErrorKind)>,
+    omitted: usize,
+    /// The keys that an error is about, each with the line number of its section: that they are
+    /// missing is a consequence.
+    attempted: HashSet<(usize, Field)>,
+    has_amnezia: bool,
+    has_unknown_section: bool,
+}
+
+/// The section of the current line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// Before the first section.
+    Before,
+    In(Section),
+    /// Below an invalid header: the lines are not read.
+    Skipped,
 }
 
 /// The `[Interface]` section during parsing.
@@ -82,7 +142,10 @@ struct Parser {
     line: usize,
     amnezia: amnezia::AmneziaKeys,
     notices: Vec<(usize, Notice)>,
-    section: Option<Section>,
+    errors: Errors,
+    position: Position,
+    /// Line number of the current section's header.
+    section_line: usize,
     /// The keys found in the current section, with their line numbers.
     seen: Vec<(Field, usize)>,
     interface: Option<InterfaceDraft>,
@@ -101,13 +164,30 @@ impl Parser {
             line: 0,
             amnezia: amnezia::AmneziaKeys::default(),
             notices: Vec::new(),
-            section: None,
+            errors: Errors::default(),
+            position: Position::Before,
+            section_line: 0,
             seen: Vec::new(),
             interface: None,
             peers: Vec::new(),
             public_keys: HashMap::new(),
             addresses: HashMap::new(),
             allowed_ips: HashMap::new(),
+        }
+    }
+
+    /// Adds an error, unless it repeats what another one says about the whole file.
+    fn report(&mut self, line: usize, kind: ErrorKind) {
+        let errors = &mut self.errors;
+        if matches!(kind, ErrorKind::Amnezia(_)) && std::mem::replace(&mut errors.has_amnezia, true) {
+            return;
+        }
+        errors.has_unknown_section |= matches!(kind, ErrorKind::UnknownSection(_));
+        errors.attempted.extend(kind.field().map(|field| (self.section_line, field)));
+        if errors.found.len() < MAX_ERRORS {
+            errors.found.push((line, kind));
+        } else {
+            errors.omitted = errors.omitted.saturating_add(1);
         }
     }
 
@@ -121,10 +201,16 @@ impl Parser {
         if line.starts_with('[') {
             return self.handle_section(line);
         }
+        if self.position == Position::Skipped {
+            return Ok(());
+        }
         let Some((name, text)) = line.split_once('=') else {
             return Err(ErrorKind::NoValue(named_at_start(line)));
         };
-        let section = self.section.ok_or(ErrorKind::NoSection)?;
+        let Position::In(section) = self.position else {
+            self.position = Position::Skipped;
+            return Err(ErrorKind::NoSection);
+        };
         let name = value::without_spaces(name);
         let text = text.trim_matches(value::is_space);
         let Some(field) = Field::named(&name) else {
@@ -154,16 +240,19 @@ impl Parser {
     fn handle_section(&mut self, line: &str) -> Result<(), ErrorKind> {
         let header = value::without_spaces(line);
         self.seen.clear();
+        self.section_line = self.line;
         if header.eq_ignore_ascii_case("[Interface]") {
+            self.position = Position::In(Section::Interface);
             if let Some(earlier) = &self.interface {
+                self.section_line = earlier.line;
                 return Err(ErrorKind::SecondInterface(earlier.line));
             }
             self.interface = Some(InterfaceDraft { line: self.line, ..InterfaceDraft::default() });
-            self.section = Some(Section::Interface);
         } else if header.eq_ignore_ascii_case("[Peer]") {
             self.peers.push(PeerDraft { line: self.line, ..PeerDraft::default() });
-            self.section = Some(Section::Peer);
+            self.position = Position::In(Section::Peer);
         } else {
+            self.position = Position::Skipped;
             return Err(ErrorKind::UnknownSection(describe(line)));
         }
         Ok(())
@@ -203,14 +292,20 @@ impl Parser {
             Field::Mtu => (interface.mtu, interface.mtu_line) = (value::mtu(text)?, line),
             Field::Table => interface.table = value::table(text)?,
             Field::Address => {
+                let mut errors = Vec::new();
                 for item in value::items(text) {
-                    let cidr = value::address(item)?;
-                    let address = cidr.address();
-                    if let Some(first) = self.addresses.insert(address, line) {
-                        return Err(ErrorKind::SameAddress { address, first });
+                    match value::address(item) {
+                        Ok(cidr) => {
+                            let address = cidr.address();
+                            if let Some(first) = self.addresses.insert(address, line) {
+                                errors.push(ErrorKind::SameAddress { address, first });
+                            }
+                            interface.addresses.push(cidr);
+                        }
+                        Err(error) => errors.push(error),
                     }
-                    interface.addresses.push(cidr);
                 }
+                errors.into_iter().for_each(|error| self.report(line, error));
             }
             Field::Dns => {
                 let before = interface.dns.len();
@@ -259,8 +354,15 @@ impl Parser {
             Field::Endpoint => peer.endpoint = Some(value::endpoint(text)?),
             Field::PersistentKeepalive => peer.persistent_keepalive = value::persistent_keepalive(text)?,
             Field::AllowedIps => {
+                let mut errors = Vec::new();
                 for item in value::without_spaces(text).split(',') {
-                    let (given, taken) = value::allowed_ip(item)?;
+                    let (given, taken) = match value::allowed_ip(item) {
+                        Ok(networks) => networks,
+                        Err(error) => {
+                            errors.push(error);
+                            continue;
+                        }
+                    };
                     if given.address() != taken.network() {
                         self.notices.push((line, Notice::HostBits { given, taken }));
                     }
@@ -273,43 +375,83 @@ impl Parser {
                     }
                     peer.allowed_ips.push(taken);
                 }
+                errors.into_iter().for_each(|error| self.report(line, error));
             }
             _ => return Err(ErrorKind::Misplaced(field)),
         }
         Ok(())
     }
 
-    /// Returns the configuration.
-    ///
-    /// # Errors
-    /// The line and `ErrorKind` for the first missing or contradictory key.
-    fn finish(self) -> Result<WgQuick, (usize, ErrorKind)> {
-        let Some(draft) = self.interface else { return Err((self.line, ErrorKind::NoInterface)) };
+    /// Returns the key files that the configuration names.
+    fn key_files(&self) -> Vec<PathBuf> {
+        fn file<K>(source: Option<&KeySource<K>>) -> Option<PathBuf> {
+            match source? {
+                KeySource::File(path) => Some(path.clone()),
+                KeySource::Inline(_) => None,
+            }
+        }
+        let private = self.interface.as_ref().and_then(|draft| file(draft.private_key.as_ref()));
+        let preshared = self.peers.iter().filter_map(|draft| file(draft.preshared_key.as_ref()));
+        private.into_iter().chain(preshared).collect()
+    }
+
+    /// Returns the configuration if it lacks nothing, and all errors.
+    fn finish(mut self) -> (Option<WgQuick>, Errors) {
+        let Some(draft) = self.interface.take() else {
+            if !self.errors.has_unknown_section {
+                self.report(self.line, ErrorKind::NoInterface);
+            }
+            return (None, self.errors);
+        };
         let has_ipv6 = draft.addresses.iter().any(|cidr| cidr.address().is_ipv6());
         if let Some(mtu) = draft.mtu.filter(|&mtu| has_ipv6 && mtu < ip::IPV6_MIN_MTU) {
-            return Err((draft.mtu_line, ErrorKind::MtuTooSmallForIpv6(mtu)));
+            self.report(draft.mtu_line, ErrorKind::MtuTooSmallForIpv6(mtu));
         }
-        let interface = Interface {
-            private_key: draft.private_key.ok_or((draft.line, ErrorKind::Missing(Field::PrivateKey)))?,
-            listen_port: draft.listen_port,
-            fwmark: draft.fwmark,
-            addresses: draft.addresses,
-            mtu: draft.mtu,
-            table: draft.table,
-            dns: draft.dns,
-        };
-        let peer = |draft: PeerDraft| {
-            Ok(Peer {
-                name: None,
-                public_key: draft.public_key.ok_or((draft.line, ErrorKind::Missing(Field::PublicKey)))?,
-                preshared_key: draft.preshared_key,
-                allowed_ips: draft.allowed_ips,
-                endpoint: draft.endpoint,
-                persistent_keepalive: draft.persistent_keepalive,
-            })
-        };
-        let peers = self.peers.into_iter().map(peer).collect::<Result<_, _>>()?;
-        Ok(WgQuick { interface, peers })
+        let mut missing = Vec::new();
+        if draft.private_key.is_none() {
+            missing.push((draft.line, Field::PrivateKey));
+        }
+        let without_key = self.peers.iter().filter(|peer| peer.public_key.is_none());
+        missing.extend(without_key.map(|peer| (peer.line, Field::PublicKey)));
+        for (line, field) in missing {
+            let alternative = if field == Field::PrivateKey { Field::PrivateKeyFile } else { field };
+            let is_consequence =
+                [field, alternative].iter().any(|field| self.errors.attempted.contains(&(line, *field)));
+            if !is_consequence {
+                self.report(line, ErrorKind::Missing(field));
+            }
+        }
+        let peers = self.peers.into_iter().map(PeerDraft::finish).collect::<Option<_>>();
+        (draft.finish().zip(peers).map(|(interface, peers)| WgQuick { interface, peers }), self.errors)
+    }
+}
+
+impl InterfaceDraft {
+    /// Returns the section, or `None` without a private key.
+    fn finish(self) -> Option<Interface> {
+        Some(Interface {
+            private_key: self.private_key?,
+            listen_port: self.listen_port,
+            fwmark: self.fwmark,
+            addresses: self.addresses,
+            mtu: self.mtu,
+            table: self.table,
+            dns: self.dns,
+        })
+    }
+}
+
+impl PeerDraft {
+    /// Returns the section, without its name, or `None` without a public key.
+    fn finish(self) -> Option<Peer> {
+        Some(Peer {
+            name: None,
+            public_key: self.public_key?,
+            preshared_key: self.preshared_key,
+            allowed_ips: self.allowed_ips,
+            endpoint: self.endpoint,
+            persistent_keepalive: self.persistent_keepalive,
+        })
     }
 }
 
