@@ -179,11 +179,8 @@ fn open_file(
     // before the file is read: a child has a copy of all that is in memory
     let mut starting = Starting::new(start)?;
     let mut file = ConfigFile::load(path, options.file_options()?)?;
-    if kill_switch.is_some() && !file.configuration.is_full_tunnel() {
-        return Err(ConfigError::NotFullTunnel.into());
-    }
-    if kill_switch.is_some() && file.options.dns_bypass {
-        return Err(ConfigError::BypassedKillSwitch.into());
+    if kill_switch.is_some() {
+        KillSwitchOptions::check(&file.configuration, &file.options)?;
     }
     privileges::require_net_admin()?;
     file.kill_switch = match kill_switch {
@@ -220,12 +217,7 @@ fn prepare_kill_switch(
         setcap::refuse("--kill-switch")?;
     }
     let name = tun.map_or_else(|| TunName::of_file(file), Ok)?;
-    let Some(wanted) = KillSwitchOptions::new(*mode, allowed) else {
-        if allowed.is_empty() {
-            return Ok((name, None));
-        }
-        return Err(ConfigError::NoKillSwitch.into());
-    };
+    let Some(wanted) = KillSwitchOptions::new(*mode, allowed)? else { return Ok((name, None)) };
     privileges::require_net_admin()?;
     if resolver::has_only_local_servers(&common.resolver) && !EngagedKillSwitch::is_in_place(&name) {
         let pending = PendingKillSwitch::new(name.clone(), wanted);

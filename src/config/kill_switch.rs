@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::wg_quick::WgQuick;
+use super::{ConfigError, FileOptions};
 use wontun_proto::allowed_ips::Prefix;
 
 /// The value of `--kill-switch`.
@@ -34,13 +36,34 @@ pub struct AllowedNetwork(pub Prefix);
 
 impl KillSwitchOptions {
     /// Returns the options of the kill switch, or `None` if it is off.
-    pub(crate) fn new(mode: Option<KillSwitchMode>, allowed: &[AllowedNetwork]) -> Option<Self> {
-        let keep = match mode? {
-            KillSwitchMode::Off => return None,
-            KillSwitchMode::On => false,
-            KillSwitchMode::Keep => true,
+    ///
+    /// # Errors
+    /// [`ConfigError::NoKillSwitch`] if it is off, and networks are allowed.
+    pub(crate) fn new(
+        mode: Option<KillSwitchMode>,
+        allowed: &[AllowedNetwork],
+    ) -> Result<Option<Self>, ConfigError> {
+        let keep = match mode {
+            Some(KillSwitchMode::On) => false,
+            Some(KillSwitchMode::Keep) => true,
+            Some(KillSwitchMode::Off) | None if allowed.is_empty() => return Ok(None),
+            Some(KillSwitchMode::Off) | None => return Err(ConfigError::NoKillSwitch),
         };
-        Some(Self { keep, allowed: allowed.iter().map(|network| network.0).collect() })
+        Ok(Some(Self { keep, allowed: allowed.iter().map(|network| network.0).collect() }))
+    }
+
+    /// Checks that a tunnel with this file and these options can have a kill switch.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotFullTunnel`], [`ConfigError::BypassedKillSwitch`].
+    pub(crate) fn check(configuration: &WgQuick, options: &FileOptions) -> Result<(), ConfigError> {
+        if !configuration.is_full_tunnel() {
+            return Err(ConfigError::NotFullTunnel);
+        }
+        if options.dns_bypass {
+            return Err(ConfigError::BypassedKillSwitch);
+        }
+        Ok(())
     }
 }
 
@@ -93,7 +116,9 @@ mod tests {
         let modes = modes.map(|text| KillSwitchMode::from_str(text, true).unwrap());
         assert_eq!(modes, [On, On, On, Keep, Off, Off]);
         assert!(KillSwitchMode::from_str("maybe", true).is_err());
-        assert_eq!(KillSwitchOptions::new(Some(Off), &[]), None);
-        assert!(KillSwitchOptions::new(Some(Keep), &[]).unwrap().keep);
+        assert_eq!(KillSwitchOptions::new(Some(Off), &[]), Ok(None));
+        assert!(KillSwitchOptions::new(Some(Keep), &[]).unwrap().unwrap().keep);
+        let allowed = ["192.0.2.7".parse().unwrap()];
+        assert_eq!(KillSwitchOptions::new(None, &allowed), Err(ConfigError::NoKillSwitch));
     }
 }

@@ -89,6 +89,11 @@ pub(crate) enum GuardWarning {
 }
 
 impl Guard {
+    /// Returns the name of the table of the tunnel called `name`.
+    pub(crate) fn table_of(name: &str) -> String {
+        table_name(name)
+    }
+
     /// Creates a guard for the device called `name` in this thread's network namespace. The device
     /// need not exist yet. Changes nothing in the kernel.
     pub(crate) fn new(name: &str, isolates: bool) -> Self {

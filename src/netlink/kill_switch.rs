@@ -245,6 +245,11 @@ impl KillSwitch {
         found.map_err(|failure| LinkError::new(action(), failure, REMEDY))
     }
 
+    /// Returns the name of the table of the tunnel called `name`.
+    pub(crate) fn table_of(name: &str) -> String {
+        table_name(name)
+    }
+
     /// Returns the kill switches that are in place.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ pub(crate) use nat::Nat;
 pub(crate) use nft::{NftMonitor, RulesetChange};
 pub(crate) use overlap::{Overlap, find_overlaps};
 pub use routes::{AddedRouting, AppliedRouting, DesiredRouting, RestoreScope, RouteWarning, Routes};
+pub(crate) use routes::{RoutingPreview, preview as preview_routing};
 pub(crate) use tun::{ExistingLink, TunState, delete, existing_link, rename};
 
 /// Opens the netlink sockets that routes, NAT and the kill switch may need later, if `all` is true,

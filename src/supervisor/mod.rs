@@ -29,4 +29,6 @@ pub(crate) use event_loop::Supervisor;
 pub(crate) use mode::Mode;
 pub(crate) use plain::Plain;
 pub(crate) use start::{StartOptions, Starting};
-pub(crate) use wireguard::{ConfigFile, EngagedKillSwitch, PendingKillSwitch, WireGuard};
+pub(crate) use wireguard::{
+    ConfigFile, EngagedKillSwitch, PendingKillSwitch, TunnelPreview, WireGuard, preview,
+};

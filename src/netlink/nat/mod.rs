@@ -88,6 +88,11 @@ impl Nat {
         }
     }
 
+    /// Returns the name of the table of the tunnel called `name`.
+    pub(crate) fn table_of(name: &str) -> String {
+        table_name(name)
+    }
+
     /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
     /// table.
     pub(crate) fn set_device(&mut self, device: &str) {

@@ -132,7 +132,7 @@ impl Filters {
 }
 
 /// Returns the name of the tables: `wontun-` and the tunnel's name.
-fn table_name(tunnel: &str) -> String {
+pub(super) fn table_name(tunnel: &str) -> String {
     format!("wontun-{tunnel}")
 }
 

@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::marker::OwnershipMarker;
 use super::observed::{ObservedFamily, ObservedRouting};
-use super::plan::{IpFamily, PerFamily};
+use super::plan::{IpFamily, MAIN, PerFamily, RoutePlan};
 use super::route::{self, Route};
 use super::rule::{self, Rule};
 use super::warning::RouteWarning;
@@ -172,10 +172,25 @@ impl Kernel {
         }
     }
 
+    /// Returns the mark of the outer packets, and the table of `plans`: the main table without
+    /// policy routing.
+    pub(super) fn mark_and_table(
+        &mut self,
+        fwmark: Option<NonZeroU32>,
+        plans: &PerFamily<RoutePlan>,
+        observed: &ObservedRouting,
+    ) -> Result<(Option<NonZeroU32>, u32), LinkError> {
+        if plans.iter().any(RoutePlan::has_policy) {
+            self.choose_table(fwmark, observed)
+        } else {
+            Ok((fwmark, MAIN))
+        }
+    }
+
     /// Chooses the mark and the table of policy routing: the user's mark, which is the table
     /// number, too, unless that table belongs to another tunnel; without a mark, the pair in use or
     /// the first free one.
-    pub(super) fn choose_table(
+    fn choose_table(
         &mut self,
         fwmark: Option<NonZeroU32>,
         observed: &ObservedRouting,

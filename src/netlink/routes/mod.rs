@@ -25,6 +25,7 @@ mod kernel;
 mod marker;
 mod observed;
 mod plan;
+mod preview;
 mod route;
 mod rule;
 mod src_valid_mark;
@@ -41,7 +42,8 @@ pub use self::desired::DesiredRouting;
 use self::filter::Filters;
 use self::kernel::{Kernel, RouteErrors};
 use self::observed::ObservedRouting;
-use self::plan::{IpFamily, MAIN, PerFamily, RoutePlan};
+use self::plan::{IpFamily, PerFamily, RoutePlan};
+pub(crate) use self::preview::{RoutingPreview, preview};
 pub(super) use self::rule::PROTOCOL;
 use self::rule::{Policy, Rule};
 use self::src_valid_mark::SrcValidMark;
@@ -99,6 +101,16 @@ impl fmt::Display for AddedRouting {
             parts.push("src_valid_mark".to_owned());
         }
         f.write_str(&parts.join(", "))
+    }
+}
+
+/// Returns the error that no priorities are free for the rules of `device`.
+fn no_priority(family: IpFamily, device: &str) -> LinkError {
+    LinkError::Refused {
+        action: format!("add the {} rules of {device}", family.name()),
+        errno: Errno::ENOSPC,
+        extack: None,
+        remedy: "leave some priorities free between the rules for the tables local and main",
     }
 }
 
@@ -312,11 +324,7 @@ impl Routes {
             self.drop_ipv6(&mut plans, &mut warnings);
         }
         let by_policy = plans.iter().any(RoutePlan::has_policy);
-        let (mark, table) = if by_policy {
-            self.kernel.choose_table(wanted.fwmark, &observed)?
-        } else {
-            (wanted.fwmark, MAIN)
-        };
+        let (mark, table) = self.kernel.mark_and_table(wanted.fwmark, &plans, &observed)?;
         if plans.of(IpFamily::V4).has_policy() {
             match self.src_valid_mark.turn_on(&observed) {
                 Ok(is_put_back) => added.settings += usize::from(is_put_back),
@@ -381,20 +389,12 @@ impl Routes {
         observed: &ObservedRouting,
         warnings: &mut Vec<RouteWarning>,
     ) -> Result<Difference, LinkError> {
-        let ordinary_table = match wanted.table {
-            Table::Number(number) => number.get(),
-            Table::Auto | Table::Off => MAIN,
-        };
         self.is_ipv6_blocked = false;
         let mut errors = RouteErrors::default();
         let (mut added, mut skipped, mut surplus) = (Vec::new(), 0_usize, Vec::new());
         for family in IpFamily::BOTH {
             let (plan, state) = (plans.of(family), observed.families.of(family));
-            let ordinary = plan.ordinary.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
-            let routes: BTreeSet<_> = ordinary
-                .map(|prefix| (ordinary_table, *prefix))
-                .chain(plan.policy.iter().map(|prefix| (target.policy_table, *prefix)))
-                .collect();
+            let routes = state.wanted_routes(plan, wanted.table, target.policy_table);
             // without a policy there is no policy table
             let is_due = |(table, _): &(u32, Prefix)| {
                 target.scope == RestoreScope::All || plan.has_policy() && *table == target.policy_table
@@ -440,21 +440,11 @@ impl Routes {
                 continue;
             };
             warnings.extend(self.filters.install(family, &addresses, mark));
-            let policy = Policy {
-                family,
-                mark: mark.get(),
-                table,
-                prefix_lengths: plan.prefix_lengths(),
-                bypasses_dns: wanted.bypasses_dns,
-            };
+            let policy = Policy::new(family, mark, table, plan.prefix_lengths(), wanted.bypasses_dns);
             let state = observed.families.of_mut(family);
             let last = self.rules.of(family).as_ref().map_or(&[][..], |(_, rules)| rules);
-            let rules = policy.rules(&state.own, last, &state.foreign).ok_or_else(|| LinkError::Refused {
-                action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
-                errno: Errno::ENOSPC,
-                extack: None,
-                remedy: "leave some priorities free between the rules for the tables local and main",
-            })?;
+            let rules = policy.rules(&state.own, last, &state.foreign);
+            let rules = rules.ok_or_else(|| no_priority(family, self.kernel.name()))?;
             added = added.saturating_add(self.kernel.add_missing_rules(family, &rules, &state.own)?);
             state.own.retain(|rule| !rules.contains(rule));
             *self.rules.of_mut(family) = Some((policy, rules));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::marker::OwnershipMarker;
-use super::plan::{MAIN, PerFamily};
+use super::plan::{MAIN, PerFamily, RoutePlan};
 use super::rule::Rule;
 use crate::config::wg_quick::Table;
 use wontun_proto::allowed_ips::Prefix;
@@ -44,11 +44,29 @@ impl ObservedRouting {
 }
 
 impl ObservedFamily {
+    /// Returns the routes of `plan`, as tables and networks: the policy's in the table
+    /// `policy_table`, the others in that of `table`, without those that the kernel has added for
+    /// the device's addresses.
+    pub(super) fn wanted_routes(
+        &self,
+        plan: &RoutePlan,
+        table: Table,
+        policy_table: u32,
+    ) -> BTreeSet<(u32, Prefix)> {
+        let ordinary_table = match table {
+            Table::Number(number) => number.get(),
+            Table::Auto | Table::Off => MAIN,
+        };
+        let ordinary = plan.ordinary.iter().filter(|prefix| !self.has_route(table, **prefix));
+        let policy = plan.policy.iter().map(|prefix| (policy_table, *prefix));
+        ordinary.map(|prefix| (ordinary_table, *prefix)).chain(policy).collect()
+    }
+
     /// Returns true if a route that the kernel added for our device's addresses already covers
     /// `prefix`, so that none in `table` is needed. The kernel's route sets the source address that
     /// fits the network, which a route of ours does not. In the main table, where the user selects
     /// it, only a route to the same network counts.
-    pub(super) fn has_route(&self, table: Table, prefix: Prefix) -> bool {
+    fn has_route(&self, table: Table, prefix: Prefix) -> bool {
         match table {
             Table::Auto => {
                 let leads_to = |network: &Prefix| {

@@ -32,6 +32,11 @@ impl SrcValidMark {
         self.needs_restore
     }
 
+    /// Returns true if the setting is on now.
+    pub(super) fn is_on() -> bool {
+        File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file))
+    }
+
     /// Turns the setting on. If another tunnel of wontun has turned it on before, the last tunnel
     /// that needs it restores it. Returns true if the setting had been on before and was turned off
     /// by another program.
@@ -51,7 +56,7 @@ impl SrcValidMark {
                 return Ok(false);
             }
             // read-only in most containers
-            Err(_) if File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file)) => return Ok(false),
+            Err(_) if Self::is_on() => return Ok(false),
             Ok(file) => file.write_at(b"1", 0).map(|_| file),
             Err(error) => Err(error),
         };

@@ -15,6 +15,7 @@ mod kill_switch;
 mod mode;
 mod open;
 mod peers;
+mod preview;
 mod reconcile;
 mod reload;
 mod route;
@@ -25,4 +26,5 @@ mod uapi;
 
 pub(crate) use file::ConfigFile;
 pub(crate) use kill_switch::{EngagedKillSwitch, PendingKillSwitch};
+pub(crate) use preview::{TunnelPreview, preview};
 pub(crate) use state::WireGuard;

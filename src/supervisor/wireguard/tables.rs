@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use tracing::{info, warn};
 
 use super::state::WireGuard;
+use crate::config::Cidr;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::netlink::{Overlap, find_input_drops, find_overlaps};
 use crate::supervisor::context::Context;
@@ -161,19 +162,23 @@ impl WireGuard {
         self.source.configuration().is_some_and(WgQuick::is_full_tunnel)
     }
 
-    /// Returns the VPN's own addresses: the networks of the device, and peers that are single hosts
-    /// elsewhere. The networks behind a peer are excluded: they have routes of their own. Empty if
-    /// a peer has the default route: NAT is not set up for others then.
+    /// Returns the networks for which NAT is set up. The networks behind a peer are excluded: they
+    /// have routes of their own. Empty if a peer has the default route: NAT is not set up for others
+    /// then.
     fn networks(&self) -> Vec<Prefix> {
         if self.is_full_tunnel() {
             return Vec::new();
         }
         let interface = self.source.configuration().map(|file| &file.interface);
-        let addresses = interface.into_iter().flat_map(|interface| &interface.addresses);
-        let own = addresses.filter_map(|address| Prefix::new(address.address(), address.prefix()));
-        let hosts = self.peers.allowed_ips().filter(|prefix| is_host(*prefix));
-        own.chain(hosts).collect()
+        nat_networks(interface.map_or(&[], |interface| &interface.addresses), self.peers.allowed_ips())
     }
+}
+
+/// Returns the VPN's own addresses: the networks of the device's `addresses`, and peers that are
+/// single hosts elsewhere.
+pub(super) fn nat_networks(addresses: &[Cidr], allowed_ips: impl Iterator<Item = Prefix>) -> Vec<Prefix> {
+    let own = addresses.iter().filter_map(|address| Prefix::new(address.address(), address.prefix()));
+    own.chain(allowed_ips.filter(|prefix| is_host(*prefix))).collect()
 }
 
 fn is_host(prefix: Prefix) -> bool {

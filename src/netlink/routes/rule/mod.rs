@@ -14,6 +14,8 @@
 //! for the DNS queries of this host's own name server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU32;
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::route::RouteProtocol;
@@ -191,7 +193,38 @@ pub(super) struct Policy {
     pub(super) bypasses_dns: bool,
 }
 
+impl fmt::Display for Rule {
+    /// Formats the rule as ip-rule(8) shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}from all", self.priority, if self.invert { "not " } else { "" })?;
+        if self.mark != 0 {
+            write!(f, " fwmark {:#x}", self.mark)?;
+        }
+        if let Some((protocol, port)) = self.port {
+            write!(f, " ipproto {} dport {port}", if protocol == TCP { "tcp" } else { "udp" })?;
+        }
+        match self.action {
+            Action::Lookup if self.table == MAIN => f.write_str(" lookup main")?,
+            Action::Lookup => write!(f, " lookup {}", self.table)?,
+            Action::Goto(priority) => write!(f, " goto {priority}")?,
+            Action::Nothing | Action::Other => f.write_str(" nop")?,
+        }
+        self.suppress.map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
+    }
+}
+
 impl Policy {
+    /// Creates the parameters for the outer packets' `mark` and the tunnel's `table`.
+    pub(super) const fn new(
+        family: IpFamily,
+        mark: NonZeroU32,
+        table: u32,
+        prefix_lengths: Vec<u8>,
+        bypasses_dns: bool,
+    ) -> Self {
+        Self { family, mark: mark.get(), table, prefix_lengths, bypasses_dns }
+    }
+
     /// Returns the rules, of which the first has the priority `base`. Outer packets of the tunnels
     /// that come after this one, known by their marks in `others`, skip these rules: if the packets
     /// of two tunnels were routed into each other, none would arrive.
