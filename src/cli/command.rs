@@ -67,6 +67,28 @@ pub enum Command {
         #[command(flatten)]
         folder: ServerFolder,
     },
+    /// Check a configuration file, and show what its tunnel would set up on this host
+    ///
+    /// Lists all errors of the file at once. Changes nothing, looks up no names and needs no
+    /// privilege. Give the options that the tunnel is started with. The exit code is 78 if there is
+    /// an error.
+    Check {
+        /// The file [default: that of the server, /etc/wontun/tun0.conf]
+        #[arg(value_name = "FILE", env = "WONTUN_CONFIG")]
+        file: Option<PathBuf>,
+
+        /// Name of the TUN device.
+        #[command(flatten)]
+        tun: TunOption,
+
+        /// Options of the tunnel.
+        #[command(flatten)]
+        options: WireGuardOptions,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
     ///
     /// Never shows a secret.

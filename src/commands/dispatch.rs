@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, completions, down, genkey, genpsk, import,
-    init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show,
-    show_peer, top,
+    CheckOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, check, completions, down,
+    genkey, genpsk, import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer,
+    rename_peer, show, show_peer, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
-    ServerFolder, SocketFolder, TunnelKind,
+    ServerFolder, SocketFolder, TunOption, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -63,6 +63,17 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
         Command::Top { tunnel, folder, name, interval } => {
             let folders = socket_folders(&folder, &tunnel);
             top(TopOptions { name: name.or(tunnel.tun), folders, interval })?;
+        }
+        Command::Check { file, tun: TunOption { tun }, mut options, json } => {
+            let file = match file {
+                Some(file) => file,
+                None => {
+                    // as `wontun serve`
+                    options.nat = options.nat.or(Some(NatMode::Auto));
+                    locate(None, tun.clone())?.file()
+                }
+            };
+            check(CheckOptions { file, tun, options, json })?;
         }
         Command::Init { folder, server } => init(&server_folder(folder), &server)?,
         Command::Import { file, dry_run, folder } => import(&server_folder(folder), &file, dry_run)?,

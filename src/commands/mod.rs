@@ -1,6 +1,7 @@
 //! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
 mod apply;
+mod check;
 mod completions;
 mod dispatch;
 mod down;
@@ -18,6 +19,7 @@ mod serve;
 mod show;
 mod top;
 
+pub(crate) use check::{CheckOptions, check};
 pub(crate) use completions::completions;
 pub use dispatch::dispatch;
 pub(crate) use down::down;

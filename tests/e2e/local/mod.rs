@@ -1,5 +1,6 @@
 //! Attacks and accidents on the host itself, by other users, administrators and programs.
 
+mod check;
 mod elsewhere;
 mod endpoint_routes;
 mod input_chain;
