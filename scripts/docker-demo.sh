@@ -5,18 +5,24 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/docker-demo.sh
+Usage: scripts/docker-demo.sh [--image FILE]
 
 The server in a container, the client on this machine: builds the image from the Dockerfile, starts the server on
 the user-defined network wontun-test with no right but CAP_NET_ADMIN and a read-only root, starts a client here, and
 sends a line of text each way over TCP through tun0.
 Needs root (uses sudo otherwise), Rust, and Docker as your docker command finds it: an engine on this machine, not a
 rootless one. Nothing is pulled. While it runs, this machine has a tun0 with 10.8.0.3/24. The image stays.
+--image loads the image of this archive, such as Nix builds, instead of building one.
 END
 }
 
 help_if_asked "$@"
-(($# == 0)) || die "unexpected argument '$1': see --help"
+archive=
+case "$#:${1:-}" in
+    0:) ;;
+    2:--image) archive=$(realpath "$2") ;;
+    *) die "unexpected arguments: $*; see --help" ;;
+esac
 become_root
 command -v docker >/dev/null ||
     die "there is no docker command: install Docker (Debian and Ubuntu: apt-get install docker.io)"
@@ -44,11 +50,17 @@ clean_up() {
 on_exit clean_up
 
 say "building the static binary and the image $image"
-bash "$repo/scripts/build-static.sh"
-docker build --quiet --tag "$image" --build-arg "VERSION=$(package_version)" "$repo" >"$folder/build" 2>&1 || {
-    cat "$folder/build" >&2
-    die "docker build failed: see above"
-}
+# scripts/docker-test.sh has put the binary there already, which may be another than this would build.
+[[ -n ${static_is_built:-} ]] || bash "$repo/scripts/build-static.sh"
+if [[ -n $archive ]]; then
+    docker load --quiet --input "$archive" >/dev/null
+    docker image inspect "$image" >/dev/null || die "$archive has no image $image"
+else
+    docker build --quiet --tag "$image" --build-arg "VERSION=$(package_version)" "$repo" >"$folder/build" 2>&1 || {
+        cat "$folder/build" >&2
+        die "docker build failed: see above"
+    }
+fi
 say "the image has $(docker image inspect --format '{{.Size}}' "$image") bytes"
 
 if ! docker network inspect "$network" >/dev/null 2>&1; then

@@ -7,12 +7,13 @@ source "$(dirname "$0")/docker-recipes.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/docker-test.sh [--binary FILE]
+Usage: scripts/docker-test.sh [--binary FILE] [--image FILE]
 
 Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6),
 that `docker load` takes the image of scripts/vm/image.py, which has the layout of the one that Nix builds, and the recipes
 for Compose and Quadlet.
---binary tests with another static wontun than the one that scripts/build-static.sh makes.
+--binary tests with another static wontun than the one that scripts/build-static.sh makes, --image with the image of an
+archive, such as Nix builds, instead of one by the Dockerfile.
 It starts a Docker engine of its own and does all of that in namespaces of its own: neither this machine's network nor
 an engine that runs here is touched. Needs root (uses sudo otherwise); nothing is pulled.
 END
@@ -38,9 +39,10 @@ outside() {
     else
         install -D -m 0755 "$1" "$repo/target/static/wontun"
     fi
+    export static_is_built=yes
 
     on_exit clean_up_outside
-    unshare --net --mount --pid --fork --kill-child --mount-proc bash "$script" --inside "wontun-test-$$" &
+    unshare --net --mount --pid --fork --kill-child --mount-proc bash "$script" --inside "wontun-test-$$" "$archive" &
     inside=$!
     local code=0
     wait "$inside" || code=$?
@@ -305,7 +307,7 @@ is_healthy() { [[ $(inspect "$1" '{{.State.Health.Status}}') == healthy ]]; }
 inside() {
     on_exit stop_started
     start_engine "$1"
-    bash "$repo/scripts/docker-demo.sh"
+    bash "$repo/scripts/docker-demo.sh" ${archive:+--image "$archive"}
     docker network create "$network" >/dev/null
     test_rights_and_stop
     test_errors
@@ -322,13 +324,19 @@ inside() {
     say "the image keeps its promises"
 }
 
+binary='' archive=''
 if [[ ${1:-} == --inside ]]; then
+    archive=$3
     inside "$2"
 else
     help_if_asked "$@"
-    case "$#:${1:-}" in
-        0:) outside "" ;;
-        2:--binary) outside "$(realpath "$2")" ;;
-        *) die "unexpected arguments: $*; see --help" ;;
-    esac
+    while (($#)); do
+        case "$#:$1" in
+            [2-9]*:--binary) binary=$(realpath "$2") ;;
+            [2-9]*:--image) archive=$(realpath "$2") ;;
+            *) die "unexpected arguments: $*; see --help" ;;
+        esac
+        shift 2
+    done
+    outside "$binary"
 fi
