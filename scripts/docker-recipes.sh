@@ -125,3 +125,135 @@ test_quadlet() {
     docker volume rm wontun >/dev/null
     ok "wontun.container: its keys and values, as options of an engine"
 }
+
+# --- a tunnel that containers share ------------------------------------------------------------------------------
+
+shared=/run/shared
+
+compose_shared() {
+    local command=(docker-compose)
+    ! docker compose version >/dev/null 2>&1 || command=(docker compose)
+    APP_IMAGE=wontun-test-app "${command[@]}" --project-name shared --file "$shared/compose.yaml" "$@"
+}
+
+# shared_id SERVICE: the container's id.
+shared_id() { compose_shared ps -q "$1"; }
+
+# write_shared: the two ends of the tunnel, and an application that downloads and prints how much it got.
+write_shared() {
+    local wontun=$repo/target/static/wontun
+    mkdir -p "$shared/etc" "$shared/root/bin"
+    cp "$recipes/compose.shared.yaml" "$shared/compose.yaml"
+    (
+        umask 077
+        "$wontun" genkey >"$shared/server.key"
+        "$wontun" genkey >"$shared/client.key"
+        printf '[Interface]\nPrivateKey = %s\nAddress = 10.9.0.1/24\nListenPort = 51820\n[Peer]\nPublicKey = %s\nAllowedIPs = 10.9.0.2/32\n' \
+            "$(cat "$shared/server.key")" "$("$wontun" pubkey <"$shared/client.key")" >"$shared/server.conf"
+        # as in the files of providers: without the keepalive, a client that only receives is not found again
+        printf '[Interface]\nPrivateKey = %s\nAddress = 10.9.0.2/24\n[Peer]\nPublicKey = %s\nAllowedIPs = 0.0.0.0/0\nEndpoint = %s:51820\nPersistentKeepalive = 25\n' \
+            "$(cat "$shared/client.key")" "$("$wontun" pubkey <"$shared/server.key")" "$visitor" >"$shared/etc/wg0.conf"
+    )
+    cp "$(command -v busybox)" "$shared/root/bin/busybox"
+    local get='busybox wget -q -O - http://10.9.0.1:8000/ | busybox wc -c; busybox sleep 600'
+    tar -C "$shared/root" -c . | docker import --change "CMD [\"/bin/busybox\", \"sh\", \"-c\", \"$get\"]" - wontun-test-app >/dev/null
+    cat >"$shared/web.py" <<'END'
+"""Sends one file of unknown length, until the file `stop` exists, and writes its length to `sent`."""
+import os, socket, sys, time
+folder = sys.argv[1]
+listener = socket.create_server(("10.9.0.1", 8000))
+connection, _ = listener.accept()
+connection.recv(65536)
+connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+sent = 0
+while not os.path.exists(f"{folder}/stop"):
+    connection.sendall(bytes(65536))
+    sent += 65536
+    with open(f"{folder}/sent.new", "w") as file:
+        file.write(str(sent))
+    os.rename(f"{folder}/sent.new", f"{folder}/sent")
+    time.sleep(0.05)
+connection.shutdown(socket.SHUT_WR)
+connection.recv(1)
+END
+}
+
+# past_tunnel: the packets from the containers' network that are not the tunnel's own, and no neighbour discovery.
+past_tunnel() { iptables -t mangle -L PREROUTING -v -x -n | awk '/wontun-past/ { print $1 }'; }
+
+count_past_tunnel() {
+    local bridge
+    bridge=br-$(docker network inspect --format '{{printf "%.12s" .Id}}' shared_default)
+    iptables -t mangle -I PREROUTING -i "$bridge" -m comment --comment wontun-past
+    iptables -t mangle -I PREROUTING -i "$bridge" -p udp -d "$visitor" --dport 51820 -j RETURN
+}
+
+# sent_more_than BYTES: that much was accepted from the server of the download.
+sent_more_than() { (($(cat "$shared/sent" 2>/dev/null || echo 0) > $1)); }
+
+# goes_on WHAT: the tunnel is back, and the download continues.
+goes_on() {
+    local before began=${EPOCHREALTIME/[.,]/}
+    wait_until 30 in_netns "$held" ping -q -c 1 -W 1 10.9.0.1 >/dev/null || {
+        compose_shared logs wontun >&2
+        die "$1: the tunnel does not come back: its messages are above"
+    }
+    say "$1: the tunnel answers $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms after the command"
+    # more than what buffers can take
+    before=$(cat "$shared/sent")
+    wait_until 60 sent_more_than "$((before + 8000000))" || die "$1: the download does not continue"
+    [[ $(past_tunnel) == 0 ]] || die "$1: $(past_tunnel) packets left outside of the tunnel"
+    ok "$1: the download continues, and nothing left outside of the tunnel"
+}
+
+test_shared() {
+    local hold app before probe want
+    docker tag "$image" wontun:latest
+    write_shared
+    start /run/shared/server.log nsenter --net=/run/netns/visitor "$repo/target/static/wontun" --config "$shared/server.conf"
+    wait_ready $! /run/shared/server.log
+    start /run/shared/web.log nsenter --net=/run/netns/visitor python3 "$shared/web.py" "$shared"
+    compose_shared config --quiet
+    # the control: without a tunnel the world is reached, and counted
+    compose_shared up --no-start
+    compose_shared rm --force
+    count_past_tunnel
+    docker run --rm --pull never --network shared_default --entrypoint /bin/busybox wontun-test-app ping -c 1 -W 2 "$world" \
+        >/dev/null || die "the containers' network leads nowhere"
+    (($(past_tunnel) > 0)) || die "packets outside of the tunnel are not counted"
+    iptables -t mangle -Z PREROUTING
+
+    compose_shared up -d
+    hold=$(shared_id hold) app=$(shared_id app)
+    held=$(netns "$hold")
+    for want in CapPrm:0000000000000000 CapEff:0000000000000000 NoNewPrivs:1 Seccomp:2; do
+        tr -d '\t' <"/proc/$(inspect "$hold" '{{.State.Pid}}')/status" | grep -qx "$want" || die "expected $want in hold"
+    done
+    # what any of the containers sends, whatever the state of the tunnel
+    start /run/shared/probe.log nsenter --net="$held" ping -i 0.1 -W 1 "$world"
+    probe=$!
+    wait_until 20 sent_more_than 1000000 || {
+        compose_shared logs >&2
+        die "the download does not start: the containers' messages are above"
+    }
+    goes_on 'first start'
+    compose_shared restart wontun
+    goes_on 'restart'
+    before=$(shared_id wontun)
+    compose_shared up -d --no-deps --force-recreate wontun
+    [[ $(shared_id wontun) != "$before" ]] || die "the tunnel's container was not replaced"
+    goes_on 'upgrade'
+    kill -KILL "$(inspect "$(shared_id wontun)" '{{.State.Pid}}')"
+    goes_on 'kill -9'
+    compose_shared logs wontun 2>&1 | grep WARN && die "the recipe leads to warnings"
+    [[ $(shared_id hold) == "$hold" && $(shared_id app) == "$app" ]] || die "hold or app was replaced"
+    touch "$shared/stop"
+    wait_until 30 said "$app" '^[0-9]' || die "the download does not end"
+    [[ $(docker logs "$app" 2>&1) == "$(cat "$shared/sent")" ]] ||
+        die "the download has $(docker logs "$app" 2>&1) bytes instead of $(cat "$shared/sent")"
+    ! grep -q 'bytes from' /run/shared/probe.log || die "the world was reached outside of the tunnel"
+    kill -TERM "$probe"
+    compose_shared down
+    iptables -t mangle -F PREROUTING
+    ok "compose.shared.yaml: one download of $(cat "$shared/sent") bytes survived a restart, an upgrade and a kill of the tunnel"
+}

@@ -11,7 +11,7 @@ Usage: scripts/docker-test.sh [--binary FILE] [--image FILE]
 
 Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6),
 that `docker load` takes the image of scripts/vm/image.py, which has the layout of the one that Nix builds, and the recipes
-for Compose and Quadlet.
+for Compose and Quadlet, with containers that share a tunnel while it is restarted and replaced.
 --binary tests with another static wontun than the one that scripts/build-static.sh makes, --image with the image of an
 archive, such as Nix builds, instead of one by the Dockerfile.
 It starts a Docker engine of its own and does all of that in namespaces of its own: neither this machine's network nor
@@ -32,7 +32,7 @@ outside() {
     need docker:docker-cli
     # A plugin of the client's, or a program of its own.
     docker compose version >/dev/null 2>&1 || need docker-compose:docker-compose
-    need python3:python3
+    need python3:python3 busybox:busybox-static
     # The engine's network has no way out, so what cargo must fetch, it fetches now.
     if [[ -z $1 ]]; then
         bash "$repo/scripts/build-static.sh"
@@ -321,6 +321,7 @@ inside() {
     test_readme
     test_compose
     test_quadlet
+    test_shared
     say "the image keeps its promises"
 }
 

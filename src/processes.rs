@@ -21,8 +21,8 @@ pub(crate) struct ProcessInfo {
 const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
-/// All of them.
-pub(crate) const PROCESSES: [ProcessInfo; 5] = [
+/// All of them, and that of `wontun hold`.
+pub(crate) const PROCESSES: [ProcessInfo; 6] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -62,6 +62,14 @@ pub(crate) const PROCESSES: [ProcessInfo; 5] = [
         reads: "nothing",
         has: "the program's own file, to execute it: it starts the others, and ends them with the supervisor",
         runs: "always",
+    },
+    ProcessInfo {
+        name: "wontun-hold",
+        capabilities: "none",
+        user: "65533, where the start has CAP_SETUID and CAP_SETGID; else the one that it was started as",
+        reads: "nothing",
+        has: "signals; opens no file and no socket",
+        runs: "as `wontun hold`, without a tunnel of its own",
     },
 ];
 

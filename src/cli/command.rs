@@ -178,6 +178,21 @@ pub enum Command {
         #[command(subcommand)]
         command: KillSwitchCommand,
     },
+    /// Own a network namespace for containers that share it, without any right
+    ///
+    /// The tunnel's container and others share the network of the container that runs this, and keep
+    /// it while the tunnel's container is restarted or replaced. Drops all privileges, and waits for
+    /// SIGTERM.
+    Hold {
+        /// Engage the kill switch of the tunnel NAME first: no container sends anything past it, even
+        /// before the tunnel runs for the first time. Needs CAP_NET_ADMIN, which is dropped then
+        #[arg(long, value_name = "NAME")]
+        kill_switch_for: Option<TunName>,
+
+        /// Network that the kill switch does not block; repeatable. Give the tunnel the same networks
+        #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+        kill_switch_allow: Vec<AllowedNetwork>,
+    },
     /// Same as 'kill-switch off'
     #[command(hide = true)]
     Unlock {

@@ -11,6 +11,7 @@ pub(super) fn option(name: &str) -> Option<(Option<&'static str>, &'static str)>
         "dns" => (None, "9.9.9.9,2620:fe::fe"),
         "endpoint" => (None, "vpn.example.com:51820"),
         "interval" => (None, "0.5"),
+        "kill-switch-for" => (None, "wg0"),
         "keepalive" => (Some("a number of seconds, 0 to 65535"), "25"),
         "listen" => (Some("an IPv4 or IPv6 address"), "192.0.2.1"),
         "listen-port" => (Some("a UDP port, 1 to 65535 (in plain mode 0 for any)"), "51820"),

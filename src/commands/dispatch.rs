@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, check, completions, down,
-    genkey, genpsk, import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer,
-    rename_peer, show, show_peer, top,
+    genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey,
+    remove_peer, rename_peer, show, show_peer, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -92,6 +92,13 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             let name = tunnel_name(name, &tunnel)?;
             let folder = tunnel.config.as_deref().and_then(Path::parent);
             kill_switch_off(name.as_ref(), &UapiFolders::new(folder))?;
+        }
+        Command::Hold { kill_switch_for, kill_switch_allow } => {
+            if kill_switch_for.is_none() && !kill_switch_allow.is_empty() {
+                return Err(ConfigError::NoKillSwitch.into());
+            }
+            let allowed: Vec<_> = kill_switch_allow.iter().map(|AllowedNetwork(network)| *network).collect();
+            hold(kill_switch_for.as_ref(), &allowed)?;
         }
         Command::Genkey => genkey()?,
         Command::Pubkey => pubkey()?,

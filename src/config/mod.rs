@@ -58,7 +58,9 @@ pub enum ConfigError {
     #[error("{0} has no effect without --config: give the file, or leave it out")]
     NoFile(&'static str),
     /// `--kill-switch-allow` is given without `--kill-switch`.
-    #[error("--kill-switch-allow has no effect without --kill-switch: give both, or leave it out")]
+    #[error(
+        "--kill-switch-allow has no effect without --kill-switch ('hold': --kill-switch-for): give both, or leave it out"
+    )]
     NoKillSwitch,
     /// `--dns-bypass` is given together with `--kill-switch`.
     #[error(

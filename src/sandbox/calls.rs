@@ -29,16 +29,16 @@ pub(super) enum Condition {
 
 use Condition::{Is, IsNot, IsSelf, Masked};
 
-const fn any(number: c_long) -> Syscall {
+pub(super) const fn any(number: c_long) -> Syscall {
     Syscall { number, forms: &[] }
 }
 
-const fn only(number: c_long, forms: &'static [&'static [Condition]]) -> Syscall {
+pub(super) const fn only(number: c_long, forms: &'static [&'static [Condition]]) -> Syscall {
     Syscall { number, forms }
 }
 
 const EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, libc::PROT_EXEC);
-const NOT_EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, 0);
+pub(super) const NOT_EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, 0);
 /// The flags of a thread of this process, in its namespaces.
 const AS_THREAD: &[Condition] = &[Masked(
     0,

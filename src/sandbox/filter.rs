@@ -17,6 +17,7 @@ use super::calls::{
     SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, Syscall, TUNNEL_ALLOWED, TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
 use super::error::SandboxError;
+use super::hold_calls::HOLD_ALLOWED;
 use super::status::FeatureState;
 
 /// The kind of thread or process to which filters apply.
@@ -38,6 +39,8 @@ pub(crate) enum SandboxRole {
     LookUp,
     /// The process that starts helpers; its filter applies to them from their start.
     Nursery,
+    /// A process that only waits for signals.
+    Hold,
     /// The `dns` process that is connected to the system bus, and the one that sets name servers.
     DnsBus,
     /// The former, if it may connect again.
@@ -89,6 +92,7 @@ impl SeccompFilters {
                 program(LOOK_UP_FORBIDDEN, allow.clone(), trap)?,
                 program(LOOK_UP_ALLOWED, absent, allow)?,
             ],
+            SandboxRole::Hold => vec![program(HOLD_ALLOWED, trap, allow)?],
             SandboxRole::Nursery => vec![
                 program(NURSERY_ABSENT, allow.clone(), absent)?,
                 program(NURSERY_FORBIDDEN, allow, trap)?,

@@ -13,6 +13,7 @@
 mod calls;
 mod error;
 mod filter;
+mod hold_calls;
 mod landlock_rules;
 mod status;
 
@@ -108,6 +109,15 @@ impl Sandbox {
             filters: SeccompFilters::new(SandboxRole::LookUp)?,
             log: SandboxRole::LookUp,
         })
+    }
+
+    /// Builds the sandbox for a process that only waits for signals.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_hold() -> Result<Self, SandboxError> {
+        let (files, filters) = (LandlockRules::for_tunnel()?, SeccompFilters::new(SandboxRole::Hold)?);
+        Ok(Self { files, filters, log: SandboxRole::Hold })
     }
 
     /// Builds the sandbox for the process that starts helpers. It applies to every helper, too.

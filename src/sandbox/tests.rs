@@ -255,6 +255,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "resolver" => Sandbox::for_resolver(),
         "look-up" => Sandbox::for_look_up(),
         "nursery" => Sandbox::for_nursery(),
+        "hold" => Sandbox::for_hold(),
         _ => panic!("{role}"),
     }
     .unwrap()
@@ -464,6 +465,20 @@ fn the_tunnel_process_opens_nothing() {
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
     assert_eq!(stage.outcome("tunnel log", "a unix socket"), "Ok(())");
     stage.dies("tunnel log", "a unix socket once it is restricted", libc::SYS_socket);
+}
+
+#[test]
+fn a_process_that_holds_a_namespace_waits_and_does_nothing_else() {
+    /// It reaps children.
+    const OF_HOLD: [&str; 1] = ["wait4"];
+    let stage = Stage::new("hold");
+    for (name, number, _) in ATTACKS.iter().chain(OF_SUPERVISOR).chain(OF_TUNNEL) {
+        if !OF_HOLD.contains(name) {
+            stage.dies("hold", name, *number);
+        }
+    }
+    let aborted = stage.attack("hold", "abort");
+    assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod down;
 mod endpoints;
 mod errors;
 mod health;
+mod hold;
 mod host;
 mod hostile;
 mod latency;
