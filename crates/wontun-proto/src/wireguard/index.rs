@@ -94,6 +94,16 @@ impl IndexTable {
         index
     }
 
+    /// Adds the index `index` of `peer`, which another process has allocated. Returns false if the
+    /// index is in use.
+    pub(super) fn adopt(&mut self, index: u32, peer: PeerId) -> bool {
+        let is_free = !self.peers.contains_key(&index);
+        if is_free {
+            self.peers.insert(index, peer);
+        }
+        is_free
+    }
+
     /// Frees an index.
     pub(super) fn free(&mut self, index: u32) {
         self.peers.remove(&index);

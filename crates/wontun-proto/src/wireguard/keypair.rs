@@ -3,6 +3,10 @@
 //! The keys are shared with the threads that encrypt or decrypt at the moment ([`Sealing`],
 //! [`Opening`]), so that they do not need the interface; the rest belongs to the interface alone.
 
+mod handover;
+
+pub(super) use handover::SessionRecord;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +38,9 @@ impl EndedSessions {
 struct Keys {
     send: Aead,
     receive: Aead,
+    /// The same keys as bytes, which the library does not return, for a process that takes the
+    /// session over.
+    bytes: SessionKeys,
     ended: EndedSessions,
 }
 
@@ -157,7 +164,7 @@ impl Keypair {
             remote_index,
             created: now,
             is_initiator,
-            keys: Arc::new(Keys { send, receive, ended: ended.clone() }),
+            keys: Arc::new(Keys { send, receive, bytes: keys.clone(), ended: ended.clone() }),
             next_counter: 0,
             window: ReplayWindow::new(),
             may_send: true,

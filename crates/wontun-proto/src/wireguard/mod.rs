@@ -38,6 +38,7 @@ mod backlog;
 mod ecn;
 mod endpoint;
 mod event;
+mod handover;
 mod index;
 mod interface;
 mod key;
@@ -62,6 +63,7 @@ pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASE_
 pub use ecn::{HANDSHAKE_CLASS, outer_class};
 pub use endpoint::Endpoint;
 pub use event::Event;
+pub use handover::{COUNTER_GAP, ImportError, MAX_RECORD};
 pub use index::PeerId;
 pub use interface::{Incoming, Interface, Outgoing, Transmit};
 pub use key::{KEY_BASE64_LEN, KEY_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use blake2::digest::{Digest, FixedOutputReset};
 use blake2::{Blake2s256, digest};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use snow::HandshakeState;
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
@@ -66,10 +67,26 @@ impl StaticSecrets {
     }
 }
 
-/// The keys of a session.
+/// The keys of a session, which are overwritten when dropped.
+#[derive(Clone)]
 pub(super) struct SessionKeys {
     pub(super) send: Zeroizing<[u8; KEY_LEN]>,
     pub(super) receive: Zeroizing<[u8; KEY_LEN]>,
+}
+
+/// For another process that takes the session over; the caller overwrites its buffers.
+impl Serialize for SessionKeys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&*self.send, &*self.receive).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let keys = Zeroizing::new(<[[u8; KEY_LEN]; 2]>::deserialize(deserializer)?);
+        let [send, receive] = &*keys;
+        Ok(Self { send: Zeroizing::new(*send), receive: Zeroizing::new(*receive) })
+    }
 }
 
 /// A sent initiation that was not answered yet.

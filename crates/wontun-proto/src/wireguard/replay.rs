@@ -23,6 +23,16 @@ impl ReplayWindow {
         Self { next: 0, ring: [0; WORDS] }
     }
 
+    /// Returns the newest counter plus one, and the ring.
+    pub(super) fn to_parts(&self) -> (u64, Vec<u64>) {
+        (self.next, self.ring.to_vec())
+    }
+
+    /// Returns the window with these parts; `None` if they are not those of a window.
+    pub(super) fn from_parts(next: u64, ring: &[u64]) -> Option<Self> {
+        (next <= REJECT_AFTER_MESSAGES).then_some(Self { next, ring: ring.try_into().ok()? })
+    }
+
     /// Returns the index in the ring of the word with this number.
     #[expect(clippy::cast_possible_truncation, reason = "smaller than WORDS")]
     const fn word(number: u64) -> usize {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 use crate::time::Instant;
 
@@ -11,7 +13,7 @@ use crate::time::Instant;
 pub(super) const ZERO_KEYS_AFTER: Duration = Duration::from_secs(REJECT_AFTER_TIME.as_secs() * 3);
 
 /// Timers of one peer; `None` if a timer is not running.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Timers {
     /// Retransmission of an initiation.
     pub(super) retransmit: Option<Instant>,
@@ -46,6 +48,24 @@ impl Timers {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Limits timers that another process has set: none is later than the longest one that is set
+    /// now, and no past event is in the future.
+    pub(super) fn limit(&mut self, persistent: Option<Duration>, now: Instant) {
+        let limit = |timer: &mut Option<Instant>, longest: Duration| {
+            *timer = timer.map(|due| due.min(now + longest));
+        };
+        let handshake = REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER;
+        limit(&mut self.retransmit, handshake);
+        limit(&mut self.keepalive, KEEPALIVE_TIMEOUT);
+        limit(&mut self.new_handshake, KEEPALIVE_TIMEOUT + handshake);
+        limit(&mut self.zero_keys, ZERO_KEYS_AFTER);
+        self.persistent = persistent.map(|interval| self.persistent.unwrap_or(now).min(now + interval));
+        for past in [&mut self.last_sent_handshake, &mut self.attempt_started, &mut self.failing_since] {
+            limit(past, Duration::ZERO);
+        }
+        self.set_jitter(self.jitter);
     }
 
     /// Clears a timer and returns true if it is due.

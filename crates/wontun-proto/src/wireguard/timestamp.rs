@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Length of a timestamp in bytes.
 pub(super) const TIMESTAMP_LEN: usize = 12;
 
@@ -12,7 +14,7 @@ const UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
 const STEP_NANOS: u32 = 1 << 25;
 
 /// A point in time in the format of initiations. Timestamps compare like their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Timestamp([u8; TIMESTAMP_LEN]);
 
 impl Timestamp {
@@ -64,6 +66,16 @@ impl TimestampGenerator {
         };
         self.last = Some(timestamp);
         Timestamp::new(UNIX_EPOCH.saturating_add(timestamp.0), timestamp.1)
+    }
+
+    /// Returns the last timestamp: seconds since the epoch, and nanoseconds.
+    pub(super) const fn last(&self) -> Option<(u64, u32)> {
+        self.last
+    }
+
+    /// Makes all further timestamps greater than `last`, which another process has sent.
+    pub(super) fn continue_after(&mut self, last: Option<(u64, u32)>) {
+        self.last = self.last.max(last.map(|(seconds, nanos)| (seconds, nanos.min(999_999_999))));
     }
 }
 

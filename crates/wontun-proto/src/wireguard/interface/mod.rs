@@ -8,6 +8,7 @@
 
 mod candidates;
 mod events;
+mod handover;
 mod peer_settings;
 mod suspend;
 

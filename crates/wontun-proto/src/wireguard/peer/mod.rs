@@ -3,13 +3,17 @@
 
 mod candidates;
 mod data;
+mod handover;
 mod handshake;
 
 pub use candidates::{CANDIDATE_PAUSE, MAX_CANDIDATES};
 pub use data::Accepted;
+pub(super) use handover::PeerRecord;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::REKEY_TIMEOUT_JITTER;
 use super::endpoint::Endpoint;
@@ -40,7 +44,7 @@ pub(super) struct Context<'a> {
 }
 
 /// Bytes on the wire, counting whole messages as `wg` does, and packets in them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Bytes received, of authentic messages.
     pub received: u64,
@@ -60,6 +64,8 @@ pub struct Peer {
     endpoint: Option<Endpoint>,
     /// Other possible addresses, if there are several.
     candidates: Option<Box<Candidates>>,
+    /// Address and port of the last [`Self::set_endpoint`].
+    configured: Option<SocketAddr>,
     /// The address as configured, or as shown by the last completed handshake.
     confirmed: Option<IpAddr>,
     /// Address that the last response was sent to.
@@ -118,6 +124,7 @@ impl Peer {
             preshared,
             endpoint: None,
             candidates: None,
+            configured: None,
             confirmed: None,
             answered: None,
             persistent: None,
@@ -204,6 +211,7 @@ impl Peer {
     pub(super) fn set_endpoint(&mut self, endpoint: Option<Endpoint>) {
         self.pending.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
         self.endpoint = endpoint;
+        self.configured = endpoint.map(|endpoint| endpoint.remote);
         self.confirmed = endpoint.map(|endpoint| endpoint.remote.ip());
     }
 

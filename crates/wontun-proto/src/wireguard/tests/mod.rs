@@ -4,6 +4,7 @@
 mod candidates;
 mod differential;
 mod faults;
+mod handover;
 mod kernel;
 mod life;
 mod simulation;
