@@ -6,6 +6,11 @@
 
 use nix::libc::{self, c_int, c_long};
 
+use super::numbers::{
+    F_SETOWN_EX, F_SETSIG, FIONBIO, FIONREAD, FIOSETOWN, SIOCGIFINDEX, SIOCGIFNAME, SIOCSPGRP, TCGETS,
+    TIOCGWINSZ, TIOCLINUX, TIOCSTI,
+};
+
 /// A system call and its permitted forms, of which one must match; an empty list permits any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syscall {
@@ -515,7 +520,16 @@ const TUNNEL: &[Syscall] = &[
     any(libc::SYS_getrandom),
     // without optimization, std checks descriptors that it closes; accepted connections are made
     // non-blocking: by fcntl in socket2, and by ioctl, below, in std
-    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
+    // the sessions for another process are sealed
+    only(
+        libc::SYS_fcntl,
+        &[
+            &[Is(1, libc::F_GETFD)],
+            &[Is(1, libc::F_GETFL)],
+            &[Is(1, libc::F_SETFL)],
+            &[Is(1, libc::F_ADD_SEALS)],
+        ],
+    ),
     // glibc's and musl's test if stderr is a terminal; not the tun's
     only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
 ];
@@ -630,19 +644,3 @@ pub(super) const LOOK_UP_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NEVER, NEVER_LEGA
 pub(super) const NURSERY_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NURSERY_NEVER];
 /// Calls that fail with ENOSYS in the nursery and every helper.
 pub(super) const NURSERY_ABSENT: &[&[Syscall]] = &[ABSENT];
-
-// Numbers of ioctl(2) requests (`asm-generic/ioctls.h`, `linux/sockios.h`); libc and musl declare
-// different types.
-const TCGETS: c_int = 0x5401;
-const TIOCSTI: c_int = 0x5412;
-const TIOCGWINSZ: c_int = 0x5413;
-const FIONREAD: c_int = 0x541b;
-const TIOCLINUX: c_int = 0x541c;
-const FIONBIO: c_int = 0x5421;
-const FIOSETOWN: c_int = 0x8901;
-const SIOCSPGRP: c_int = 0x8902;
-const SIOCGIFNAME: c_int = 0x8910;
-const SIOCGIFINDEX: c_int = 0x8933;
-// from `asm-generic/fcntl.h`
-const F_SETSIG: c_int = 10;
-const F_SETOWN_EX: c_int = 15;

@@ -15,6 +15,7 @@ mod error;
 mod filter;
 mod hold_calls;
 mod landlock_rules;
+mod numbers;
 mod status;
 
 use std::sync::atomic::{AtomicBool, Ordering};
