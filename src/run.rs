@@ -24,8 +24,8 @@ use crate::privileges::{self, UserIds, setcap};
 use crate::resolver;
 use crate::sandbox::{Confinement, FeatureState, Sandbox, SandboxStatus};
 use crate::supervisor::{
-    ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, StartOptions, Starting, Supervisor,
-    SupervisorError, WireGuard,
+    ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, Predecessor, StartOptions, Starting,
+    Supervisor, SupervisorError, WireGuard,
 };
 
 /// Maximum time for writing the line about the stop, before the tunnel process writes its last
@@ -118,7 +118,7 @@ fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -
             let context = RunContext { file: None, confinement: start.confinement, on_ready };
             setcap::check_device(&name)?;
             privileges::require_net_admin()?;
-            let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?)?;
+            let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?, None)?;
             supervise(supervisor, context, logging)
         }
         TunnelKind::Plain { tun, options } => {
@@ -178,11 +178,17 @@ fn open_file(
     setcap::check_device(&name)?;
     // before the file is read: a child has a copy of all that is in memory
     let mut starting = Starting::new(start)?;
+    let takes_over = options.take_over;
     let mut file = ConfigFile::load(path, options.file_options()?)?;
     if kill_switch.is_some() {
         KillSwitchOptions::check(&file.configuration, &file.options)?;
     }
     privileges::require_net_admin()?;
+    let predecessor =
+        if takes_over { Predecessor::connect(&name).map_err(SupervisorError::from)? } else { None };
+    if takes_over && predecessor.is_none() {
+        info!(tun = %name, "no process runs this tunnel that it can be taken over from: starting it");
+    }
     file.kill_switch = match kill_switch {
         Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
         Some(KillSwitchStart::Pending(kill_switch)) => {
@@ -191,7 +197,7 @@ fn open_file(
         }
         None => None,
     };
-    Ok(Supervisor::<WireGuard>::open(name, Some(file), starting)?)
+    Ok(Supervisor::<WireGuard>::open(name, Some(file), starting, predecessor)?)
 }
 
 /// Returns a function that makes a failure of an error of the system.
@@ -264,6 +270,7 @@ fn supervise<M: Mode>(
     let of_log = sandbox.as_ref().map(|sandbox| sandbox.for_log(logging.is_journald())).transpose()?;
     logging.start_writer(of_log).map_err(cannot("start the thread that writes the log"))?;
     supervisor.start()?;
+    supervisor.take_over()?;
     let greeting = match on_ready {
         OnReady::Nothing => None,
         OnReady::Print(text) => Some(text),

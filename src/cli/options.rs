@@ -126,6 +126,14 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum)]
     pub policy: Option<PeerPolicy>,
 
+    /// Take the tunnel over from a running process without interruption, then run it
+    ///
+    /// The sessions of the peers continue, no packet is lost, and the other process ends. Without
+    /// one the tunnel is started as usual. Both processes must run as the same user, or the other
+    /// one as root.
+    #[arg(long, env = "WONTUN_TAKE_OVER", value_parser = FalseyValueParser::new())]
+    pub take_over: bool,
+
     /// Options of full tunnels.
     #[command(flatten)]
     pub full_tunnel: FullTunnelOptions,
@@ -218,7 +226,7 @@ impl WireGuardOptions {
 
     /// Returns the first option that has no effect without a file, if one is set.
     fn first_set(&self) -> Option<&'static str> {
-        let Self { ignore_hooks, nat, nat_allow, policy, full_tunnel } = self;
+        let Self { ignore_hooks, nat, nat_allow, policy, take_over, full_tunnel } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;
         let options = [
             ("--ignore-hooks", *ignore_hooks),
@@ -227,6 +235,7 @@ impl WireGuardOptions {
             ("--nat auto", *nat == Some(NatMode::Auto)),
             ("--nat-allow", !nat_allow.is_empty()),
             ("--policy", policy.is_some()),
+            ("--take-over", *take_over),
             ("--dns-bypass", *dns_bypass),
         ];
         options.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)

@@ -53,6 +53,8 @@ pub struct Core {
     current: usize,
     /// Start of the current turn; never goes backwards.
     pub(super) now: Instant,
+    /// True once the mode was started.
+    pub(super) is_started: bool,
     pub(super) stop: Option<StopReason>,
     /// Time at which the tunnel ends after this signal even if the supervisor has not answered.
     pub(super) stop_at: Option<(Instant, Signal)>,
@@ -83,6 +85,8 @@ pub(super) enum StopReason {
     Supervisor,
     /// A signal, to which the supervisor has not responded.
     Signal(Signal),
+    /// The supervisor requested the sessions for another process.
+    HandOver,
 }
 
 /// State of the device, as reported by the supervisor.
@@ -130,6 +134,7 @@ impl Core {
             workers: handles.map_err(system("creating an epoll instance"))?,
             current: 0,
             now: now().map_err(system("reading the clock"))?,
+            is_started: false,
             stop: None,
             stop_at: None,
             failure: None,

@@ -42,19 +42,24 @@ impl<M: Receive> Worker<M> {
     /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
     pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<StopReason>, DaemonError> {
         if self.number == 0 {
-            shared.with(self, |mode, core, _| mode.start(core))?;
+            shared.with(self, |mode, core, _| {
+                if std::mem::replace(&mut core.is_started, true) { Ok(()) } else { mode.start(core) }
+            })?;
             self.serve(shared)?;
         }
-        loop {
+        let stop = loop {
             match self.turn(shared)? {
                 Turn::Done => {}
                 Turn::ClearStack => stack::clear(),
-                Turn::End(stop) => return Ok(Some(stop)),
+                Turn::End(stop) => break Some(stop),
             }
             if shared.is_ending() {
-                return Ok(None);
+                break None;
             }
-        }
+        };
+        // the stack is kept for another thread
+        stack::clear();
+        Ok(stop)
     }
 
     /// Handles deadlines, then waits for events once and serves every ready descriptor once. Not

@@ -26,6 +26,7 @@ mod core;
 mod data_path;
 mod error;
 mod event_loop;
+mod hand_over;
 mod handshake_budget;
 mod health;
 mod health_requests;

@@ -46,6 +46,14 @@ struct StartSettings {
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
 }
 
+/// Flags of the start.
+#[derive(Clone, Copy)]
+struct StartFlags {
+    is_sandboxed: bool,
+    /// True if the sessions of another process are to be continued.
+    awaits_sessions: bool,
+}
+
 type Connection = Channel<ToTunnel, FromTunnel>;
 
 /// Runs the tunnel process, whose supervisor is at the other end of `channel`, and returns its exit
@@ -106,6 +114,7 @@ fn start_and_run(
     let StartSettings { start, health, metrics, tuns, sockets, messages } = settings;
     let TunnelConfig { tun, index, link, clamps_mss, user, mode, .. } = start;
     let health = health.map(|socket| HealthListener::from_fd(socket, user));
+    let flags = StartFlags { is_sandboxed: start.is_sandboxed, awaits_sessions: start.awaits_sessions };
     let metrics = start.metrics.zip(metrics);
     let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
     let core = Core::open(tun, tuns.len(), LinkState::new(index, link), channel, health)?;
@@ -114,13 +123,13 @@ fn start_and_run(
         ModeConfig::WireGuard { reports_endpoints } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let device = Daemon::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
-            run(device, messages, metrics, start.is_sandboxed, logging)
+            run(device, messages, metrics, flags, logging)
         }
         ModeConfig::Plain { is_client, server, name, keepalive } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
             let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
-            run(device, messages, metrics, start.is_sandboxed, logging)
+            run(device, messages, metrics, flags, logging)
         }
     }
 }
@@ -211,7 +220,7 @@ fn run<M: Receive>(
     mut device: Daemon<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
     metrics: Option<MetricsServer>,
-    is_sandboxed: bool,
+    StartFlags { is_sandboxed, awaits_sessions }: StartFlags,
     logging: Option<&mut Logging>,
 ) -> Result<(), DaemonError> {
     for (message, descriptors) in messages {
@@ -234,6 +243,9 @@ fn run<M: Receive>(
         }
     }
     device.report_ready();
+    if awaits_sessions {
+        device.await_sessions()?;
+    }
     device.run()
 }
 
@@ -244,7 +256,10 @@ mod tests {
     use crate::messages::{DeviceState, HostState, Queue, Status};
     use crate::net::udp::UdpSocket;
     use crate::process::pair;
+    use crate::uapi::Changes;
+    use rustix::fs::{MemfdFlags, memfd_create};
     use std::os::unix::net::UnixDatagram;
+    use wontun_proto::wireguard::PrivateKey;
 
     type Supervisor = Channel<FromTunnel, ToTunnel>;
 
@@ -256,6 +271,7 @@ mod tests {
             workers: 1,
             clamps_mss: false,
             offload: false,
+            awaits_sessions: false,
             is_sandboxed: false,
             user: 0,
             log: LogConfig { to_journald: false, covers_stderr: false, level: 0 },
@@ -419,6 +435,46 @@ mod tests {
             panic!("not alive")
         };
         assert_eq!(status, Status::PlainServer { has_client: true });
+        supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
+        process.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn sessions_that_cannot_be_read_are_left_out() {
+        let (mut supervisor, process) = tunnel();
+        let ToTunnel::Start(mut settings) = start(ModeConfig::WireGuard { reports_endpoints: true }) else {
+            panic!("no start")
+        };
+        settings.awaits_sessions = true;
+        let _tun = hand_over(&mut supervisor, ToTunnel::Start(settings), Vec::new());
+        let private_key = Some(Some(PrivateKey::from_bytes(&[7; 32])));
+        let changes = Changes { private_key, ..Changes::default() };
+        supervisor.send(&ToTunnel::Change { number: Some(1), changes }, Vec::new()).unwrap();
+        supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Changed(1)));
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Ready));
+        let long = [&[0xff; 4][..], &[7; 100]].concat();
+        let truncated = [&20_u32.to_le_bytes()[..], b"wontunHO"].concat();
+        let other = [&20_u32.to_le_bytes()[..], b"wontunHO", &[9; 20]].concat();
+        for (bytes, reason) in [
+            (&b""[..], "damaged"),
+            (&[0; 8], "not the sessions"),
+            (&long, "damaged"),
+            (&truncated, "damaged"),
+            (&other, "format 2313"),
+        ] {
+            let file = memfd_create("garbage", MemfdFlags::CLOEXEC).unwrap();
+            rustix::io::write(&file, bytes).unwrap();
+            supervisor.send(&ToTunnel::Import(Vec::new()), vec![file]).unwrap();
+            let FromTunnel::Imported(Err(error)) = next_message_from(&mut supervisor) else {
+                panic!("imported {bytes:?}")
+            };
+            assert!(error.contains(reason), "{error}");
+        }
+        // it starts without
+        supervisor.send(&ToTunnel::Proceed, Vec::new()).unwrap();
+        supervisor.send(&ToTunnel::Probe(1), Vec::new()).unwrap();
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Alive { probe: 1, .. }));
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
         process.join().unwrap().unwrap();
     }

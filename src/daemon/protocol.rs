@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::budget::Progress;
 use super::core::Core;
@@ -9,8 +10,9 @@ use super::data_path::DataPath;
 use super::error::DaemonError;
 use super::token::Token;
 use crate::control::health::LatestHandshake;
-use crate::messages::{Status, ToTunnel};
+use crate::messages::{ConnectedSocket, Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
+use crate::net::udp::UdpSocket;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -84,6 +86,30 @@ pub trait Control {
     /// # Errors
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError>;
+
+    /// Writes the sessions to the file `to` for another process and seals it. Returns the connected
+    /// sockets of the peers. Nothing is encrypted with these sessions afterwards, unless no other
+    /// process continues them.
+    ///
+    /// # Errors
+    /// The reason why they cannot be continued by another process.
+    fn export(&self, _core: &Core, _to: OwnedFd) -> Result<Vec<(ConnectedSocket, Arc<UdpSocket>)>, String> {
+        Err("a tunnel in plain mode has no sessions".to_owned())
+    }
+
+    /// Continues the sessions in the file `from`, with these connected sockets, and returns the
+    /// number of peers that have some.
+    ///
+    /// # Errors
+    /// The reason why none is continued: the peers have to handshake again.
+    fn import(
+        &mut self,
+        _core: &mut Core,
+        _from: OwnedFd,
+        _sockets: Vec<(ConnectedSocket, OwnedFd)>,
+    ) -> Result<u32, String> {
+        Err("a tunnel in plain mode has no sessions".to_owned())
+    }
 
     /// Returns the time since the latest handshake with any peer.
     fn handshake(&self, now: Instant) -> LatestHandshake;

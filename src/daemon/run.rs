@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
+use super::hand_over::{HandedOver, await_sessions, hand_over};
 use super::metrics::Observer;
 use super::protocol::Protocol;
 use super::rx::Receive;
@@ -70,15 +71,44 @@ impl<M: Receive> Daemon<M> {
         self.shared.with_state(|_, core| core.send(&FromTunnel::Ready));
     }
 
-    /// Carries packets until the supervisor ends the tunnel. Each worker but the first runs in a
-    /// thread of its own.
+    /// Waits for the sessions of another process before [`Self::run`].
+    ///
+    /// # Errors
+    /// The supervisor has ended, or ends the start.
+    pub(super) fn await_sessions(&self) -> Result<(), DaemonError> {
+        await_sessions(&self.shared)
+    }
+
+    /// Carries packets until the supervisor ends the tunnel, or another process carries them.
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
     pub fn run(&mut self) -> Result<(), DaemonError> {
+        let result = loop {
+            match self.carry_packets() {
+                Ok(Some(StopReason::HandOver)) => match hand_over(&self.shared, &mut self.workers) {
+                    Ok(HandedOver::Resumed) => self.shared.restart(),
+                    Ok(HandedOver::Done) => break Ok(None),
+                    Err(error) => break Err(error),
+                },
+                result => break result,
+            }
+        };
+        match result {
+            Ok(Some(StopReason::Signal(signal))) => info!(%signal, "stopping"),
+            Ok(Some(StopReason::Supervisor | StopReason::HandOver) | None) | Err(_) => {}
+        }
+        self.shared.with_state(|mode, core| core.report_summary(mode));
+        result.map(drop)
+    }
+
+    /// Carries packets until the workers are to end. Each worker but the first runs in a thread of
+    /// its own. All threads have ended afterwards.
+    fn carry_packets(&mut self) -> Result<Option<StopReason>, DaemonError> {
         let shared = &self.shared;
         let metrics = self.metrics.as_ref();
-        let result = thread::scope(|scope| {
+        metrics.inspect(|metrics| metrics.restart());
+        thread::scope(|scope| {
             let Some((first, others)) = self.workers.split_first_mut() else { return Ok(None) };
             for worker in others {
                 let name = format!("worker-{}", worker.number);
@@ -105,13 +135,7 @@ impl<M: Receive> Daemon<M> {
             shared.end();
             metrics.inspect(|metrics| metrics.shut_down());
             result
-        });
-        match result {
-            Ok(Some(StopReason::Signal(signal))) => info!(%signal, "stopping"),
-            Ok(Some(StopReason::Supervisor) | None) | Err(_) => {}
-        }
-        shared.with_state(|mode, core| core.report_summary(mode));
-        result.map(drop)
+        })
     }
 }
 

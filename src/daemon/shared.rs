@@ -63,6 +63,12 @@ impl<M: Protocol> Shared<M> {
         self.is_ending.load(Ordering::Relaxed)
     }
 
+    /// Lets workers run again after [`Self::end`].
+    pub(super) fn restart(&self) {
+        self.is_ending.store(false, Ordering::Relaxed);
+        self.with_state(|_, core| core.stop = None);
+    }
+
     /// Makes all workers end.
     pub(super) fn end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);

@@ -76,7 +76,7 @@ pub(super) struct Connected<O> {
     /// Peer that it belongs to.
     pub(super) owner: O,
     /// Worker that reads from it and sends by it.
-    worker: usize,
+    pub(super) worker: usize,
     /// Number of the socket.
     pub(super) id: SocketId,
     /// The socket.
@@ -423,6 +423,24 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let id = self.take_id();
         self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local });
         Ok(old)
+    }
+
+    /// Returns the connected sockets.
+    pub(super) fn all_connected(&self) -> impl Iterator<Item = &Connected<O>> {
+        self.connected.iter()
+    }
+
+    /// Uses `socket`, which another process has connected, as `worker`'s for `owner`.
+    pub(super) fn adopt_connected(
+        &mut self,
+        owner: O,
+        worker: usize,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        socket: UdpSocket,
+    ) {
+        let id = self.take_id();
+        self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote, local });
     }
 
     /// Stops using a peer's connected socket, which must be drained.

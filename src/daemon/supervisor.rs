@@ -118,7 +118,16 @@ impl Core {
             }
             ToTunnel::LogSummary => self.report_summary(mode),
             ToTunnel::Stop => self.stop = Some(StopReason::Supervisor),
-            ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => {
+            ToTunnel::Export => {
+                self.supervisor.export_to = descriptors.into_iter().next();
+                self.stop = Some(StopReason::HandOver);
+            }
+            ToTunnel::Start(_)
+            | ToTunnel::Queues(_)
+            | ToTunnel::Run
+            | ToTunnel::Resume
+            | ToTunnel::Import(_)
+            | ToTunnel::Proceed => {
                 return Err(DaemonError::UnexpectedMessage);
             }
             ToTunnel::Change { .. }

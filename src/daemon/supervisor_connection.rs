@@ -1,5 +1,7 @@
 //! The connection to the supervisor.
 
+use std::os::fd::OwnedFd;
+
 use super::liveness::ProbeId;
 use crate::messages::{FromTunnel, HostState, ToTunnel};
 use crate::process::Channel;
@@ -19,6 +21,8 @@ pub(super) struct SupervisorConnection {
     pub(super) host: HostState,
     /// Time of the pending request for spare sockets, if there is one.
     pub(super) sockets_requested_at: Option<Instant>,
+    /// File for the sessions, once another process is to continue them.
+    pub(super) export_to: Option<OwnedFd>,
 }
 
 impl SupervisorConnection {
@@ -30,6 +34,7 @@ impl SupervisorConnection {
             answered_probe: 0,
             host: HostState::default(),
             sockets_requested_at: None,
+            export_to: None,
         }
     }
 

@@ -111,6 +111,17 @@ pub enum ToTunnel {
         /// Operation to answer.
         report: ResponseFormat,
     },
+    /// Stop all workers, write the sessions to the file passed with the message, seal it, and send
+    /// [`FromTunnel::Exported`]. Nothing is read, encrypted or sent until [`Self::Resume`].
+    Export,
+    /// Continue after [`Self::Export`]: no other process has the sessions.
+    Resume,
+    /// Continue the sessions in the first descriptor, then send [`FromTunnel::Imported`]. The others
+    /// are the connected UDP sockets of peers. Only for a process that was started with
+    /// [`TunnelConfig::awaits_sessions`], after [`FromTunnel::Ready`].
+    Import(Vec<ConnectedSocket>),
+    /// Carry packets: no other process does any more. For the same process.
+    Proceed,
     /// Log a summary of the counters (SIGUSR1).
     LogSummary,
     /// End in an orderly way.
@@ -171,6 +182,12 @@ pub enum FromTunnel {
     Answered(u32),
     /// The process was asked to end (SIGTERM, SIGINT) and waits for [`ToTunnel::Stop`].
     StopRequested,
+    /// Answer to [`ToTunnel::Export`]: the connected UDP sockets of peers, one descriptor each; or
+    /// the reason why there are no sessions in the file.
+    Exported(Result<Vec<ConnectedSocket>, String>),
+    /// Answer to [`ToTunnel::Import`]: the number of peers whose sessions continue, or the reason
+    /// why none does.
+    Imported(Result<u32, String>),
 }
 
 /// Initial configuration of the tunnel process.
@@ -188,6 +205,8 @@ pub struct TunnelConfig {
     pub clamps_mss: bool,
     /// True to use segmentation offload for datagrams.
     pub offload: bool,
+    /// True if the process waits for the sessions of its predecessor before it carries packets.
+    pub awaits_sessions: bool,
     /// True to use seccomp and Landlock.
     pub is_sandboxed: bool,
     /// Effective user of the supervisor, which may request the health besides root.
@@ -274,6 +293,21 @@ pub struct BaseSocket {
     pub is_for_handshakes: bool,
     /// Address that it is bound to.
     pub address: IpAddr,
+    /// True if several datagrams may be sent as one message (UDP_SEGMENT).
+    pub has_gso: bool,
+}
+
+/// A UDP socket that is connected to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectedSocket {
+    /// Public key of the peer.
+    pub peer: PublicKey,
+    /// Worker that reads it.
+    pub worker: u16,
+    /// Address that it is connected to.
+    pub remote: Address,
+    /// Local address of its datagrams.
+    pub local: Option<IpAddr>,
     /// True if several datagrams may be sent as one message (UDP_SEGMENT).
     pub has_gso: bool,
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::process::{decode, encode};
 
 /// Number of variants of the larger enum, and some invalid ones.
-const VARIANTS: u8 = 24;
+const VARIANTS: u8 = 28;
 
 /// Returns `body` after a valid header.
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -34,6 +34,13 @@ fn check_both(bytes: &[u8]) -> Result<(), TestCaseError> {
 
 fn samples() -> Vec<Vec<u8>> {
     let peer = PublicKey::from_bytes([7; 32]);
+    let connected = ConnectedSocket {
+        peer,
+        worker: 1,
+        remote: "[2001:db8::1]:51820".parse::<SocketAddr>().unwrap().into(),
+        local: Some("2001:db8::2".parse().unwrap()),
+        has_gso: true,
+    };
     let to = [
         ToTunnel::Start(Box::new(TunnelConfig {
             tun: "tun0".parse().unwrap(),
@@ -42,6 +49,7 @@ fn samples() -> Vec<Vec<u8>> {
             workers: 2,
             clamps_mss: true,
             offload: true,
+            awaits_sessions: true,
             is_sandboxed: true,
             user: 0,
             log: LogConfig { to_journald: false, covers_stderr: false, level: 3 },
@@ -70,6 +78,7 @@ fn samples() -> Vec<Vec<u8>> {
         ToTunnel::Health { user: 1000 },
         ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
         ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },
+        ToTunnel::Import(vec![connected]),
     ];
     let from = [
         FromTunnel::Endpoint { peer, address: "2001:db8::1".parse().unwrap(), is_confirmed: true },
@@ -82,6 +91,8 @@ fn samples() -> Vec<Vec<u8>> {
                 handshake: Some(Duration::from_millis(1500)),
             },
         },
+        FromTunnel::Exported(Ok(vec![connected])),
+        FromTunnel::Imported(Err("they are damaged".to_owned())),
     ];
     let to = to.iter().map(|message| encode(message).unwrap().to_vec());
     to.chain(from.iter().map(|message| encode(message).unwrap().to_vec())).collect()
@@ -94,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_another_or_an_error(sample in 0..9_usize, at: prop::sample::Index, byte: u8) {
+    fn a_damaged_message_is_another_or_an_error(sample in 0..12_usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = samples()[sample].clone();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -106,7 +117,7 @@ proptest! {
 fn messages_come_back_and_cut_ones_do_not() {
     for (number, bytes) in samples().iter().enumerate() {
         let is_read = |bytes: &[u8]| {
-            if number < 6 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
+            if number < 7 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
         };
         assert!(is_read(bytes), "{number}");
         assert!((0..bytes.len()).all(|length| !is_read(&bytes[..length])), "{number}");

@@ -77,6 +77,12 @@ impl MetricsServer {
         let _ = self.shutdown.write(1);
     }
 
+    /// Lets [`Self::serve`] serve again after [`Self::shut_down`].
+    pub fn restart(&self) {
+        // an error: it was not shut down
+        let _ = self.shutdown.read();
+    }
+
     /// Serves requests until [`Self::shut_down`] is called; `sample` takes a sample of the tunnel.
     ///
     /// # Errors

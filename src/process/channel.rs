@@ -103,7 +103,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     /// [`ChannelError`].
     pub(crate) fn flush(&mut self) -> Result<(), ChannelError> {
         while let Some((bytes, descriptors)) = self.queue.front() {
-            match transmit(&self.socket, bytes, descriptors) {
+            match transmit(&self.socket, bytes, &borrowed(descriptors)) {
                 Ok(()) => self.queued = self.queued.saturating_sub(bytes.len() + OVERHEAD),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
@@ -122,10 +122,12 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         if self.is_behind() {
             return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
         }
-        transmit(&self.socket, &codec::encode(message)?, descriptors).map_err(|error| match error {
-            Errno::PIPE | Errno::CONNRESET => ChannelError::Closed,
-            error => io::Error::from(error).into(),
-        })
+        transmit(&self.socket, &codec::encode(message)?, &borrowed(descriptors)).map_err(
+            |error| match error {
+                Errno::PIPE | Errno::CONNRESET => ChannelError::Closed,
+                error => io::Error::from(error).into(),
+            },
+        )
     }
 
     /// Sends `message` with `descriptors`, and waits until it is sent.
@@ -143,6 +145,31 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Like [`Self::send_blocking`], with descriptors that stay the caller's, and after all queued
+    /// messages.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub(crate) fn send_borrowed(
+        &mut self,
+        message: &Out,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        let bytes = codec::encode(message)?;
+        loop {
+            self.flush()?;
+            if !self.is_behind() {
+                match transmit(&self.socket, &bytes, descriptors) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::AGAIN) => {}
+                    Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
+                    Err(error) => return Err(io::Error::from(error).into()),
+                }
+            }
+            self.wait(PollFlags::POLLOUT, PollTimeout::NONE)?;
+        }
     }
 
     /// Returns the next message and its descriptors, waiting for it until `deadline`; `None` if
@@ -228,11 +255,14 @@ impl<In, Out> AsFd for Channel<In, Out> {
     }
 }
 
-fn transmit(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
+fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    descriptors.iter().map(AsFd::as_fd).collect()
+}
+
+fn transmit(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOBIG);
     }
     loop {
@@ -299,6 +329,26 @@ mod tests {
         drop(far);
         let (message, end) = waits.join().unwrap();
         assert!(message == text && matches!(end, Err(ChannelError::Closed)));
+    }
+
+    #[test]
+    fn borrowed_descriptors_follow_queued_messages() {
+        let (mut near, mut far) = channels();
+        let text = "x".repeat(60_000);
+        while !far.is_behind() {
+            far.send(&text, Vec::new()).unwrap();
+        }
+        let reads = std::thread::spawn(move || {
+            loop {
+                let (message, descriptors) = near.receive_until(None).unwrap().unwrap();
+                if message == "last" {
+                    return descriptors.len();
+                }
+            }
+        });
+        let (one, _other) = pair().unwrap();
+        far.send_borrowed(&"last".to_owned(), &[one.as_fd(), one.as_fd()]).unwrap();
+        assert_eq!(reads.join().unwrap(), 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tracing::warn;
 
+use super::hand_over::HandOver;
 use super::link_watch::LinkWatch;
 use super::lookups::{LookupTarget, Lookups};
 use super::reconcile::Reconciler;
@@ -25,6 +26,8 @@ pub(super) enum StopReason {
     /// The tunnel process was asked to end, or has ended in an orderly way. It may be compromised,
     /// so this does not open the kill switch.
     TunnelProcess,
+    /// Another process carries the packets, and what belongs to the tunnel on the host is its.
+    HandedOver,
 }
 
 /// The device, the processes and the service manager.
@@ -41,6 +44,7 @@ pub(crate) struct Context {
     pub(super) signals: Signals,
     pub(super) stop: Option<StopReason>,
     pub(super) reconciler: Reconciler,
+    pub(super) hand_over: HandOver,
 }
 
 impl Context {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use nix::sys::signal::Signal;
 
+use super::hand_over::TakeOverError;
 use super::sockets::SocketsError;
 use crate::config::{PeerAddress, TunName};
 use crate::exit::{self, ExitCode};
@@ -61,6 +62,9 @@ pub(crate) enum SupervisorError {
         /// Error of the kernel.
         source: io::Error,
     },
+    /// The tunnel could not be taken over from the process that runs it.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The tunnel process does not become ready.
     #[error(
         "the tunnel process did not become ready: the host is overloaded, or this is a bug in wontun; start \
@@ -89,6 +93,7 @@ impl ExitCode for SupervisorError {
             Self::Link(error) => error.exit_code(),
             Self::Metrics(error) => error.exit_code(),
             Self::Uapi(error) => error.exit_code(),
+            Self::TakeOver(error) => error.exit_code(),
             Self::PeerInTunnel { .. } | Self::PeerIsSelf(_) => exit::CONFIG,
             Self::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::FAILURE),
             Self::Nursery(_)

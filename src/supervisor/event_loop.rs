@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::context::{Context, StopReason};
 use super::error::{SupervisorError, system};
+use super::hand_over::Predecessor;
 use super::mode::{EventSource, Mode};
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::net::timer::now;
@@ -30,11 +31,13 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Supervisor<M> {
     pub(super) mode: M,
     pub(super) context: Context,
+    /// The process that the tunnel is taken over from, until it is.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 impl<M: Mode> Supervisor<M> {
     pub(super) const fn new(mode: M, context: Context) -> Self {
-        Self { mode, context }
+        Self { mode, context, predecessor: None }
     }
 
     /// Returns the sandbox for this process, to be engaged before [`Self::run`]. After this call
@@ -76,14 +79,20 @@ impl<M: Mode> Supervisor<M> {
             StopReason::Signal(signal) => info!(%signal, "stopping"),
             StopReason::SocketRemoved => info!("stopping, since the socket for wg(8) was removed"),
             StopReason::TunnelProcess => info!("stopping, since the tunnel process was asked to end"),
+            StopReason::HandedOver => info!("stopping, since another process has taken the tunnel over"),
         }
         flush_log();
         self.stop()?;
+        if stop == StopReason::HandedOver {
+            self.leave_in_place();
+            return Ok(());
+        }
         // a request by way of the tunnel process does not open the kill switch, but a signal to
         // this one does
         self.drain_signals()?;
         let is_own = !matches!(self.context.stop, Some(StopReason::TunnelProcess) | None);
-        let Self { mode, mut context } = self;
+        let Self { mode, mut context, .. } = self;
+        drop(context.hand_over);
         drop(context.link);
         // A tunnel process that is stuck or stopped runs as another user, so this process cannot
         // kill it; the nursery does so when it ends.
@@ -91,6 +100,16 @@ impl<M: Mode> Supervisor<M> {
         context.tunnel.wait(EXIT_TIMEOUT);
         mode.finish(is_own);
         Ok(())
+    }
+
+    /// Leaves the state of the host to the process that has taken the tunnel over. That process
+    /// waits for the end of this one, which closes the sockets that own the tables.
+    fn leave_in_place(self) {
+        let Self { mode, context, .. } = self;
+        let Context { hand_over, nursery, .. } = context;
+        drop(nursery);
+        // what these drop would be removed from the host
+        std::mem::forget((mode, hand_over));
     }
 
     /// Makes the tunnel process end, and waits for it.
@@ -134,6 +153,8 @@ impl<M: Mode> Supervisor<M> {
                     self.drain_tunnel()?;
                 }
                 EventSource::Link => self.context.drain_link(&mut self.mode),
+                EventSource::HandOver => self.context.accept_successor(),
+                EventSource::Successor => self.context.drain_successor(&self.mode),
                 EventSource::Resolver => {
                     for (target, result) in self.context.lookups.poll_answer(self.context.now) {
                         self.mode.handle_addresses(&mut self.context, target, result);
@@ -145,6 +166,7 @@ impl<M: Mode> Supervisor<M> {
         self.context.handle_notify_timeout();
         self.context.handle_lookup_timeout();
         self.context.handle_rename_timeout(&mut self.mode);
+        self.context.handle_hand_over_timeout();
         self.mode.handle_timeouts(&mut self.context);
         self.context.reconcile(&mut self.mode);
         self.context.send_host(&self.mode);
@@ -162,6 +184,7 @@ impl<M: Mode> Supervisor<M> {
             context.tunnel.deadline(),
             repairs,
             context.link.identity.deadline(),
+            context.hand_over.deadline(),
         ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let now = now().unwrap_or(context.now);
@@ -187,6 +210,10 @@ impl<M: Mode> Supervisor<M> {
             sources.push((EventSource::Tunnel, context.tunnel.as_fd(), tunnel));
         }
         sources.extend(context.lookups.descriptor().map(|fd| (EventSource::Resolver, fd, PollFlags::POLLIN)));
+        let listener = context.hand_over.listener();
+        sources.extend(listener.map(|fd| (EventSource::HandOver, fd, PollFlags::POLLIN)));
+        let successor = context.hand_over.successor();
+        sources.extend(successor.map(|(fd, events)| (EventSource::Successor, fd, events)));
         sources.extend(self.mode.descriptors());
         let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut descriptors, timeout) {
@@ -217,6 +244,7 @@ impl<M: Mode> Supervisor<M> {
                 FromTunnel::StopRequested => {
                     context.stop.get_or_insert(StopReason::TunnelProcess);
                 }
+                FromTunnel::Exported(result) => context.handle_exported(result),
                 message => self.mode.handle_message(context, message),
             }
         }
@@ -226,6 +254,8 @@ impl<M: Mode> Supervisor<M> {
     fn drain_signals(&mut self) -> Result<(), SupervisorError> {
         while let Some(signal) = self.context.signals.poll_signal().map_err(system("reading signals"))? {
             match signal {
+                // what is on the host is another process's
+                Signal::SIGTERM | Signal::SIGINT if self.context.stop == Some(StopReason::HandedOver) => {}
                 // even if the tunnel process was asked to end before
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::LogSummary),

@@ -10,6 +10,7 @@
 mod context;
 mod error;
 mod event_loop;
+mod hand_over;
 mod identity;
 mod link_changes;
 mod link_watch;
@@ -26,6 +27,7 @@ mod wireguard;
 
 pub(crate) use error::SupervisorError;
 pub(crate) use event_loop::Supervisor;
+pub(crate) use hand_over::Predecessor;
 pub(crate) use mode::Mode;
 pub(crate) use plain::Plain;
 pub(crate) use start::{StartOptions, Starting};

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use nix::poll::PollFlags;
 
 use super::context::Context;
+use super::hand_over::ModeOffer;
 use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use crate::messages::FromTunnel;
 use crate::sandbox::AllowedPaths;
@@ -23,6 +24,10 @@ pub(crate) enum EventSource {
     Link,
     /// Answers of the resolver process.
     Resolver,
+    /// Connections of a process that is to take the tunnel over.
+    HandOver,
+    /// Messages of that process.
+    Successor,
     /// Changes of the host's nf_tables ruleset.
     Ruleset,
     /// Connections to the socket for wg(8).
@@ -88,6 +93,19 @@ pub(crate) trait Mode: Sized {
 
     /// Returns a warning for each condition that is not met, as of the last check.
     fn unmet_requirements(&self, requirement: Requirement) -> Vec<String>;
+
+    /// Returns the mode's resources for a process that takes the tunnel over, which this one
+    /// continues to use until then.
+    ///
+    /// # Errors
+    /// The reason why the tunnel cannot be taken over.
+    fn offer(&self) -> Result<ModeOffer, String> {
+        Err("only a WireGuard tunnel that a file describes can be taken over".to_owned())
+    }
+
+    /// Sets up the mode's state of the host after the tunnel was taken over from another process,
+    /// which has left its own in place. A failure is a warning: the tunnel carries packets already.
+    fn settle(&mut self, _context: &mut Context) {}
 
     /// Removes the mode's state from the host, after the tunnel process has ended. The kill switch
     /// stays engaged unless `opens_kill_switch`.

@@ -104,6 +104,7 @@ impl Supervisor<Plain> {
             tuns,
             mode,
             clamps_mss,
+            inherited: None,
         })?;
         let failed = system("handing over sockets");
         context.tunnel.send_all(sockets.messages().map_err(&failed)?);
@@ -163,7 +164,9 @@ impl Mode for Plain {
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)
             | FromTunnel::Answered(_)
-            | FromTunnel::StopRequested => {}
+            | FromTunnel::StopRequested
+            | FromTunnel::Exported(_)
+            | FromTunnel::Imported(_) => {}
         }
     }
 

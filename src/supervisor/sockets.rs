@@ -239,24 +239,45 @@ impl Sockets {
         self.base.iter().try_for_each(|each| each.socket.set_mark(mark))
     }
 
+    /// Uses the base sockets of another process, which have this port and mark.
+    pub(super) fn adopt(
+        port: u16,
+        mark: Option<NonZeroU32>,
+        options: SocketOptions,
+        sockets: Vec<(BaseSocket, OwnedFd)>,
+    ) -> Self {
+        let base = sockets.into_iter().map(|(described, descriptor)| Base {
+            worker: described.worker.into(),
+            is_for_handshakes: described.is_for_handshakes,
+            socket: UdpSocket::from_parts(descriptor, described.has_gso),
+            address: described.address,
+        });
+        Self { base: base.collect(), port, mark, options }
+    }
+
+    /// Returns duplicates of the base sockets, for another process.
+    ///
+    /// # Errors
+    /// An error of the kernel, such as too many open files.
+    pub(super) fn share(&self) -> io::Result<Vec<(BaseSocket, OwnedFd)>> {
+        let describe = |each: &Base| BaseSocket {
+            worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
+            is_for_handshakes: each.is_for_handshakes,
+            address: each.address,
+            has_gso: each.socket.has_gso(),
+        };
+        self.base.iter().map(|each| Ok((describe(each), each.socket.try_clone_fd()?))).collect()
+    }
+
     /// Returns the base sockets as messages, each with its descriptors.
     ///
     /// # Errors
     /// An error of the kernel, such as too many open files.
     pub(super) fn messages(&self) -> io::Result<Vec<(ToTunnel, Vec<OwnedFd>)>> {
         let mut messages = Vec::new();
-        for base in self.base.chunks(MAX_DESCRIPTORS) {
-            let mut descriptors = Vec::with_capacity(base.len());
-            let mut sockets = Vec::with_capacity(base.len());
-            for each in base {
-                descriptors.push(each.socket.try_clone_fd()?);
-                sockets.push(BaseSocket {
-                    worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
-                    is_for_handshakes: each.is_for_handshakes,
-                    address: each.address,
-                    has_gso: each.socket.has_gso(),
-                });
-            }
+        let mut rest = self.share()?;
+        while !rest.is_empty() {
+            let (sockets, descriptors) = rest.drain(..rest.len().min(MAX_DESCRIPTORS)).unzip();
             let message = if messages.is_empty() {
                 ToTunnel::Sockets { port: self.port, sockets }
             } else {

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::error::{SupervisorError, system};
 use super::event_loop::Supervisor;
+use super::hand_over::{HandOver, InheritedListeners};
 use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
 use super::mode::Mode;
@@ -21,9 +22,9 @@ use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
 use crate::config::{TunName, Tuning};
-use crate::control::health::HealthListener;
+use crate::control::health::{self, HealthListener};
 use crate::control::notify::Notifier;
-use crate::messages::{FromTunnel, LogConfig, MetricsConfig, ModeConfig, ToTunnel, TunnelConfig};
+use crate::messages::{FromTunnel, LogConfig, MetricsConfig, ModeConfig, Queue, ToTunnel, TunnelConfig};
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::net::signal::Signals;
 use crate::net::timer::now;
@@ -100,6 +101,8 @@ pub(super) struct TunnelResources {
     pub(super) tuns: Vec<Tun>,
     pub(super) mode: ModeConfig,
     pub(super) clamps_mss: bool,
+    /// Listening sockets of the process that the tunnel is taken over from, if it is.
+    pub(super) inherited: Option<InheritedListeners>,
 }
 
 impl Starting {
@@ -147,25 +150,30 @@ impl Starting {
     /// # Errors
     /// [`SupervisorError`].
     pub(super) fn start_tunnel(self, opened: TunnelResources) -> Result<Context, SupervisorError> {
-        let TunnelResources { name, mut link, tuns, mode, clamps_mss } = opened;
+        let TunnelResources { name, mut link, tuns, mode, clamps_mss, inherited } = opened;
         link.tun_at_start = link.link.describe().ok();
+        let awaits_sessions = inherited.is_some();
+        let InheritedListeners { hand_over, health, metrics } = inherited.unwrap_or_default();
         let mut tunnel = self.tunnel;
         let mut descriptors = Vec::new();
-        let health = match HealthListener::open(&name) {
-            Ok(health) => Some(health),
-            Err(error) => {
-                warn!(%error, "another process holds the health socket's name: `wontun health` will not work");
-                None
-            }
-        };
+        let health = open_health(&name, health);
         let has_health = health.is_some();
         link.identity.health = has_health.then(|| name.clone());
-        descriptors.extend(health.map(HealthListener::into_fd));
-        let metrics = self.metrics.map(|(address, hosts)| open_metrics(address, &hosts)).transpose()?;
-        let metrics = metrics.map(|(start, descriptor)| {
-            descriptors.push(descriptor);
-            start
-        });
+        let opened =
+            self.metrics.map(|(address, hosts)| open_metrics(address, &hosts, metrics)).transpose()?;
+        let (metrics, metrics_socket) = opened.unzip();
+        // only a tunnel with a file can be taken over
+        let can_hand_over = mode == ModeConfig::WireGuard { reports_endpoints: true };
+        let mut shared = if can_hand_over { HandOver::open(&name, hand_over) } else { HandOver::default() };
+        let failed = system("duplicating a descriptor");
+        if can_hand_over {
+            shared.health = health.as_ref().map(OwnedFd::try_clone).transpose().map_err(&failed)?;
+            let address = metrics.as_ref().map(|metrics: &MetricsConfig| metrics.address);
+            let socket = metrics_socket.as_ref().map(OwnedFd::try_clone).transpose().map_err(&failed)?;
+            shared.metrics = address.zip(socket);
+        }
+        descriptors.extend(health);
+        descriptors.extend(metrics_socket);
         let start = TunnelConfig {
             tun: name.clone(),
             index: link.index,
@@ -173,6 +181,7 @@ impl Starting {
             workers: u16::try_from(self.tuning.workers).unwrap_or(u16::MAX),
             clamps_mss,
             offload: self.tuning.offload,
+            awaits_sessions,
             is_sandboxed: self.is_sandboxed,
             user: self.user.map_or_else(|| nix::unistd::geteuid().as_raw(), UserIds::uid),
             log: self.log,
@@ -183,6 +192,10 @@ impl Starting {
         tunnel.send_with(&ToTunnel::Start(Box::new(start)), descriptors);
         let parts = tuns.into_iter().map(Tun::into_parts).collect::<io::Result<Vec<_>>>();
         let mut parts = parts.map_err(system("handing over the TUN device"))?;
+        if can_hand_over {
+            let share = |(queue, described): &(OwnedFd, Queue)| Ok((*described, queue.try_clone()?));
+            shared.queues = parts.iter().map(share).collect::<io::Result<_>>().map_err(&failed)?;
+        }
         while !parts.is_empty() {
             let rest = parts.split_off(parts.len().min(MAX_DESCRIPTORS));
             let (descriptors, queues) = parts.into_iter().unzip();
@@ -201,13 +214,39 @@ impl Starting {
             signals: Signals::open().map_err(system("blocking signals"))?,
             stop: None,
             reconciler: Reconciler::new(),
+            hand_over: shared,
         })
     }
 }
 
-/// Opens the socket for metrics and logs its address.
-fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsConfig, OwnedFd), MetricsError> {
-    let listener = MetricsListener::open(address)?;
+/// Opens the health socket, or uses that of the process that the tunnel is taken over from. Returns
+/// `None` with a warning if that fails.
+fn open_health(name: &TunName, inherited: Option<OwnedFd>) -> Option<OwnedFd> {
+    let opened = match inherited {
+        // listening again makes this process the one that `wontun reload` finds
+        Some(socket) => {
+            rustix::net::listen(&socket, health::BACKLOG).map(|()| socket).map_err(io::Error::from)
+        }
+        None => HealthListener::open(name).map(HealthListener::into_fd),
+    };
+    let warn = |error: &io::Error| {
+        warn!(%error, "another process holds the health socket's name: `wontun health` will not work");
+    };
+    opened.inspect_err(warn).ok()
+}
+
+/// Opens the socket for metrics and logs its address. If the process that the tunnel is taken over
+/// from has one at the same address, that is used.
+fn open_metrics(
+    address: SocketAddr,
+    hosts: &[HostName],
+    inherited: Option<(SocketAddr, OwnedFd)>,
+) -> Result<(MetricsConfig, OwnedFd), MetricsError> {
+    let is_same = |other: &SocketAddr| *other == address || address.port() == 0 && other.ip() == address.ip();
+    let listener = match inherited.filter(|(other, _)| is_same(other)) {
+        Some((address, socket)) => MetricsListener::from_fd(socket, address),
+        None => MetricsListener::open(address)?,
+    };
     let address = listener.address();
     info!("serving metrics at http://{address}/metrics");
     if listener.is_public() {
@@ -228,6 +267,19 @@ impl<M: Mode> Supervisor<M> {
     pub(crate) fn start(&mut self) -> Result<(), SupervisorError> {
         let context = &mut self.context;
         context.tunnel.send(&ToTunnel::Run);
+        self.wait_for_tunnel(|message| matches!(message, FromTunnel::Ready).then_some(()).ok_or(message))
+    }
+
+    /// Waits for a message of the tunnel process from which `take` returns a value. Other messages
+    /// are handled.
+    ///
+    /// # Errors
+    /// It ended, or does not send one.
+    pub(super) fn wait_for_tunnel<T>(
+        &mut self,
+        mut take: impl FnMut(FromTunnel) -> Result<T, FromTunnel>,
+    ) -> Result<T, SupervisorError> {
+        let context = &mut self.context;
         let start = now().map_err(system("reading the clock"))?;
         let mut waited = Duration::ZERO;
         while waited < READY_TIMEOUT {
@@ -246,10 +298,10 @@ impl<M: Mode> Supervisor<M> {
             waited = context.now.since(start);
             context.tunnel.flush();
             while let Some(message) = context.tunnel.receive(context.now) {
-                if matches!(message, FromTunnel::Ready) {
-                    return Ok(());
+                match take(message) {
+                    Ok(taken) => return Ok(taken),
+                    Err(other) => self.mode.handle_message(context, other),
                 }
-                self.mode.handle_message(context, message);
             }
             if context.tunnel.is_gone() {
                 return Err(context.tunnel.error().unwrap_or(SupervisorError::TunnelExited(0)));

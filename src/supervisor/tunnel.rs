@@ -44,6 +44,8 @@ pub(super) struct Tunnel {
     pid: Pid,
     channel: Channel<FromTunnel, ToTunnel>,
     budget: TokenBucket,
+    /// Descriptors of the last message, if it may have some.
+    descriptors: Vec<OwnedFd>,
     /// Error after which the channel cannot be used any more.
     failure: Option<ChannelError>,
     exit: Option<Exit>,
@@ -84,6 +86,7 @@ impl Tunnel {
             pid: child.pid,
             channel,
             budget: TokenBucket { tokens: BURST, since: None, log: RateLimit::new(Duration::from_secs(10)) },
+            descriptors: Vec::new(),
             failure: None,
             exit: None,
             link: DeviceState::default(),
@@ -180,7 +183,9 @@ impl Tunnel {
         }
         match self.channel.receive() {
             Ok(None) => None,
-            Ok(Some((message, _))) => {
+            Ok(Some((message, descriptors))) => {
+                let may_have_some = matches!(message, FromTunnel::Exported(_));
+                self.descriptors = if may_have_some { descriptors } else { Vec::new() };
                 self.budget.tokens = self.budget.tokens.saturating_sub(1);
                 if self.budget.tokens == 0
                     && let Some(suppressed) = self.budget.log.allow(now)
@@ -197,6 +202,11 @@ impl Tunnel {
                 None
             }
         }
+    }
+
+    /// Returns the descriptors of the message received last.
+    pub(super) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.descriptors)
     }
 
     /// Returns true once the process has ended or its channel cannot be used any more.

@@ -1,13 +1,16 @@
 //! The listening socket that `wg(8)` connects to.
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
+use nix::libc;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::fstatat;
@@ -37,6 +40,8 @@ pub struct UapiListener {
     /// Device and inode of the socket's file.
     identity: (u64, u64),
     watch: Option<Inotify>,
+    /// True while another process uses the socket, too, and its file is left in place.
+    is_shared: bool,
 }
 
 impl UapiListener {
@@ -89,9 +94,40 @@ impl UapiListener {
             Ok(watch) => (Some(watch), None),
             Err(error) => (None, Some(error)),
         };
-        let listener = Self { socket, path, folder, name, identity, watch };
+        let listener = Self { socket, path, folder, name, identity, watch, is_shared: false };
         // removed before the watch was set
         if listener.is_in_place() { Ok((listener, unwatched)) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// Uses the socket at `path` of another process, which may still use it: its file is left in
+    /// place until [`Self::keep`] is called.
+    ///
+    /// # Errors
+    /// The folder cannot be opened, or the file is gone.
+    pub fn adopt(socket: OwnedFd, path: PathBuf) -> io::Result<Self> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let folder = path.parent().ok_or_else(missing)?;
+        let name = path.file_name().and_then(OsStr::to_str).ok_or_else(missing)?.to_owned();
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let folder = OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
+        let file = fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let (identity, watch) = ((file.st_dev, file.st_ino), watch(&path).ok());
+        let listener = Self { socket: socket.into(), path, folder, name, identity, watch, is_shared: true };
+        listener.take_over()?;
+        Ok(listener)
+    }
+
+    /// Makes this process the only one that uses the socket: the file is removed with it.
+    pub const fn keep(&mut self) {
+        self.is_shared = false;
+    }
+
+    /// Returns a duplicate of the socket for [`Self::adopt`] in another process.
+    ///
+    /// # Errors
+    /// An error of the kernel, such as too many open files.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Returns the path of the socket.
@@ -210,7 +246,7 @@ impl AsFd for UapiListener {
 impl Drop for UapiListener {
     fn drop(&mut self) {
         // the inode cannot be reused while the file is open
-        if self.is_in_place() {
+        if !self.is_shared && self.is_in_place() {
             let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
         }
     }

@@ -34,6 +34,7 @@ mod data;
 mod down;
 mod endpoints;
 mod errors;
+mod hand_over;
 mod health;
 mod hold;
 mod host;

@@ -13,6 +13,7 @@ mod connected_sockets;
 mod data_path;
 mod endpoint_reports;
 mod endpoint_resolver;
+mod hand_over;
 mod lookup;
 mod outage_log;
 mod outages;

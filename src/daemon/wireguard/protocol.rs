@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tracing::info;
 
@@ -18,11 +19,12 @@ use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
 use crate::daemon::token::{SocketId, Token};
 use crate::daemon::worker::Worker;
-use crate::messages::{FromTunnel, Status, ToTunnel};
+use crate::messages::{ConnectedSocket, FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
 use crate::net::send_batch::{SendBatch, SendRoute};
+use crate::net::udp::UdpSocket;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
@@ -184,6 +186,19 @@ impl Control for WireGuard {
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError> {
         self.handle_source_lost(core, address);
         Ok(())
+    }
+
+    fn export(&self, core: &Core, to: OwnedFd) -> Result<Vec<(ConnectedSocket, Arc<UdpSocket>)>, String> {
+        self.export_sessions(core, to).map_err(|error| error.to_string())
+    }
+
+    fn import(
+        &mut self,
+        core: &mut Core,
+        from: OwnedFd,
+        sockets: Vec<(ConnectedSocket, OwnedFd)>,
+    ) -> Result<u32, String> {
+        self.import_sessions(core, from, sockets).map_err(|error| error.to_string())
     }
 
     fn status(&self, now: Instant) -> Status {

@@ -82,7 +82,7 @@ impl WireGuard {
     }
 
     /// Changes the port; 0 for any free one.
-    fn listen(&mut self, context: &mut Context, port: u16) -> Result<(), ChangeError> {
+    pub(super) fn listen(&mut self, context: &mut Context, port: u16) -> Result<(), ChangeError> {
         let mut sockets = self.sockets.reopen(port)?;
         sockets.set_mark(self.mark).map_err(ChangeError::System)?;
         let messages = sockets.messages().map_err(ChangeError::System)?;

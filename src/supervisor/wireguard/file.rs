@@ -70,6 +70,14 @@ impl ConfigFile {
 }
 
 impl ConfigSource {
+    /// Returns the file, if there is one.
+    pub(super) fn file(&self) -> Option<&ConfigFile> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Socket => None,
+        }
+    }
+
     pub(super) fn configuration(&self) -> Option<&WgQuick> {
         match self {
             Self::File(file) => Some(&file.configuration),

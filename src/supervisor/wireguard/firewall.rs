@@ -32,17 +32,13 @@ pub(super) struct Firewall {
 }
 
 impl Firewall {
-    /// Takes over the kill switch, if there is one. NAT is set later; what a killed run left of it
-    /// is removed if it is not configured any more. Without a file the host's packet filter is not
-    /// read.
-    ///
-    /// # Errors
-    /// The peers are to be isolated, and cannot be; another tunnel started with this name runs.
+    /// Takes over the kill switch, if there is one. Changes nothing in the kernel, and without a
+    /// file reads nothing of the host's packet filter.
     pub(super) fn open(
         name: &TunName,
         file: Option<&ConfigFile>,
         kill_switch: Option<EngagedKillSwitch>,
-    ) -> Result<Self, LinkError> {
+    ) -> Self {
         let mut firewall = Self {
             nat: None,
             guard: None,
@@ -51,7 +47,7 @@ impl Firewall {
             input_warnings: Vec::new(),
             overlaps: Vec::new(),
         };
-        let Some(file) = file else { return Ok(firewall) };
+        let Some(file) = file else { return firewall };
         if firewall.kill_switch.is_none() && KillSwitch::is_in_place(name.as_str()).unwrap_or(false) {
             warn!(
                 tun = %name,
@@ -61,16 +57,27 @@ impl Firewall {
         }
         firewall.ruleset = RulesetMonitor::open();
         firewall.guard = Some(Guard::new(name.as_str(), file.options.policy == PeerPolicy::Isolate));
-        firewall.update_guard(&file.configuration.interface.addresses)?;
-        let mut nat = Nat::new(name.as_str(), &file.options.nat_allow);
-        match file.options.nat {
-            NatMode::Off => nat.remove(),
-            NatMode::Auto => firewall.nat = Some(nat),
+        if file.options.nat == NatMode::Auto {
+            firewall.nat = Some(Nat::new(name.as_str(), &file.options.nat_allow));
+            if file.configuration.is_full_tunnel() {
+                info!(tun = %name, "no NAT: a peer has the default route, so this host is not a gateway for the peers");
+            }
         }
-        if file.options.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
-            info!(tun = %name, "no NAT: a peer has the default route, so this host is not a gateway for the peers");
+        firewall
+    }
+
+    /// Sets the guard. NAT is set later; what an earlier run left of it is removed if it is not
+    /// configured any more.
+    ///
+    /// # Errors
+    /// The peers are to be isolated, and cannot be; another tunnel started with this name runs.
+    pub(super) fn set_up(&mut self, name: &TunName, file: Option<&ConfigFile>) -> Result<(), LinkError> {
+        let Some(file) = file else { return Ok(()) };
+        self.update_guard(&file.configuration.interface.addresses)?;
+        if file.options.nat == NatMode::Off {
+            Nat::new(name.as_str(), &file.options.nat_allow).remove();
         }
-        Ok(firewall)
+        Ok(())
     }
 
     /// Guards these addresses of the tunnel, and warns once of what cannot be guarded.

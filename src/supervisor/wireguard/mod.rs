@@ -10,6 +10,7 @@ mod endpoint_cache;
 mod endpoint_names;
 mod file;
 mod firewall;
+mod hand_over;
 mod identity;
 mod kill_switch;
 mod mode;

@@ -10,6 +10,7 @@ use super::state::WireGuard;
 use crate::messages::FromTunnel;
 use crate::sandbox::AllowedPaths;
 use crate::supervisor::context::Context;
+use crate::supervisor::hand_over::ModeOffer;
 use crate::supervisor::mode::{EventSource, Mode};
 use crate::supervisor::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use wontun_proto::time::Instant;
@@ -37,7 +38,12 @@ impl Mode for WireGuard {
             EventSource::UapiWatch => self.drain_uapi_watch(context),
             EventSource::UapiClient(number) => self.drain_uapi_client(context, number, events),
             EventSource::Ruleset => self.drain_ruleset(context),
-            EventSource::Signals | EventSource::Tunnel | EventSource::Link | EventSource::Resolver => {}
+            EventSource::Signals
+            | EventSource::Tunnel
+            | EventSource::Link
+            | EventSource::Resolver
+            | EventSource::HandOver
+            | EventSource::Successor => {}
         }
     }
 
@@ -61,7 +67,9 @@ impl Mode for WireGuard {
             | FromTunnel::OuterFamily { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)
-            | FromTunnel::StopRequested => {}
+            | FromTunnel::StopRequested
+            | FromTunnel::Exported(_)
+            | FromTunnel::Imported(_) => {}
         }
     }
 
@@ -140,6 +148,14 @@ impl Mode for WireGuard {
 
     fn unmet_requirements(&self, requirement: Requirement) -> Vec<String> {
         self.unmet_requirements(requirement)
+    }
+
+    fn offer(&self) -> Result<ModeOffer, String> {
+        self.offer_resources()
+    }
+
+    fn settle(&mut self, context: &mut Context) {
+        self.settle_after_take_over(context);
     }
 
     fn finish(mut self, opens_kill_switch: bool) {

@@ -1,6 +1,9 @@
 //! Opens a tunnel from its options: everything that needs a privilege.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -10,16 +13,18 @@ use super::change::SPARE_SOCKETS;
 use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
+use super::hand_over;
 use super::peers::Peers;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
-use crate::config::TunName;
+use crate::config::{Cidr, TunName};
 use crate::logging::RateLimit;
-use crate::messages::ModeConfig;
+use crate::messages::{ModeConfig, ToTunnel};
 use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::event_loop::Supervisor;
+use crate::supervisor::hand_over::{Inheritance, InheritedListeners, Predecessor};
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
@@ -36,17 +41,26 @@ impl Supervisor<WireGuard> {
     /// ip(8) do the rest. The file's kill switch is engaged before everything else, and stays in
     /// place after an error.
     ///
+    /// With a `predecessor` that runs the tunnel, everything is prepared for
+    /// [`Supervisor::take_over`], and nothing on the host is changed.
+    ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.
     pub(crate) fn open(
         name: TunName,
         file: Option<ConfigFile>,
-        starting: Starting,
+        mut starting: Starting,
+        mut predecessor: Option<Predecessor>,
     ) -> Result<Self, SupervisorError> {
         let mut file = file;
+        let inheritance = predecessor.as_mut().and_then(Predecessor::take_inheritance);
+        let is_taken_over = inheritance.is_some();
+        if let Some(inheritance) = &inheritance {
+            // the device and the sockets are as they are
+            starting.tuning.workers = inheritance.queues.len();
+        }
         let (tuning, user) = (starting.tuning, starting.user);
         let kill_switch = file.as_mut().and_then(|file| file.kill_switch.take());
-        let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let options = SocketOptions {
             workers: tuning.workers,
@@ -56,16 +70,28 @@ impl Supervisor<WireGuard> {
             steers: true,
         };
         let port = Some(port.map_or(0, std::num::NonZeroU16::get));
-        let sockets = retry_while_in_use(
-            |error| matches!(error, SocketsError::PortInUse(_)),
-            || Sockets::open(&[], port, false, options, starting.user),
-        )?;
-        let tuns = retry_while_in_use(
-            |error| matches!(error, TunError::Busy(_)),
-            || Tun::open(&name, tuning.workers, tuning.offload),
-        )?;
+        let Resources { uapi, sockets, tuns, mark, addresses, listeners } = match inheritance {
+            Some(inheritance) => Resources::inherited(inheritance, options),
+            None => Resources {
+                uapi: open_uapi(&name, file.as_ref())?,
+                sockets: retry_while_in_use(
+                    |error| matches!(error, SocketsError::PortInUse(_)),
+                    || Sockets::open(&[], port, false, options, starting.user),
+                )?,
+                tuns: retry_while_in_use(
+                    |error| matches!(error, TunError::Busy(_)),
+                    || Tun::open(&name, tuning.workers, tuning.offload),
+                )?,
+                mark: None,
+                addresses: Vec::new(),
+                listeners: None,
+            },
+        };
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
-        let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
+        let mut firewall = Firewall::open(&name, file.as_ref(), kill_switch);
+        if !is_taken_over {
+            firewall.set_up(&name, file.as_ref())?;
+        }
         let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.options.dns_bypass));
         let endpoint_cache = EndpointCache::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
@@ -76,6 +102,10 @@ impl Supervisor<WireGuard> {
         if let Some(file) = &file {
             link.is_managed = true;
             link.wanted_mtu = file.configuration.interface.mtu;
+        }
+        if is_taken_over {
+            link.link.set_desired_addresses(&addresses);
+        } else if let Some(file) = &file {
             let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
             let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
             link.warn_ipv6_disabled(&configured);
@@ -84,14 +114,15 @@ impl Supervisor<WireGuard> {
         }
         link.record_state()?;
         let mode = ModeConfig::WireGuard { reports_endpoints: file.is_some() };
-        let opened = TunnelResources { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
+        let clamps_mss = tuning.clamp_mss.unwrap_or(true);
+        let opened = TunnelResources { name, link, tuns, mode, clamps_mss, inherited: listeners };
         let messages = sockets.messages().map_err(system("handing over sockets"))?;
         let mut context = starting.start_tunnel(opened)?;
         context.tunnel.send_all(messages);
         let mut mode = WireGuard {
             peers: Peers::new(),
             sockets,
-            mark: None,
+            mark,
             fwmark: None,
             uapi: Uapi::new(uapi),
             source: file.map_or(ConfigSource::Socket, |file| ConfigSource::File(Box::new(file))),
@@ -110,9 +141,15 @@ impl Supervisor<WireGuard> {
                 route_warnings: RateLimit::new(LOG_INTERVAL),
             },
         };
-        mode.configure(&mut context)?;
-        // after the firewall, which may have turned forwarding on
-        if is_offloaded {
+        if let Some(mark) = mark {
+            context.tunnel.send(&ToTunnel::Mark(mark.get()));
+        }
+        mode.configure(&mut context, is_taken_over)?;
+        if is_taken_over {
+            context.link.datagram_overhead =
+                is_offloaded.then(|| u32::try_from(DATA_OVERHEAD).ok()).flatten();
+        } else if is_offloaded {
+            // after the firewall, which may have turned forwarding on
             context.link.set_gso_queue(DATA_OVERHEAD);
         } else {
             context.link.set_plain_queue();
@@ -122,25 +159,65 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
-        Ok(Self::new(mode, context))
+        let mut supervisor = Self::new(mode, context);
+        supervisor.predecessor = predecessor;
+        Ok(supervisor)
+    }
+}
+
+/// Resources of a tunnel, which are opened, or those of the process that the tunnel is taken over
+/// from.
+struct Resources {
+    uapi: Option<UapiListener>,
+    sockets: Sockets,
+    tuns: Vec<Tun>,
+    mark: Option<NonZeroU32>,
+    /// Addresses of the device, if it is taken over.
+    addresses: Vec<Cidr>,
+    listeners: Option<InheritedListeners>,
+}
+
+impl Resources {
+    fn inherited(inheritance: Inheritance, options: SocketOptions) -> Self {
+        let Inheritance { port, mark, addresses, queues, sockets, listeners, uapi } = inheritance;
+        let adopt = |(path, socket): (PathBuf, OwnedFd)| {
+            UapiListener::adopt(socket, path)
+                .inspect_err(|error| warn!(%error, "wg(8) and `wontun show` will not work"))
+                .ok()
+        };
+        let tuns = queues.into_iter().map(|(described, queue)| Tun::from_parts(queue, described));
+        Self {
+            uapi: uapi.and_then(adopt),
+            sockets: Sockets::adopt(port, mark, options, sockets),
+            tuns: tuns.collect(),
+            mark,
+            addresses: hand_over::addresses(addresses),
+            listeners: Some(listeners),
+        }
     }
 }
 
 impl WireGuard {
-    /// Applies the file to the interface.
-    fn configure(&mut self, context: &mut Context) -> Result<(), SupervisorError> {
+    /// Applies the file to the interface; routes and tables only unless the tunnel `is_taken_over`,
+    /// whose other process has its own in place.
+    fn configure(&mut self, context: &mut Context, is_taken_over: bool) -> Result<(), SupervisorError> {
         let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
         let mut changes = file::changes(&configuration, None, &HashSet::new());
         // bound already
         changes.listen_port = None;
+        if is_taken_over {
+            self.fwmark = changes.fwmark.take().and_then(NonZeroU32::new);
+        }
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the configuration was applied only in part");
         }
         let names = self.update_endpoint_names(&configuration, None, &HashSet::new());
         self.look_up_before_routes(context, &configuration)?;
-        self.open_routes(context)?;
-        self.update_firewall();
-        self.warn_of_other_family();
+        if !is_taken_over {
+            self.open_routes(context)?;
+            self.update_firewall();
+            self.warn_of_other_family();
+        }
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
         Ok(())

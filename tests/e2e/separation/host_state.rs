@@ -5,7 +5,7 @@ use crate::wireguard::site::Site;
 
 /// Returns the links with their details, addresses, rules, routes of all tables, the ruleset
 /// without its counters, and the sysctls of the network.
-pub(super) fn host_state(site: &Site) -> String {
+pub(crate) fn host_state(site: &Site) -> String {
     settles(site);
     site.shell(
         "ip -d link; ip address; ip -4 rule; ip -6 rule; ip -4 route show table all
@@ -21,7 +21,7 @@ pub(super) fn settles(site: &Site) {
 }
 
 /// Panics with the first lines that differ unless the host's state is the same as before.
-pub(super) fn is_as_before(site: &Site, before: &str) {
+pub(crate) fn is_as_before(site: &Site, before: &str) {
     let after = host_state(site);
     let gone: Vec<_> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
     let new: Vec<_> = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();

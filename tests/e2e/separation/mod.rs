@@ -3,7 +3,7 @@
 
 mod capabilities;
 mod death;
-mod host_state;
+pub(crate) mod host_state;
 #[cfg(target_arch = "x86_64")]
 mod hostile_messages;
 #[cfg(target_arch = "x86_64")]

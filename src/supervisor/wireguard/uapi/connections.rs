@@ -1,7 +1,8 @@
 //! The socket for wg(8) and its connections.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::poll::PollFlags;
@@ -43,6 +44,24 @@ impl Uapi {
     /// Returns the folder of the socket's file.
     pub(in crate::supervisor::wireguard) fn folder(&self) -> Option<PathBuf> {
         Some(self.listener.as_ref()?.path().parent()?.to_owned())
+    }
+
+    /// Returns the path of the socket and a duplicate of it, for another process; `None` if there is
+    /// none, or if its path is no text.
+    ///
+    /// # Errors
+    /// An error of the kernel, such as too many open files.
+    pub(in crate::supervisor::wireguard) fn share(&self) -> io::Result<Option<(String, OwnedFd)>> {
+        let listener = self.listener.as_ref();
+        let path = listener.and_then(|listener| Some((listener, listener.path().to_str()?.to_owned())));
+        path.map(|(listener, path)| Ok((path, listener.share()?))).transpose()
+    }
+
+    /// Makes this process the only one that uses the socket.
+    pub(in crate::supervisor::wireguard) fn keep(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.keep();
+        }
     }
 
     /// Renames the socket's file for the tunnel name `tun`.

@@ -1,0 +1,80 @@
+//! A steady flow of numbered datagrams.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::lab::Host;
+
+/// Datagrams per second.
+const RATE: u32 = 1000;
+/// Time for the last datagrams to arrive.
+const LAST: Duration = Duration::from_millis(500);
+
+/// A flow in one direction.
+#[derive(Debug)]
+pub(super) struct Flow {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<u64>,
+    receiver: JoinHandle<Vec<u64>>,
+}
+
+/// Datagrams of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
+}
+
+impl Flow {
+    /// Sends from `from` to `address`, which is on `to`, until [`Self::stop`].
+    pub(super) fn start(from: &Host, to: &Host, address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let target = to.udp(address);
+        target.set_read_timeout(Some(LAST)).unwrap();
+        let source = from
+            .udp(SocketAddr::new(if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() }, 0));
+        let to = target.local_addr().unwrap();
+        let (ends, receives) = (Arc::clone(&stop), Arc::clone(&stop));
+        let sender = thread::spawn(move || send(&source, to, &ends));
+        let receiver = thread::spawn(move || receive(&target, &receives));
+        Self { stop, sender, receiver }
+    }
+
+    /// Ends the flow.
+    pub(super) fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().unwrap();
+        let received = self.receiver.join().unwrap();
+        let different = received.iter().collect::<BTreeSet<_>>().len() as u64;
+        Tally { sent, lost: sent - different, repeated: received.len() as u64 - different }
+    }
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> u64 {
+    let (start, mut sent) = (Instant::now(), 0_u64);
+    while !stop.load(Ordering::Relaxed) {
+        // one that the kernel refuses counts as lost
+        let _ = socket.send_to(&sent.to_be_bytes(), to);
+        sent += 1;
+        let due = start + Duration::from_secs(1) * u32::try_from(sent).unwrap() / RATE;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    sent
+}
+
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
+    let (mut received, mut bytes) = (Vec::new(), [0; 64]);
+    loop {
+        match socket.recv(&mut bytes) {
+            Ok(8) => received.push(u64::from_be_bytes(*bytes.first_chunk().unwrap())),
+            Ok(_) => {}
+            Err(_) if stop.load(Ordering::Relaxed) => return received,
+            Err(_) => {}
+        }
+    }
+}
