@@ -172,7 +172,7 @@ while not os.path.exists(f"{folder}/stop"):
     with open(f"{folder}/sent.new", "w") as file:
         file.write(str(sent))
     os.rename(f"{folder}/sent.new", f"{folder}/sent")
-    time.sleep(0.05)
+    time.sleep(0.01)
 connection.shutdown(socket.SHUT_WR)
 connection.recv(1)
 END
@@ -205,6 +205,9 @@ goes_on() {
     [[ $(past_tunnel) == 0 ]] || die "$1: $(past_tunnel) packets left outside of the tunnel"
     ok "$1: the download continues, and nothing left outside of the tunnel"
 }
+
+# is_other_process CONTAINER PID: the container runs, and its first process is another one.
+is_other_process() { [[ $(inspect "$1" '{{.State.Running}} {{.State.Pid}}') != @(false *|"true $2") ]]; }
 
 test_shared() {
     local hold app before probe want
@@ -243,7 +246,9 @@ test_shared() {
     compose_shared up -d --no-deps --force-recreate wontun
     [[ $(shared_id wontun) != "$before" ]] || die "the tunnel's container was not replaced"
     goes_on 'upgrade'
-    kill -KILL "$(inspect "$(shared_id wontun)" '{{.State.Pid}}')"
+    before=$(inspect "$(shared_id wontun)" '{{.State.Pid}}')
+    kill -KILL "$before"
+    wait_until 30 is_other_process "$(shared_id wontun)" "$before" || die "the engine does not start the tunnel again"
     goes_on 'kill -9'
     compose_shared logs wontun 2>&1 | grep WARN && die "the recipe leads to warnings"
     [[ $(shared_id hold) == "$hold" && $(shared_id app) == "$app" ]] || die "hold or app was replaced"
