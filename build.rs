@@ -1,4 +1,5 @@
-//! Writes the text of `wontun --version`: version, revision if known, features, target.
+//! Writes the text of `wontun --version`: version, revision if known, features, target; and the time
+//! of the sources, if the build is told (<https://reproducible-builds.org/specs/source-date-epoch/>).
 
 use std::env;
 use std::fs;
@@ -21,7 +22,12 @@ fn main() -> io::Result<()> {
     let features = if env::var_os("CARGO_FEATURE_IPSEC_MB").is_some() { "ipsec-mb" } else { "none" };
     let (version, target) = (variable("CARGO_PKG_VERSION"), variable("TARGET"));
     let text = format!("{version}\n{revision}features: {features}\ntarget: {target}");
-    fs::write(PathBuf::from(variable("OUT_DIR")).join("version.txt"), text)
+    let folder = PathBuf::from(variable("OUT_DIR"));
+    fs::write(folder.join("version.txt"), text)?;
+    // the time before which this program cannot run, by which `wontun doctor` judges the clock
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let time = env::var("SOURCE_DATE_EPOCH").ok().and_then(|time| time.trim().parse::<u64>().ok());
+    fs::write(folder.join("time.txt"), time.map(|time| time.to_string()).unwrap_or_default())
 }
 
 /// Returns the commit, if `folder` is a clone of the repository.

@@ -89,6 +89,30 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what keeps a tunnel on this host from working, and say what to do
+    ///
+    /// Looks at /dev/net/tun, the capability, the kernel's features, the UDP port, forwarding,
+    /// firewalls, the clock, DNS and the paths to the endpoints. Changes nothing. What this user
+    /// cannot look at is said. Give the options that the tunnel is started with. The exit code is 1
+    /// if there is a problem.
+    Doctor {
+        /// The configuration file [default: that of the server, /etc/wontun/tun0.conf, if there is
+        /// one]
+        #[arg(value_name = "FILE", env = "WONTUN_CONFIG")]
+        file: Option<PathBuf>,
+
+        /// Name of the TUN device.
+        #[command(flatten)]
+        tun: TunOption,
+
+        /// Options of the tunnel.
+        #[command(flatten)]
+        options: WireGuardOptions,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
     ///
     /// Never shows a secret.

@@ -39,7 +39,7 @@ pub(super) fn arguments(path: &[String]) -> &'static str {
     match path.as_slice() {
         [] => "serve",
         ["completions"] => "bash",
-        ["import" | "check"] => "wg0.conf",
+        ["import" | "check" | "doctor"] => "wg0.conf",
         ["kill-switch"] => "off",
         ["peer"] => "list",
         ["peer", "add" | "show" | "remove"] => "phone",

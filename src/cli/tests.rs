@@ -137,7 +137,7 @@ fn an_option_of_another_command_is_refused_with_those_that_have_it() {
     for (line, part) in [
         (
             "genkey --kill-switch",
-            "--kill-switch does not apply to 'wontun genkey': it is an option of 'wontun check' and 'wontun --config FILE';",
+            "--kill-switch does not apply to 'wontun genkey': it is an option of 'wontun check', 'wontun doctor' and 'wontun --config FILE';",
         ),
         (
             "--log-level debug show",
@@ -242,12 +242,12 @@ fn a_command_shows_its_own_options() {
         let help = command.clone().render_long_help().to_string();
         let path = path.join(" ");
         for (option, commands) in [
-            ("--kill-switch ", &["", "check"][..]),
+            ("--kill-switch ", &["", "check", "doctor"][..]),
             ("--workers", &["", "interface", "serve", "plain"]),
             ("--log-level", &["", "interface", "serve", "plain"]),
             ("--full-tunnel", &["peer add"]),
             ("--mtu", &["", "plain"]),
-            ("--nat ", &["", "check", "serve"]),
+            ("--nat ", &["", "check", "doctor", "serve"]),
         ] {
             assert_eq!(
                 help.contains(option),

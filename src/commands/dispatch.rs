@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CheckOptions, CommandError, ServerTunnel, ShowOptions, TopOptions, add_peer, check, completions, down,
-    genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey,
-    remove_peer, rename_peer, show, show_peer, top,
+    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peer, check,
+    completions, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on, list_peers,
+    prepare, pubkey, remove_peer, rename_peer, show, show_peer, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -74,6 +74,14 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
                 }
             };
             check(CheckOptions { file, tun, options, json })?;
+        }
+        Command::Doctor { file, tun: TunOption { tun }, mut options, json } => {
+            let server = || locate(None, tun.clone()).ok().map(|folder| folder.file());
+            let file = file.or_else(|| {
+                options.nat = options.nat.or(Some(NatMode::Auto));
+                server()
+            });
+            doctor(DoctorOptions { file, tun, options, json })?;
         }
         Command::Init { folder, server } => init(&server_folder(folder), &server)?,
         Command::Import { file, dry_run, folder } => import(&server_folder(folder), &file, dry_run)?,

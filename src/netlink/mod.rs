@@ -52,7 +52,7 @@ pub(crate) use input::{InputWarning, find_input_drops};
 pub(crate) use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
 pub(crate) use message::LinkState;
 pub(crate) use monitor::{LinkEvent, LinkMonitor};
-pub(crate) use nat::Nat;
+pub(crate) use nat::{Nat, NatWarning};
 pub(crate) use nft::{NftMonitor, RulesetChange};
 pub(crate) use overlap::{Overlap, find_overlaps};
 pub use routes::{AddedRouting, AppliedRouting, DesiredRouting, RestoreScope, RouteWarning, Routes};

@@ -22,6 +22,19 @@ pub fn descriptor(iface: &tun_tap::Iface) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
 }
 
+/// Returns the features of the driver behind `node`, an open `/dev/net/tun`, as flags of linux/if_tun.h
+/// such as `IFF_MULTI_QUEUE`. Creates no device.
+///
+/// # Errors
+/// Errors of the kernel.
+pub fn features(node: impl AsFd) -> io::Result<u32> {
+    let mut features: libc::c_uint = 0;
+    // SAFETY: the descriptor is open while borrowed; TUNGETFEATURES writes one unsigned int, which
+    // outlives the call.
+    result(unsafe { libc::ioctl(node.as_fd().as_raw_fd(), libc::TUNGETFEATURES, &raw mut features) })?;
+    Ok(features)
+}
+
 /// Attaches `node`, an open `/dev/net/tun`, as a queue with virtio-net headers to the device
 /// `name`, which is created if it does not exist. With `many` the device can have several queues.
 /// With `new` an existing device is refused.

@@ -5,6 +5,7 @@
 //! attached in [`wontun_sys::tun`]. Without, one queue carries packets as they are, and the
 //! `tun-tap` crate opens it.
 
+mod features;
 mod open;
 
 use std::fs::File;
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use crate::config::TunName;
 use crate::exit::{self, ExitCode};
 use crate::messages;
+pub(crate) use features::features;
 use wontun_packet::virtio::Layout;
 
-const NODE: &str = "/dev/net/tun";
+/// The node of the driver.
+pub(crate) const NODE: &str = "/dev/net/tun";
 
 /// The reason why no TUN device could be opened.
 #[derive(Debug, thiserror::Error)]

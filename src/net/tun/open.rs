@@ -367,11 +367,11 @@ fn link_error(name: &TunName, error: LinkError) -> OpenError {
     other(name, io::Error::other(error))
 }
 
-fn open_node() -> io::Result<File> {
+pub(super) fn open_node() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(NODE)
 }
 
-fn node_error(error: io::Error, name: &TunName) -> TunError {
+pub(super) fn node_error(error: io::Error, name: &TunName) -> TunError {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENOTDIR) => TunError::NoNode,
         Some(Errno::ENODEV | Errno::ENXIO) => TunError::NoDriver,

@@ -88,6 +88,20 @@ impl Nat {
         }
     }
 
+    /// Returns a warning for each firewall of this host that drops what the device called `device`
+    /// forwards; `families` are true for IPv4 and IPv6 if they matter. Changes nothing.
+    ///
+    /// # Errors
+    /// The privilege is missing, or the kernel has no nf_tables.
+    pub(crate) fn find_drops(device: &str, families: [bool; 2]) -> io::Result<Vec<NatWarning>> {
+        Ok(find_forward_drops(&mut Nft::open()?, device, families))
+    }
+
+    /// Returns the sysctl name of the switch that forwards packets of all devices.
+    pub(crate) const fn forwarding_key(v6: bool) -> &'static str {
+        Forwarding::key(v6)
+    }
+
     /// Returns the name of the table of the tunnel called `name`.
     pub(crate) fn table_of(name: &str) -> String {
         table_name(name)

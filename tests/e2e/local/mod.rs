@@ -1,6 +1,7 @@
 //! Attacks and accidents on the host itself, by other users, administrators and programs.
 
 mod check;
+mod doctor;
 mod elsewhere;
 mod endpoint_routes;
 mod input_chain;
