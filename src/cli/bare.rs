@@ -21,7 +21,7 @@ nothing to run: give a command or --config
   wontun interface NAME          creates a WireGuard interface for wg(8) to configure
   wontun plain                   runs a server that does not encrypt, for labs and trusted networks only
   wontun plain --peer HOST       runs the client of that server
-  wontun show                    shows running tunnels
+  wontun status                  shows running tunnels, and what to do where something is wrong
   wontun --help                  lists all commands and options
 Without arguments, the variable WONTUN_COMMAND (serve or plain), which container images set, selects the command.";
 

@@ -113,6 +113,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show one screen about the running tunnels: what is up, and what to do where it is not
+    ///
+    /// Peers with their latest handshakes, transfer, kill switch, DNS, problems. For people: scripts
+    /// use 'show --json' and 'health'. The exit code is 1 if no tunnel runs.
+    Status {
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+
+        /// Additional folder of control sockets.
+        #[command(flatten)]
+        folder: SocketFolder,
+
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
     ///
     /// Never shows a secret.

@@ -45,7 +45,7 @@ pub(super) fn arguments(path: &[String]) -> &'static str {
         ["peer", "add" | "show" | "remove"] => "phone",
         ["peer", "rename"] => "phone tablet",
         ["interface"] => "wg0",
-        ["down" | "health" | "reload" | "show" | "top" | "unlock"] | ["kill-switch", _] => "tun0",
+        ["down" | "health" | "reload" | "show" | "status" | "top" | "unlock"] | ["kill-switch", _] => "tun0",
         _ => "",
     }
 }

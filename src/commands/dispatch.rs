@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peer, check,
-    completions, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on, list_peers,
-    prepare, pubkey, remove_peer, rename_peer, show, show_peer, top,
+    completions, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on,
+    list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer, status, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -59,6 +59,9 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
         Command::Show { tunnel, folder, name, json } => {
             let folders = socket_folders(&folder, &tunnel);
             show(&ShowOptions { name: name.or(tunnel.tun), folders, json })?;
+        }
+        Command::Status { tunnel, folder, name } => {
+            status(tunnel_name(name, &tunnel)?, &socket_folders(&folder, &tunnel))?;
         }
         Command::Top { tunnel, folder, name, interval } => {
             let folders = socket_folders(&folder, &tunnel);

@@ -67,6 +67,9 @@ pub(crate) enum CommandError {
         "no wontun tunnel is running in WireGuard mode: start one; 'wg show' lists those of other programs"
     )]
     NoneRunning,
+    /// No tunnel runs, or not the one that was asked for, which standard output says.
+    #[error("no tunnel is shown")]
+    NotShown,
     /// Standard output is no terminal.
     #[error("wontun top needs a terminal as standard output: use 'wontun show' to print the status once")]
     NoTerminal,
@@ -79,6 +82,10 @@ pub(crate) enum CommandError {
 }
 
 impl ExitCode for CommandError {
+    fn is_reported(&self) -> bool {
+        matches!(self, Self::NotShown)
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Server(error) => error.exit_code(),

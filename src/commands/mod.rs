@@ -17,8 +17,10 @@ mod manager;
 mod output;
 mod peer;
 mod peer_table;
+mod resolv_conf;
 mod serve;
 mod show;
+mod status;
 mod top;
 
 pub(crate) use check::{CheckOptions, check};
@@ -35,4 +37,5 @@ pub(crate) use kill_switch::{kill_switch_off, kill_switch_on};
 pub(crate) use peer::{add_peer, list_peers, remove_peer, rename_peer, show_peer};
 pub(crate) use serve::{ServerTunnel, prepare};
 pub(crate) use show::{ShowOptions, show};
+pub(crate) use status::status;
 pub(crate) use top::{TopOptions, top};

@@ -10,7 +10,7 @@ mod keys;
 mod poller;
 mod state;
 mod target;
-mod text;
+pub(in crate::commands) mod text;
 mod view;
 
 use std::io::{self, IsTerminal};

@@ -12,7 +12,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const KEY_CHARS: usize = 10;
 
 /// Formats a number of bytes in at most eight columns, as `12.3 MiB`.
-pub(super) fn amount(bytes: u64) -> String {
+pub(in crate::commands) fn amount(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -43,7 +43,7 @@ pub(super) fn rate(bytes: u64) -> String {
 }
 
 /// Formats the time since a handshake in at most eight columns.
-pub(super) fn age(then: Duration, now: Duration) -> String {
+pub(in crate::commands) fn age(then: Duration, now: Duration) -> String {
     if then.is_zero() {
         return "never".to_owned();
     }
@@ -59,7 +59,7 @@ pub(super) fn age(then: Duration, now: Duration) -> String {
 }
 
 /// Returns the peer's name, or the beginning of its key.
-pub(super) fn name(peer: &TunnelPeer) -> String {
+pub(in crate::commands) fn name(peer: &TunnelPeer) -> String {
     match &peer.name {
         Some(name) => name.as_str().to_owned(),
         None => format!("{}…", peer.public_key.to_string().chars().take(KEY_CHARS).collect::<String>()),
@@ -68,7 +68,7 @@ pub(super) fn name(peer: &TunnelPeer) -> String {
 
 /// Shortens `text` to `width` columns, with an ellipsis, and removes control characters, which
 /// could move the cursor.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(in crate::commands) fn fit(text: &str, width: usize) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     if Span::raw(text.as_str()).width() <= width {
         return text;

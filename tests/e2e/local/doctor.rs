@@ -96,7 +96,7 @@ fn what_is_broken_is_found_with_the_remedy() {
     has(&run, "ok", "UDP port", "51820 is free");
     has(&run, "ok", "INPUT", "no firewall");
     has(&run, "ok", "FORWARD", "no firewall");
-    assert!(run.stderr.contains("there are 2 problems"), "both paths: {run:?}");
+    assert!(run.stderr.contains("there is 1 problem"), "the path: {run:?}");
 }
 
 #[test]

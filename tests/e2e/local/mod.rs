@@ -23,6 +23,7 @@ mod ruleset;
 mod session_keys;
 mod setcap;
 mod spoof;
+mod status;
 mod suspension;
 mod tun_owner;
 mod udp_port;
