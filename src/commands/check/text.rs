@@ -55,7 +55,7 @@ fn plan_rows(text: &mut String, plan: &Plan) {
     rows(text, "DNS", [dns].iter());
     let forwarding = match plan.preview.as_ref().and_then(|preview| preview.nat.as_ref()) {
         None => vec!["off".to_owned()],
-        Some(networks) => networks.iter().map(|network| format!("and NAT for {network}")).collect(),
+        Some(networks) => networks.iter().map(|network| format!("on, with NAT for {network}")).collect(),
     };
     rows(text, "forwarding", forwarding.iter());
     let isolates = plan.options.policy == PeerPolicy::Isolate;
@@ -100,8 +100,10 @@ fn preview_rows(text: &mut String, plan: &Plan, preview: &TunnelPreview) {
         }
     }
     if plan.configuration.interface.table == Table::Auto {
-        let unknown =
-            preview.names.iter().map(|name| format!("of {name} are not known yet, and may add rules"));
+        let unknown = preview
+            .names
+            .iter()
+            .map(|name| format!("{name}: a name, whose address may add rules once it is known"));
         rows(text, "endpoints", unknown);
     }
     rows(text, "nf_tables", preview.tables.iter());

@@ -1,42 +1,20 @@
 //! The resolution of names: who manages /etc/resolv.conf, and whether the endpoints' names resolve.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use super::endpoint::{MAX_LOOKED_AT, name};
 use super::finding::Finding;
+use super::network::path;
 use super::subject::Subject;
 use crate::commands::resolv_conf::{RESOLV_CONF, ResolvConf};
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Peer, WgQuick};
 
-/// Maximum number of names that are looked up, and of endpoints whose paths are looked at.
-const MAX_LOOKED_AT: usize = 4;
 /// Maximum time for a look-up.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The address of a peer.
-pub(super) struct Endpoint {
-    /// Name of the peer, or its public key.
-    pub(super) peer: String,
-    pub(super) address: IpAddr,
-}
-
-/// Returns the endpoints that are addresses, the first few.
-pub(super) fn endpoints(configuration: Option<&WgQuick>) -> Vec<Endpoint> {
-    let peers = configuration.into_iter().flat_map(|configuration| &configuration.peers);
-    let endpoint = |peer: &Peer| match &peer.endpoint {
-        Some(PeerAddress::Socket(address)) => Some(Endpoint { peer: name(peer), address: address.ip() }),
-        _ => None,
-    };
-    peers.filter_map(endpoint).take(MAX_LOOKED_AT).collect()
-}
-
-fn name(peer: &Peer) -> String {
-    peer.name.as_ref().map_or_else(|| peer.public_key.to_string(), ToString::to_string)
-}
 
 pub(super) fn look(subject: &Subject, findings: &mut Vec<Finding>) {
     findings.push(match ResolvConf::read() {
@@ -53,19 +31,23 @@ pub(super) fn look(subject: &Subject, findings: &mut Vec<Finding>) {
         _ => None,
     });
     for (peer, host, port) in hosts.take(MAX_LOOKED_AT) {
-        findings.push(match look_up(host.clone(), port) {
+        match look_up(host.clone(), port) {
             Ok(addresses) if addresses.is_empty() => {
-                Finding::problem("name", format!("{host} of {peer} has no address: correct Endpoint"))
+                findings.push(Finding::problem("name", format!("{host} of {peer} has no address: correct Endpoint")));
             }
             Ok(addresses) => {
                 let shown: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-                Finding::ok("name", format!("{host} of {peer} is {}", shown.join(", ")))
+                findings.push(Finding::ok("name", format!("{host} of {peer} is {}", shown.join(", "))));
+                // the first is tried first
+                findings.extend(addresses.first().and_then(|address| path(subject, &peer, address.ip())));
             }
-            Err(error) => Finding::problem(
+            Err(error) => findings.push(Finding::problem(
                 "name",
-                format!("{host} of {peer} does not resolve ({error}): check the spelling, and the name servers; --resolver names another"),
-            ),
-        });
+                format!(
+                    "{host} of {peer} does not resolve ({error}): check the spelling, and the name servers; --resolver names another"
+                ),
+            )),
+        }
     }
 }
 

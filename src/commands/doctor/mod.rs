@@ -3,6 +3,7 @@
 
 mod clock;
 mod dns;
+mod endpoint;
 mod finding;
 mod kernel;
 mod network;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::dns::{Endpoint, endpoints};
+use super::endpoint::{Endpoint, endpoints};
 use super::finding::Finding;
 use super::subject::Subject;
 use crate::netlink::{InputWarning, Link, Nat, NatWarning, find_input_drops};
@@ -29,21 +29,27 @@ pub(super) fn look(subject: &Subject, findings: &mut Vec<Finding>) {
         forwarding(subject, findings);
         forward(subject, findings);
     }
-    let given = interface.and_then(|interface| interface.mtu);
-    let has_ipv6 = subject.families()[1];
-    let mut link = Link::open("lo").ok();
     for Endpoint { peer, address } in endpoints(subject.configuration.as_ref()) {
-        let Some(link) = &mut link else { break };
-        let mark = subject.configuration.as_ref().and_then(|configuration| configuration.interface.fwmark);
-        findings.push(match link.path_mtu(address, mark) {
-            Ok(Some(path)) => mtu(&peer, address, path, given, has_ipv6),
-            Ok(None) => Finding::problem(
-                "path",
-                format!("there is no route to {address} of {peer}: connect this host to a network, or correct Endpoint"),
-            ),
-            Err(error) => Finding::unknown("path", error),
-        });
+        findings.extend(path(subject, &peer, address));
     }
+}
+
+/// Looks at the path to an endpoint of `peer`, as far as this host knows it.
+pub(super) fn path(subject: &Subject, peer: &str, address: IpAddr) -> Option<Finding> {
+    let interface = &subject.configuration.as_ref()?.interface;
+    // the loopback device is always there, and the request is not about it
+    let known = Link::open("lo").and_then(|mut link| link.path_mtu(address, interface.fwmark));
+    let [_, has_ipv6] = subject.families();
+    Some(match known {
+        Ok(Some(path)) => mtu(peer, address, path, interface.mtu, has_ipv6),
+        Ok(None) => Finding::problem(
+            "path",
+            format!(
+                "there is no route to {address} of {peer}: connect this host to a network, or correct Endpoint"
+            ),
+        ),
+        Err(error) => Finding::unknown("path", error),
+    })
 }
 
 fn port(subject: &Subject, port: u16) -> Finding {

@@ -18,7 +18,8 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn has_nat(&self) -> bool {
-        self.options.nat == NatMode::Auto && !self.configuration.as_ref().is_some_and(WgQuick::is_full_tunnel)
+        let has_networks = |configuration: &WgQuick| !configuration.is_full_tunnel();
+        self.options.nat == NatMode::Auto && self.configuration.as_ref().is_some_and(has_networks)
     }
 
     /// Returns true for each of IPv4 and IPv6 that the tunnel has addresses of.
