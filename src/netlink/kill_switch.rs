@@ -8,7 +8,10 @@
 //! packet of this host, or a forwarded one, passes, when its output device is known. The chain's
 //! priority is behind all others. Packets that no rule accepts are dropped. Accepted are:
 //!
-//! - packets that leave by the loopback device or by the tunnel, whether that exists or not;
+//! - packets that leave by the loopback device or by the tunnel, whether that exists or not; but not
+//!   to Docker's name server in a container, 127.0.0.11 ([`EMBEDDED_DNS`]): it is a process of the
+//!   host that answers on the container's loopback device and queries name servers from the host,
+//!   outside of any tunnel of the container. Only the tunnel's own marked queries are accepted;
 //! - packets to the networks that the user allows;
 //! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone is not
 //!   sufficient, because every process with CAP_NET_RAW may set one (Linux 5.17);
@@ -73,6 +76,8 @@ const MAX_HOPS: u8 = 255;
 const BROADCAST: [u8; 4] = [255; 4];
 /// The first bytes of link-local multicast addresses (ff02::/16).
 const LINK_MULTICAST: [u8; 2] = [0xff, 0x02];
+/// The address of Docker's name server in a container.
+const EMBEDDED_DNS: [u8; 4] = [127, 0, 0, 11];
 /// Indexes of the sets of next hops in the table: IPv4, IPv6.
 const NEXT_HOPS: [usize; 2] = [0, 1];
 
@@ -308,30 +313,43 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<Allowed
         set("next-hops-v6", Family::Ip6, Elements::Dynamic),
     ];
     let match_oif = |name| Expression::device(MetaKey::OifName, CmpOp::Eq, name).to_vec();
-    let mut rules = vec![match_oif("lo"), match_oif(device)];
+    // the user's networks come first: 127.0.0.11 may be one of them
+    let mut rules = Vec::new();
     for (name, family) in [("allowed-v4", Family::Ip), ("allowed-v6", Family::Ip6)] {
         let ranges = ranges::merged(allowed, family == Family::Ip6);
         if !ranges.is_empty() {
             let mut rule = match_family(family);
             rule.extend([destination(family), Expression::Lookup(sets.len())]);
-            rules.push(rule);
+            rules.push((rule, Verdict::Accept));
             sets.push(set(name, family, Elements::Ranges(ranges)));
         }
     }
-    rules.extend(traffic.into_iter().flat_map(tunnel_rules));
-    rules.push(match_replies(device));
-    rules.extend(link_rules());
-    for rule in &mut rules {
-        rule.push(Expression::Verdict(Verdict::Accept));
+    let embedded_dns = || {
+        let address = [destination(Family::Ip), Expression::equal(&EMBEDDED_DNS)];
+        [match_oif("lo"), match_family(Family::Ip), address.to_vec()].concat()
+    };
+    if let Some(traffic) = traffic.filter(|traffic| traffic.dns) {
+        rules.push(([embedded_dns(), match_mark(traffic.mark).to_vec()].concat(), Verdict::Accept));
     }
-    rules.push(vec![Expression::Verdict(Verdict::Drop)]);
+    rules.push((embedded_dns(), Verdict::Drop));
+    let accepted = [match_oif("lo"), match_oif(device)]
+        .into_iter()
+        .chain(traffic.into_iter().flat_map(tunnel_rules))
+        .chain([match_replies(device)])
+        .chain(link_rules());
+    rules.extend(accepted.map(|rule| (rule, Verdict::Accept)));
+    rules.push((Vec::new(), Verdict::Drop));
+    let rules = rules.into_iter().map(|(mut rule, verdict)| {
+        rule.push(Expression::Verdict(verdict));
+        rule
+    });
     let leaving = Chain {
         name: CHAIN,
         kind: ChainType::Filter,
         hook: Hook::Postrouting,
         priority: Priority::Last,
         policy: Verdict::Drop,
-        rules,
+        rules: rules.collect(),
     };
     Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving] }
 }
@@ -339,19 +357,23 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<Allowed
 /// Returns the conditions for the tunnel's own packets, one item per rule.
 fn tunnel_rules(traffic: AllowedTraffic) -> impl Iterator<Item = Vec<Expression>> {
     let rule = move |protocol, offset, port: u16| {
-        vec![
-            Expression::LoadMeta(MetaKey::Mark),
-            Expression::equal(&traffic.mark.get().to_ne_bytes()),
+        let mut rule = match_mark(traffic.mark).to_vec();
+        rule.extend([
             Expression::LoadMeta(MetaKey::L4Proto),
             Expression::equal(&[protocol]),
             Expression::LoadPayload { base: PayloadBase::Transport, offset, length: 2 },
             Expression::equal(&port.to_be_bytes()),
-        ]
+        ]);
+        rule
     };
     let (source, destination) = (SOURCE_PORT, DESTINATION_PORT);
     let datagrams = rule(UDP, source, traffic.port);
     let questions = [UDP, TCP].map(|protocol| rule(protocol, destination, DNS_PORT));
     std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| traffic.dns))
+}
+
+fn match_mark(mark: NonZeroU32) -> [Expression; 2] {
+    [Expression::LoadMeta(MetaKey::Mark), Expression::equal(&mark.get().to_ne_bytes())]
 }
 
 /// Returns the conditions for answers that came out of the tunnel.
@@ -448,6 +470,8 @@ mod tests {
     /// set next-hops-v4 { type ipv4_addr; size 65535; flags dynamic,timeout; }
     /// set next-hops-v6 { type ipv6_addr; size 65535; flags dynamic,timeout; }
     /// chain leaving { type filter hook postrouting priority 2147483647; policy drop;
+    ///     oifname "lo" ip daddr 127.0.0.11 meta mark 51820 accept
+    ///     oifname "lo" ip daddr 127.0.0.11 drop
     ///     oifname "lo" accept
     ///     oifname "tun0" accept
     ///     meta mark 51820 meta l4proto udp th sport 40000 accept
@@ -485,9 +509,10 @@ mod tests {
     #[test]
     fn what_the_tunnel_does_not_need_has_no_rule() {
         let mut all = rules(&[], Some(PASS));
-        all.drain(3..5);
+        all.drain(5..7);
+        all.remove(0);
         assert_eq!(rules(&[], Some(AllowedTraffic { dns: false, ..PASS })), all);
-        all.remove(2);
+        all.remove(3);
         assert_eq!(rules(&[], None), all);
     }
 
@@ -498,7 +523,7 @@ mod tests {
         let none = rules(&[], None).len();
         assert_eq!(rules(&allowed[..1], None).len(), none + 1);
         assert_eq!(rules(&allowed, None).len(), none + 2);
-        let rule = &rules(&allowed[1..], None)[2];
+        let rule = &rules(&allowed[1..], None)[0];
         assert_eq!(
             rule[1..],
             [
