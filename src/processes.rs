@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them, and that of `wontun hold`.
-pub(crate) const PROCESSES: [ProcessInfo; 6] = [
+pub(crate) const PROCESSES: [ProcessInfo; 7] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -46,6 +46,14 @@ pub(crate) const PROCESSES: [ProcessInfo; 6] = [
         reads: "answers of name servers",
         has: "the files that name resolution needs; sockets to name servers",
         runs: "where an endpoint may be a name",
+    },
+    ProcessInfo {
+        name: "wontun-dns",
+        capabilities: "none",
+        user: "the one that wontun was started as, to whom /etc/resolv.conf belongs; with systemd-resolved as the others",
+        reads: "/etc/resolv.conf, which DHCP clients write, or messages of the system bus",
+        has: "/etc/resolv.conf and no other file, or connections to the system bus and to `wontun-dns-set`",
+        runs: "where a client's file has DNS, unless --apply-dns off",
     },
     ProcessInfo {
         name: "wontun-dns-set",

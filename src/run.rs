@@ -108,7 +108,7 @@ fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -
         TunnelKind::File { path, tun, options } => {
             // before anything else that may fail
             let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
-            let start = start(common, true, logging)?;
+            let start = StartOptions { name: Some(name.clone()), ..start(common, true, logging)? };
             let context = RunContext { file: Some(path.clone()), confinement: start.confinement, on_ready };
             let supervisor = open_file(name, path, options, kill_switch, start)?;
             supervise(supervisor, context, logging)
@@ -160,6 +160,7 @@ fn start_options(
         tuning,
         looks_up_names,
         resolvers,
+        name: None,
         is_in_background,
         log: logging.settings(),
         metrics: common.metrics.map(|address| (address, common.metrics_host)),
@@ -225,7 +226,7 @@ fn prepare_kill_switch(
     let name = tun.map_or_else(|| TunName::of_file(file), Ok)?;
     let Some(wanted) = KillSwitchOptions::new(*mode, allowed)? else { return Ok((name, None)) };
     privileges::require_net_admin()?;
-    if resolver::has_only_local_servers(&common.resolver) && !EngagedKillSwitch::is_in_place(&name) {
+    if resolver::has_only_local_servers(&common.resolver, &name) && !EngagedKillSwitch::is_in_place(&name) {
         let pending = PendingKillSwitch::new(name.clone(), wanted);
         return Ok((name, Some(KillSwitchStart::Pending(pending))));
     }

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wontun::dns::messages::{FromDns, ToDns};
 use wontun::messages::{FromTunnel, ToTunnel};
 use wontun::process::{CodecError, FromNursery, MAX_MESSAGE, Spawn, decode, encode};
 use wontun::resolver::messages::{FromResolver, ToResolver};
@@ -46,6 +47,8 @@ pub(crate) fn run(input: &[u8]) {
         check::<FromResolver>(&bytes),
         check::<Spawn>(&bytes),
         check::<FromNursery>(&bytes),
+        check::<ToDns>(&bytes),
+        check::<FromDns>(&bytes),
     ];
-    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 6], "longer than a message may be");
+    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 8], "longer than a message may be");
 }

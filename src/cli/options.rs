@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::wg_quick::Hooks;
 use crate::config::{
-    AllowedNetwork, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress, PeerPolicy,
-    PlainConfig, TunName, Tuning, link_local,
+    AllowedNetwork, ApplyDns, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress,
+    PeerPolicy, PlainConfig, TunName, Tuning, link_local,
 };
 use crate::logging::LogTarget;
 use crate::metrics::HostName;
@@ -134,6 +134,13 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_TAKE_OVER", value_parser = FalseyValueParser::new())]
     pub take_over: bool,
 
+    /// How the name servers of the file (DNS = ...) become those of this host [default: auto]
+    ///
+    /// auto: by systemd-resolved if it resolves names here, else in /etc/resolv.conf; resolved or
+    /// file: only so; off: not at all. The previous name servers come back when the tunnel ends.
+    #[arg(long, env = "WONTUN_APPLY_DNS", value_name = "MODE", value_enum)]
+    pub apply_dns: Option<ApplyDns>,
+
     /// Options of full tunnels.
     #[command(flatten)]
     pub full_tunnel: FullTunnelOptions,
@@ -213,6 +220,7 @@ impl WireGuardOptions {
             nat_allow: link_local(&self.nat_allow)?,
             policy: self.policy.unwrap_or_default(),
             dns_bypass: self.full_tunnel.dns_bypass,
+            apply_dns: self.apply_dns.unwrap_or_default(),
         })
     }
 
@@ -226,7 +234,7 @@ impl WireGuardOptions {
 
     /// Returns the first option that has no effect without a file, if one is set.
     fn first_set(&self) -> Option<&'static str> {
-        let Self { ignore_hooks, nat, nat_allow, policy, take_over, full_tunnel } = self;
+        let Self { ignore_hooks, nat, nat_allow, policy, take_over, apply_dns, full_tunnel } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;
         let options = [
             ("--ignore-hooks", *ignore_hooks),
@@ -236,6 +244,7 @@ impl WireGuardOptions {
             ("--nat-allow", !nat_allow.is_empty()),
             ("--policy", policy.is_some()),
             ("--take-over", *take_over),
+            ("--apply-dns", apply_dns.is_some_and(|mode| mode != ApplyDns::Off)),
             ("--dns-bypass", *dns_bypass),
         ];
         options.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::down::DownError;
 use crate::config::TunName;
+use crate::dns::resolv_conf::ResolvConfError;
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use crate::netlink::LinkError;
@@ -51,6 +52,9 @@ pub(crate) enum CommandError {
     /// The host's network state could not be read or changed.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The previous name servers could not be restored.
+    #[error(transparent)]
+    ResolvConf(#[from] ResolvConfError),
     /// The tunnel runs without a kill switch, and one would cut it off.
     #[error(
         "the tunnel {0} runs without a kill switch, and one set from outside would cut it off: start it with --kill-switch"

@@ -1,10 +1,11 @@
 //! Implements `wontun kill-switch`: sets up a kill switch before its tunnel starts, and removes
-//! one.
+//! one, together with the name servers that a killed tunnel has left in /etc/resolv.conf.
 
 use std::io::{self, Write};
 
 use super::error::CommandError;
 use crate::config::TunName;
+use crate::dns::resolv_conf;
 use crate::netlink::{FoundKillSwitch, KillSwitch};
 use crate::uapi::client::{self, Trust};
 use crate::uapi::{Changes, ClientError, UapiFolders};
@@ -55,13 +56,16 @@ fn current_device(name: &TunName) -> Result<Option<TunName>, CommandError> {
     Ok(device.and_then(|device| device.parse().ok()))
 }
 
-/// Removes the kill switch of the tunnel called `name`, or all kill switches, and reports it. A
-/// running tunnel is asked to remove its own, and leaves it off until its next start. It is no
+/// Removes the kill switch of the tunnel called `name`, or all kill switches, restores the name
+/// servers that were there before tunnels that do not run any more, and reports it. A running tunnel is asked to remove its own, and leaves it off until its next start. It is no
 /// error if there is none.
 ///
 /// # Errors
-/// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
+/// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::ResolvConf`].
+/// [`CommandError::Output`].
 pub(crate) fn kill_switch_off(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
+    // also where there are no tables
+    let restored = restore_name_servers(name, folders);
     let all = KillSwitch::list()?;
     let wanted: Vec<_> = match name {
         Some(name) => find(&all, name.as_str()).into_iter().collect(),
@@ -72,12 +76,30 @@ pub(crate) fn kill_switch_off(name: Option<&TunName>, folders: &UapiFolders) -> 
         remove_one(found, &all, folders)?;
         removed.push(name.map_or(found.device.as_str(), TunName::as_str));
     }
-    let text = match (removed.as_slice(), name) {
+    let mut text = match (removed.as_slice(), name) {
         ([], Some(name)) => format!("{name} has no kill switch\n"),
         ([], None) => "no kill switch is on\n".to_owned(),
         (names, _) => names.iter().map(|name| format!("{name}: kill switch off\n")).collect(),
     };
-    print(&text)
+    for tunnel in restored.iter().flatten() {
+        text.push_str(&format!("{tunnel}: previous name servers restored in /etc/resolv.conf\n"));
+    }
+    print(&text)?;
+    restored.map(drop)
+}
+
+/// Restores the name servers that were in /etc/resolv.conf before the tunnel `name`, or before all
+/// tunnels, which must not run any more. Returns the tunnels.
+fn restore_name_servers(name: Option<&TunName>, folders: &UapiFolders) -> Result<Vec<TunName>, CommandError> {
+    let mut restored = Vec::new();
+    for tunnel in resolv_conf::tunnels()?.into_iter().filter(|tunnel| name.is_none_or(|name| name == tunnel))
+    {
+        let is_running = client::connect_by_name(folders, &tunnel, Trust::PathOwner);
+        if matches!(is_running, Err(ClientError::NotRunning(_))) && resolv_conf::restore_previous(&tunnel)? {
+            restored.push(tunnel);
+        }
+    }
+    Ok(restored)
 }
 
 /// Returns the kill switch of the device called `name`, or else of the tunnel that was started with

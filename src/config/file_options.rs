@@ -1,7 +1,7 @@
 //! Options of a tunnel that its configuration file does not contain.
 
 use super::wg_quick::Hooks;
-use super::{NatMode, PeerPolicy};
+use super::{ApplyDns, NatMode, PeerPolicy};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Options of a tunnel that a configuration file describes.
@@ -18,4 +18,6 @@ pub struct FileOptions {
     /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
     /// resolved otherwise.
     pub dns_bypass: bool,
+    /// How the name servers of the file are applied to this host.
+    pub apply_dns: ApplyDns,
 }

@@ -64,11 +64,6 @@ impl DnsProcess {
     pub(crate) fn receive_until(&mut self, deadline: Instant) -> Result<Option<FromDns>, ChannelError> {
         self.channel.receive_until(Some(deadline)).map(|received| received.map(|(message, _)| message))
     }
-
-    /// Returns the process id.
-    pub(crate) const fn pid(&self) -> Pid {
-        self.child
-    }
 }
 
 impl AsFd for DnsProcess {

@@ -38,13 +38,12 @@
 //!    the supervisor nothing is reverted: the process ends at once, so that queries for names fail
 //!    rather than leak. The next start, or `wontun unlock`, cleans up.
 
-#![allow(dead_code, reason = "the supervisor starts the process in the next change")]
-
 mod backend;
 mod error;
 pub(crate) mod handle;
 pub mod messages;
 mod process;
+pub(crate) mod resolv_conf;
 mod resolved;
 mod select;
 mod settings;

@@ -35,7 +35,7 @@ pub fn main(socket: OwnedFd) -> u8 {
     let opened = prepared.and_then(|()| {
         let tunnel: TunName = tunnel.parse().map_err(|error| format_error_chain(&error))?;
         let bus = bus.map_err(|error| format_error_chain(&error))?;
-        let backend = select(method, &tunnel, bus).map_err(|error| format_error_chain(&error))?;
+        let backend = select(&tunnel, bus).map_err(|error| format_error_chain(&error))?;
         if is_sandboxed {
             backend
                 .sandbox()

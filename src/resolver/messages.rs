@@ -35,6 +35,9 @@ pub enum ToResolver {
         port: u16,
         /// Name servers apart from those of the system.
         servers: Servers,
+        /// Name of a tunnel whose own name servers in /etc/resolv.conf are not queried, but the
+        /// previous ones: they are behind the tunnel.
+        tunnel: Option<QueryHost>,
     },
 }
 
@@ -221,6 +224,7 @@ mod tests {
             host: QueryHost(host.to_owned()),
             port: 1,
             servers: Servers::default(),
+            tunnel: None,
         };
         let asking = |count| ToResolver::LookUp {
             host: QueryHost("a".to_owned()),
@@ -229,6 +233,7 @@ mod tests {
                 first: NameServers(vec![IpAddr::from([192, 0, 2, 53]); count]),
                 behind: TunnelServers(vec![IpAddr::from([10, 0, 0, 53]); MAX_TUNNEL_SERVERS]),
             },
+            tunnel: None,
         };
         assert_eq!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS)).unwrap()), Ok(asking(MAX_SERVERS)));
         assert!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS + 1)).unwrap()).is_err());

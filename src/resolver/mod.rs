@@ -38,6 +38,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::config::TunName;
 use crate::process::{
     self, Channel, ChannelError, Child, Nursery, NurseryError, format_error_chain, stop_helper,
 };
@@ -53,9 +54,10 @@ pub(crate) fn open_resolv_conf() -> Option<File> {
 }
 
 /// Returns true if all name servers of this host, and the given ones, are on this host, and their
-/// upstream servers are unknown.
-pub(crate) fn has_only_local_servers(given: &[IpAddr]) -> bool {
-    system_files::ResolvConf::read(given, &[], None).is_local_only
+/// upstream servers are unknown. Those of the tunnel `tunnel` itself do not count.
+pub(crate) fn has_only_local_servers(given: &[IpAddr], tunnel: &TunName) -> bool {
+    let previous = system_files::previous_resolv_conf(tunnel.as_str(), None);
+    system_files::ResolvConf::read(given, &[], previous.as_deref()).is_local_only
 }
 
 /// Role of the helper.
@@ -112,7 +114,7 @@ impl Resolver {
     /// come in the order of the requests. Of `servers` the first are queried before those of the
     /// system, and those behind the tunnel after them. Queries to name servers carry `mark`, if there is one; only if they are not answered, the system's
     /// resolver is used, which marks nothing. `resolv_conf` is used if the process may not open
-    /// that file itself.
+    /// that file itself. The name servers that `tunnel` has written into that file are not used.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or contains a NUL;
@@ -125,8 +127,9 @@ impl Resolver {
         mark: Option<NonZeroU32>,
         servers: &Servers,
         resolv_conf: Option<&File>,
+        tunnel: Option<&TunName>,
     ) -> io::Result<()> {
-        self.channel.request(host, port, mark, servers, resolv_conf)
+        self.channel.request(host, port, mark, servers, resolv_conf, tunnel)
     }
 
     /// Returns the next answer, at most [`MAX_ADDRESSES`] addresses in order of preference; `None`
@@ -169,6 +172,7 @@ impl ClientChannel {
         mark: Option<NonZeroU32>,
         servers: &Servers,
         resolv_conf: Option<&File>,
+        tunnel: Option<&TunName>,
     ) -> io::Result<()> {
         let host = QueryHost::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(
@@ -183,7 +187,10 @@ impl ClientChannel {
             descriptors.push(file.try_clone()?.into());
         }
         let servers = servers.clone();
-        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &descriptors).map_err(into_io_error)
+        let tunnel = tunnel.and_then(|tunnel| QueryHost::try_from(tunnel.as_str().to_owned()).ok());
+        self.0
+            .try_send(&ToResolver::LookUp { host, port, servers, tunnel }, &descriptors)
+            .map_err(into_io_error)
     }
 
     fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
@@ -277,7 +284,9 @@ fn serve(
 /// Answers one request.
 fn answer(request: ToResolver, descriptors: Vec<OwnedFd>) -> FromResolver {
     match request {
-        ToResolver::LookUp { host, port, servers } => look_up(host.as_str(), port, &servers, descriptors),
+        ToResolver::LookUp { host, port, servers, tunnel } => {
+            look_up(host.as_str(), port, &servers, tunnel.as_ref().map(QueryHost::as_str), descriptors)
+        }
         ToResolver::Start { .. } => failed("the resolver process was asked to start again"),
     }
 }
@@ -356,9 +365,20 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
 }
 
 /// Queries the name servers, `servers` first, if there are sockets; otherwise, or if that fails,
-/// uses the system's resolver. The latter is impossible if this process may not read resolv.conf.
-fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) -> FromResolver {
+/// uses the system's resolver. The latter is impossible if this process may not read resolv.conf,
+/// and useless if that has the name servers of `tunnel`, which are behind the tunnel.
+fn look_up(
+    host: &str,
+    port: u16,
+    servers: &Servers,
+    tunnel: Option<&str>,
+    descriptors: Vec<OwnedFd>,
+) -> FromResolver {
     let (mut sockets, resolv_conf) = system_files::take_resolv_conf(descriptors);
+    let previous =
+        tunnel.and_then(|tunnel| system_files::previous_resolv_conf(tunnel, resolv_conf.as_deref()));
+    let has_own_servers = previous.is_some();
+    let resolv_conf = previous.or(resolv_conf);
     if sockets.is_empty() && resolv_conf.is_some() {
         sockets = marked_sockets::open(None).unwrap_or_default();
     }
@@ -368,7 +388,12 @@ fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) 
     stub::look_up(host, servers, sockets, resolv_conf.as_deref())
         .map(|found| found.into_iter().map(|address| SocketAddr::new(address, port)))
         .map(|found| FromResolver::Addresses(Addresses::first_of(found)))
-        .or_else(|error| system_lookup(host, port).map_err(|text| format!("{error}; {text}")))
+        .or_else(|error| {
+            if has_own_servers {
+                return Err(error);
+            }
+            system_lookup(host, port).map_err(|text| format!("{error}; {text}"))
+        })
         .unwrap_or_else(failed)
 }
 
@@ -412,9 +437,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988, None, &Servers::default(), None).unwrap();
-        channel.request("2001:db8::7", 1, None, &Servers::default(), None).unwrap();
-        channel.request("localhost", 65535, None, &Servers::default(), None).unwrap();
+        channel.request("192.0.2.7", 19988, None, &Servers::default(), None, None).unwrap();
+        channel.request("2001:db8::7", 1, None, &Servers::default(), None, None).unwrap();
+        channel.request("localhost", 65535, None, &Servers::default(), None, None).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -429,12 +454,12 @@ mod tests {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
             assert_eq!(
-                channel.request(host, 1, None, &Servers::default(), None).unwrap_err().kind(),
+                channel.request(host, 1, None, &Servers::default(), None, None).unwrap_err().kind(),
                 io::ErrorKind::InvalidInput
             );
         }
         // A label longer than 63 bytes fails without a query to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None, None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
@@ -449,7 +474,7 @@ mod tests {
             nix::unistd::write(channel.0.as_fd(), garbage).unwrap();
             assert_eq!(thread.join().unwrap(), 1);
             assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-            assert!(channel.request("localhost", 1, None, &Servers::default(), None).is_err());
+            assert!(channel.request("localhost", 1, None, &Servers::default(), None, None).is_err());
         }
     }
 
@@ -471,7 +496,7 @@ mod tests {
     fn too_many_requests_do_not_block() {
         let (channel, _theirs) = ends();
         let refused = (0..100_000)
-            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default(), None).err())
+            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default(), None, None).err())
             .unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }

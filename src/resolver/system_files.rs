@@ -12,13 +12,15 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
+use crate::dns::resolv_conf::Stack;
+
 const DNS_PORT: u16 = 53;
 /// File that lists the system's name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Permission to read for other users.
 const READABLE: u32 = 0o004;
 /// Maximum number of bytes read from a descriptor of it.
-const MAX_RESOLV_CONF: usize = 16 * 1024;
+const MAX_RESOLV_CONF: usize = 64 * 1024;
 /// Maximum number of servers from one file, as in the system's resolvers, and from all files
 /// together.
 const MAX_SERVERS: usize = 3;
@@ -145,6 +147,13 @@ pub(super) fn open_resolv_conf() -> Option<File> {
         );
     }
     Some(file)
+}
+
+/// Returns the contents of /etc/resolv.conf before the tunnel `tunnel` wrote its own name servers
+/// into it; `None` if it has not. `text` is the contents if this process may not read the file.
+pub(super) fn previous_resolv_conf(tunnel: &str, text: Option<&str>) -> Option<String> {
+    let text = text.map_or_else(|| read(RESOLV_CONF), str::to_owned);
+    Stack::previous(&text, tunnel)
 }
 
 /// Splits the descriptors of a request. Returns the sockets, and the contents of /etc/resolv.conf

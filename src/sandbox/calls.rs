@@ -19,7 +19,7 @@ pub(super) struct Syscall {
 }
 
 /// A condition on an argument, numbered from 0. Of 64-bit arguments the lower half is compared: all
-/// of these are an int, or flags in the lower half.
+/// of these are an int, or flags in the lower half. Addresses and lengths are compared whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Condition {
     /// The argument has this value.
@@ -30,6 +30,14 @@ pub(super) enum Condition {
     Masked(u8, c_int, c_int),
     /// The argument is the id of this process.
     IsSelf(u8),
+    /// The argument, a pointer, is that of `RESOLV_CONF_PATH`.
+    IsPath(u8),
+    /// The argument, an address, is above the page of that path.
+    Above(u8),
+    /// The argument, an address, is more than `BELOW` bytes below that page.
+    FarBelow(u8),
+    /// The argument, a length, is at most `BELOW` bytes.
+    LessThanBelow(u8),
 }
 
 use Condition::{Is, IsNot, IsSelf, Masked};
@@ -453,7 +461,7 @@ const NEVER_LEGACY: &[Syscall] = &[];
 
 /// Calls that the C library replaces by others if the kernel lacks them. clone3 passes its flags in
 /// memory, which a filter cannot read: threads are created by clone instead.
-const ABSENT: &[Syscall] = &[any(libc::SYS_clone3)];
+pub(super) const ABSENT: &[Syscall] = &[any(libc::SYS_clone3)];
 
 /// Calls of all threads of the tunnel process. It opens nothing: no socket, no file, no process.
 const TUNNEL: &[Syscall] = &[

@@ -18,7 +18,11 @@ use super::calls::{
 };
 use super::error::SandboxError;
 use super::hold_calls::HOLD_ALLOWED;
+use super::resolv_conf_calls::{BELOW, RESOLV_CONF_ALLOWED, RESOLV_CONF_MISSING, RESOLV_CONF_PATH};
 use super::status::FeatureState;
+
+/// Size of the largest page in bytes.
+const MAX_PAGE: u64 = 64 * 1024;
 
 /// The kind of thread or process to which filters apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(crate) enum SandboxRole {
     Resolver,
     /// A process that looks up a name for the resolver process.
     LookUp,
+    /// The `dns` process that writes /etc/resolv.conf.
+    ResolvConf,
     /// The process that starts helpers; its filter applies to them from their start.
     Nursery,
     /// A process that only waits for signals.
@@ -93,6 +99,10 @@ impl SeccompFilters {
                 program(LOOK_UP_ALLOWED, absent, allow)?,
             ],
             SandboxRole::Hold => vec![program(HOLD_ALLOWED, trap, allow)?],
+            SandboxRole::ResolvConf => vec![
+                program(RESOLV_CONF_MISSING, allow.clone(), absent)?,
+                program(RESOLV_CONF_ALLOWED, trap, allow)?,
+            ],
             SandboxRole::Nursery => vec![
                 program(NURSERY_ABSENT, allow.clone(), absent)?,
                 program(NURSERY_FORBIDDEN, allow, trap)?,
@@ -152,11 +162,28 @@ fn program(
 /// Converts the condition to seccompiler's.
 fn compare(condition: Condition) -> Result<SeccompCondition, BackendError> {
     let bits = |value: i32| u64::from(value.cast_unsigned());
-    let (argument, operator, value) = match condition {
-        Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
-        Condition::IsNot(argument, value) => (argument, SeccompCmpOp::Ne, value),
-        Condition::Masked(argument, mask, value) => (argument, SeccompCmpOp::MaskedEq(bits(mask)), value),
-        Condition::IsSelf(argument) => (argument, SeccompCmpOp::Eq, getpid().as_raw()),
+    let path = || RESOLV_CONF_PATH.as_ptr().addr() as u64;
+    let (argument, length, operator, value) = match condition {
+        Condition::Is(argument, value) => (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, bits(value)),
+        Condition::IsNot(argument, value) => {
+            (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, bits(value))
+        }
+        Condition::Masked(argument, mask, value) => {
+            (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits(mask)), bits(value))
+        }
+        Condition::IsSelf(argument) => {
+            (argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, bits(getpid().as_raw()))
+        }
+        Condition::IsPath(argument) => (argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, path()),
+        // past the largest page of the architectures, in which the constant ends at the latest
+        Condition::Above(argument) => {
+            (argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ge, path().saturating_add(MAX_PAGE))
+        }
+        Condition::FarBelow(argument) => {
+            let limit = path().saturating_sub(MAX_PAGE + BELOW);
+            (argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Lt, limit)
+        }
+        Condition::LessThanBelow(argument) => (argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Le, BELOW),
     };
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, bits(value))
+    SeccompCondition::new(argument, length, operator, value)
 }

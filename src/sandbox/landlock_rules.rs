@@ -20,6 +20,10 @@ const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 /// Rights to change existing settings under /proc/sys.
 const SET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate});
 
+/// Rights to write, create and remove files.
+const REPLACE: BitFlags<AccessFs> =
+    make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile});
+
 /// The kernel's settings for this network namespace.
 const SETTINGS: &str = "/proc/sys/net";
 /// The folder with the tables of legacy iptables, if any.
@@ -48,6 +52,9 @@ const RESOLVER_FOLDERS: [&str; 16] = [
     "/dev/urandom",
 ];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Folders of the programs that /etc/resolv.conf may become a link to.
+const RESOLV_CONF_FOLDERS: [&str; 4] =
+    ["/run/NetworkManager", "/run/resolvconf", "/run/connman", "/run/netconfig"];
 /// Folders of the code of nsswitch.conf(5) modules.
 const CODE_FOLDERS: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
 /// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
@@ -129,6 +136,28 @@ impl LandlockRules {
         let target = target.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
         for path in RESOLVER_FOLDERS.iter().map(Path::new).chain(target) {
             rules = allow(rules, path, READ)?;
+        }
+        Ok(Self { rules, proc_folders: [].into() })
+    }
+
+    /// Creates rules for the folder of /etc/resolv.conf, that of its target, and those of possible
+    /// targets, in which other programs replace the file. The filter of calls restricts the process to the file itself.
+    pub(super) fn for_resolv_conf() -> Result<Self, RulesetError> {
+        let mut rules = base()?
+            .handle_access(AccessNet::from_all(REVIEWED_ABI))?
+            .scope(Scope::from_all(REVIEWED_ABI))?
+            .create()?;
+        let link = Path::new(RESOLV_CONF);
+        let target = link.canonicalize().ok();
+        for path in [Some(link), target.as_deref()].into_iter().flatten() {
+            // a file that is a mount is not beneath its folder
+            rules = allow(rules, path, REPLACE)?;
+            if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("/")) {
+                rules = allow(rules, folder, REPLACE)?;
+            }
+        }
+        for folder in RESOLV_CONF_FOLDERS {
+            rules = allow(rules, Path::new(folder), REPLACE)?;
         }
         Ok(Self { rules, proc_folders: [].into() })
     }

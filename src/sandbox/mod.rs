@@ -16,6 +16,7 @@ mod filter;
 mod hold_calls;
 mod landlock_rules;
 mod numbers;
+mod resolv_conf_calls;
 mod status;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ pub(crate) use self::filter::SandboxRole;
 use self::filter::SeccompFilters;
 pub(crate) use self::landlock_rules::AllowedPaths;
 use self::landlock_rules::LandlockRules;
+pub(crate) use self::resolv_conf_calls::RESOLV_CONF_PATH;
 pub(crate) use self::status::{FeatureState, LandlockState, SandboxStatus};
 use crate::privileges::UserIds;
 use wontun_sys::trap;
@@ -121,6 +123,18 @@ impl Sandbox {
         Ok(Self { files, filters, log: SandboxRole::Hold })
     }
 
+    /// Builds the sandbox for the `dns` process that writes /etc/resolv.conf.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_resolv_conf() -> Result<Self, SandboxError> {
+        Ok(Self {
+            files: LandlockRules::for_resolv_conf()?,
+            filters: SeccompFilters::new(SandboxRole::ResolvConf)?,
+            log: SandboxRole::ResolvConf,
+        })
+    }
+
     /// Builds the sandbox for the process that starts helpers. It applies to every helper, too.
     ///
     /// # Errors
@@ -200,5 +214,7 @@ impl LogSandbox {
     }
 }
 
+#[cfg(test)]
+mod resolv_conf_tests;
 #[cfg(test)]
 mod tests;

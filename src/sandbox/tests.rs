@@ -21,7 +21,7 @@ const PLAN: &str = "WONTUN_TEST_SANDBOX";
 /// Prefix of the attacker's last line, which contains the outcome.
 const CAME: &str = "it came to: ";
 /// Calls that no process of the tunnel may make, at least not with these arguments.
-const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
+pub(super) const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
     ("execve", libc::SYS_execve, [0; 6]),
     ("execveat", libc::SYS_execveat, [-1, 0, 0, 0, 0, 0]),
     ("clone of a process", libc::SYS_clone, [libc::SIGCHLD as c_long, 0, 0, 0, 0, 0]),
@@ -256,6 +256,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "look-up" => Sandbox::for_look_up(),
         "nursery" => Sandbox::for_nursery(),
         "hold" => Sandbox::for_hold(),
+        "resolv-conf" => Sandbox::for_resolv_conf(),
         _ => panic!("{role}"),
     }
     .unwrap()
@@ -280,7 +281,9 @@ fn attacker() {
         sandbox(role, folder).engage().unwrap();
     }
     let attack = ATTACKS.iter().chain(OF_SUPERVISOR).chain(OF_TUNNEL).find(|(name, ..)| *name == act);
-    let outcome = match (acts(folder).get(act), attack) {
+    let mut acts = acts(folder);
+    acts.extend(resolv_conf_tests::acts());
+    let outcome = match (acts.get(act), attack) {
         (Some(_), _) if act == "connect a spare socket" => {
             spare.connect("127.0.0.1:0".parse().unwrap(), "127.0.0.1:9".parse().unwrap())
         }
@@ -294,10 +297,10 @@ fn attacker() {
 }
 
 /// A folder with a configuration, a key beside it, a socket and a foreign file.
-struct Stage(PathBuf);
+pub(super) struct Stage(PathBuf);
 
 impl Stage {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("wontun-sandbox-{name}-{}", std::process::id()));
         for part in ["wontun", "run"] {
             fs::create_dir_all(folder.join(part)).unwrap();
@@ -325,14 +328,14 @@ impl Stage {
     }
 
     /// Returns the outcome that the attacker printed.
-    fn outcome(&self, role: &str, act: &str) -> String {
+    pub(super) fn outcome(&self, role: &str, act: &str) -> String {
         let output = self.attack(role, act);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find_map(|line| line.split_once(CAME));
         line.map(|(_, outcome)| outcome.to_owned()).unwrap_or_else(|| panic!("{role}: {act}: {output:?}"))
     }
 
-    fn dies(&self, role: &str, act: &str, number: c_long) {
+    pub(super) fn dies(&self, role: &str, act: &str, number: c_long) {
         let output = self.attack(role, act);
         assert_eq!(output.status.code(), Some(EXIT_FORBIDDEN), "{role}: {act}: {output:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -558,6 +561,7 @@ fn no_list_takes_back_a_condition() {
         calls::RESOLVER_FORBIDDEN,
         calls::NURSERY_ABSENT,
         calls::NURSERY_FORBIDDEN,
+        resolv_conf_calls::RESOLV_CONF_ALLOWED,
     ] {
         let mut conditional = HashMap::new();
         for call in lists.iter().copied().flatten() {

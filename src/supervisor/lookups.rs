@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::config::TunName;
 use crate::process::Nursery;
 use crate::resolver::{NameServers, Resolver, ResolverError, Servers, TunnelServers, open_resolv_conf};
 use wontun_proto::time::Instant;
@@ -35,6 +36,8 @@ pub(super) struct Lookups {
     servers: Servers,
     /// /etc/resolv.conf, for a resolver process that may not open it.
     resolv_conf: Option<File>,
+    /// Tunnel whose own name servers in that file are not queried.
+    tunnel: Option<TunName>,
     is_sandboxed: bool,
     stderr: OwnedFd,
     /// Time of the next restart; `None` if no process is needed, or it runs.
@@ -47,6 +50,7 @@ impl Lookups {
     pub(super) fn new(
         resolver: Option<Resolver>,
         servers: NameServers,
+        tunnel: Option<TunName>,
         is_sandboxed: bool,
         stderr: OwnedFd,
     ) -> Self {
@@ -56,6 +60,7 @@ impl Lookups {
             pending: VecDeque::new(),
             servers: Servers { first: servers, behind: TunnelServers::default() },
             resolv_conf,
+            tunnel,
             is_sandboxed,
             stderr,
             restart_at: None,
@@ -65,9 +70,13 @@ impl Lookups {
 
     /// Sets the name servers behind the tunnel, which the system's resolver asks from now on: the
     /// names of endpoints must not depend on them.
-    #[allow(dead_code, reason = "the supervisor starts the dns process in the next change")]
     pub(super) fn set_tunnel_servers(&mut self, servers: &[IpAddr]) {
         self.servers.behind = TunnelServers::first_of(servers);
+    }
+
+    /// Returns the standard error of helper processes.
+    pub(super) fn stderr(&self) -> BorrowedFd<'_> {
+        self.stderr.as_fd()
     }
 
     /// Returns the descriptor that becomes readable with answers.
@@ -90,7 +99,8 @@ impl Lookups {
         if self.pending.len() >= MAX_PENDING {
             return Err("too many look-ups are pending".to_owned());
         }
-        let pending = resolver.request(host, port, mark, &self.servers, self.resolv_conf.as_ref());
+        let (servers, resolv_conf) = (&self.servers, self.resolv_conf.as_ref());
+        let pending = resolver.request(host, port, mark, servers, resolv_conf, self.tunnel.as_ref());
         pending.map_err(|error| error.to_string())?;
         self.pending.push_back(target);
         Ok(())

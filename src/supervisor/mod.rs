@@ -8,6 +8,7 @@
 //! Its event loop waits with poll(2) for a handful of descriptors. It does no work per packet.
 
 mod context;
+mod dns;
 mod error;
 mod event_loop;
 mod hand_over;

@@ -28,6 +28,8 @@ pub(crate) enum EventSource {
     HandOver,
     /// Messages of that process.
     Successor,
+    /// Messages of the `dns` process.
+    Dns,
     /// Changes of the host's nf_tables ruleset.
     Ruleset,
     /// Connections to the socket for wg(8).

@@ -21,16 +21,17 @@ use super::mode::Mode;
 use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
-use crate::config::{TunName, Tuning};
+use crate::config::{ApplyDns, TunName, Tuning};
 use crate::control::health::{self, HealthListener};
 use crate::control::notify::Notifier;
+use crate::dns::handle::DnsProcess;
 use crate::messages::{FromTunnel, LogConfig, MetricsConfig, ModeConfig, Queue, ToTunnel, TunnelConfig};
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::net::signal::Signals;
 use crate::net::timer::now;
 use crate::net::tun::Tun;
 use crate::privileges::UserIds;
-use crate::process::{MAX_DESCRIPTORS, Nursery};
+use crate::process::{MAX_DESCRIPTORS, Nursery, NurseryError};
 use crate::resolver::{NameServers, Resolver};
 use crate::sandbox::Confinement;
 
@@ -69,6 +70,8 @@ pub(crate) struct StartOptions {
     pub looks_up_names: bool,
     /// Name servers that are queried first.
     pub resolvers: NameServers,
+    /// Name of the tunnel if it may have name servers of its own.
+    pub name: Option<TunName>,
     /// True if nobody reads standard error once the tunnel runs.
     pub is_in_background: bool,
     /// Log settings of the tunnel process.
@@ -117,6 +120,7 @@ impl Starting {
             tuning,
             looks_up_names,
             resolvers,
+            name,
             is_in_background,
             log,
             metrics,
@@ -136,8 +140,17 @@ impl Starting {
         } else {
             None
         };
-        let lookups = Lookups::new(resolver, resolvers, is_sandboxed, stderr);
+        let lookups = Lookups::new(resolver, resolvers, name, is_sandboxed, stderr);
         Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, lookups })
+    }
+
+    /// Starts the process that applies name servers, as `method` says. The tunnel is started as
+    /// `name`.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub(super) fn start_dns(&self, name: &TunName, method: ApplyDns) -> Result<DnsProcess, NurseryError> {
+        DnsProcess::start(name, method, self.is_sandboxed, self.lookups.stderr())
     }
 
     /// Returns the look-ups, and the nursery to restart their process.

@@ -108,6 +108,8 @@ impl<'host> Launch<'host> {
         };
         // nothing of the machine's own state, unless a test sets the directory
         command.env("STATE_DIRECTORY", "/nonexistent/wontun");
+        // the machine's /etc/resolv.conf is not the tests'
+        command.env("WONTUN_APPLY_DNS", "off");
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }

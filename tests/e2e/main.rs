@@ -31,6 +31,7 @@ mod waiting;
 mod allocation;
 mod daemons;
 mod data;
+mod dns;
 mod down;
 mod endpoints;
 mod errors;

@@ -12,6 +12,8 @@ use crate::waiting::{TIMEOUT, holds_within};
 pub(crate) const TUNNEL: &str = "wontun-tunnel";
 /// Name of the process that looks up names.
 pub(crate) const RESOLVER: &str = "wontun-resolver";
+/// Name of the process that applies name servers.
+pub(crate) const DNS: &str = "wontun-dns";
 /// Name of the process that starts helpers.
 pub(crate) const NURSERY: &str = "wontun-nursery";
 /// User and group of helpers where the supervisor may choose.

@@ -171,8 +171,6 @@ impl fmt::Display for Warning {
 /// A warning about a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The DNS servers are not set. At most once per file.
-    DnsIgnored,
     /// Keys of AmneziaWG whose values are plain WireGuard. At most once per file.
     AmneziaIgnored(IgnoredKeys),
     /// A command that is not run.
@@ -196,7 +194,6 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DnsIgnored => f.write_str("DNS is ignored: set name servers by other means"),
             Self::AmneziaIgnored(ignored) => ignored.fmt(f),
             Self::HookIgnored(field) => write!(f, "{field} is ignored, as --ignore-hooks asks"),
             Self::HostBits { given, taken } => {

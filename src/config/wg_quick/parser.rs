@@ -308,11 +308,7 @@ impl Parser {
                 errors.into_iter().for_each(|error| self.report(line, error));
             }
             Field::Dns => {
-                let before = interface.dns.len();
                 interface.dns.extend(value::items(text).map(str::to_owned));
-                if before == 0 && !interface.dns.is_empty() {
-                    self.notices.push((line, Notice::DnsIgnored));
-                }
             }
             Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown => {
                 self.handle_hook(field, ErrorKind::Hook(field))?;

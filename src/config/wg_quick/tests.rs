@@ -266,7 +266,6 @@ fn what_works_but_may_not_be_meant_is_said() {
     assert_eq!(
         warnings(&text, Hooks::Refuse),
         [
-            "tun0.conf:4: DNS is ignored: set name servers by other means",
             "tun0.conf:8: AllowedIPs: 10.0.0.7/24 is an address and not a network; using 10.0.0.0/24",
             "tun0.conf:11: AllowedIPs: 10.0.0.0/24 was assigned to another peer at line 8; it belongs to this peer only",
         ]

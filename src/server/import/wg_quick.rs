@@ -34,7 +34,7 @@ pub(super) fn translate(source: &Path, text: &[u8]) -> Result<Translation, Impor
     let mut notices: Vec<_> = parsed
         .warnings
         .iter()
-        .filter(|warning| !matches!(warning.notice, Notice::DnsIgnored | Notice::HookIgnored(_)))
+        .filter(|warning| !matches!(warning.notice, Notice::HookIgnored(_)))
         .map(ToString::to_string)
         .collect();
     if let Some(notice) = parsed.configuration.leak_warning() {
@@ -126,7 +126,7 @@ fn comment_out_unsupported(source: &Path, text: &[u8], notices: &mut Vec<String>
         let is_commented_out = match key {
             Some((Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown, _)) => true,
             Some((Field::Dns, _)) => {
-                notices.push(format!("{place}: DNS is ignored: wontun does not configure the resolver"));
+                notices.push(format!("{place}: DNS is ignored: a server has no name servers of its own"));
                 true
             }
             Some((Field::SaveConfig, value)) if value.eq_ignore_ascii_case("true") => {

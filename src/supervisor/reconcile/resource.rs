@@ -29,6 +29,8 @@ pub(crate) enum Requirement {
     Port,
     /// The tunnel's networks do not overlap those of other devices.
     Networks,
+    /// The name servers of the file are those of this host.
+    NameServers,
 }
 
 /// Outcome of a comparison.
@@ -95,5 +97,5 @@ impl HostResource {
 }
 
 impl Requirement {
-    pub(super) const ALL: [Self; 3] = [Self::Forwarding, Self::Port, Self::Networks];
+    pub(super) const ALL: [Self; 4] = [Self::Forwarding, Self::Port, Self::Networks, Self::NameServers];
 }

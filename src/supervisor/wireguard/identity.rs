@@ -26,6 +26,7 @@ impl WireGuard {
             routes.set_device(name.as_str(), context.link.index);
         }
         self.restore_routes(context);
+        self.apply_dns(context);
         let socket = self.uapi.rename(&name).map_err(|error| error.to_string());
         kill_switch.map_err(|error| error.to_string()).and(socket)
     }

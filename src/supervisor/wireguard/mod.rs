@@ -5,6 +5,7 @@
 mod audit;
 mod bypass;
 mod change;
+mod dns;
 mod early_lookup;
 mod endpoint_cache;
 mod endpoint_names;

@@ -29,6 +29,7 @@ impl Mode for WireGuard {
         let mut descriptors = self.uapi.descriptors();
         let ruleset = self.firewall.ruleset.descriptor();
         descriptors.extend(ruleset.map(|watch| (EventSource::Ruleset, watch, PollFlags::POLLIN)));
+        descriptors.extend(self.dns.descriptor().map(|fd| (EventSource::Dns, fd, PollFlags::POLLIN)));
         descriptors
     }
 
@@ -38,6 +39,7 @@ impl Mode for WireGuard {
             EventSource::UapiWatch => self.drain_uapi_watch(context),
             EventSource::UapiClient(number) => self.drain_uapi_client(context, number, events),
             EventSource::Ruleset => self.drain_ruleset(context),
+            EventSource::Dns => self.dns.drain(context.now),
             EventSource::Signals
             | EventSource::Tunnel
             | EventSource::Link
@@ -160,6 +162,7 @@ impl Mode for WireGuard {
 
     fn finish(mut self, opens_kill_switch: bool) {
         self.endpoint_cache.write();
+        self.dns.stop();
         let kill_switch = self.firewall.kill_switch.take();
         drop(self);
         if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
+use super::dns;
 use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
@@ -94,6 +95,7 @@ impl Supervisor<WireGuard> {
         }
         let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.options.dns_bypass));
         let endpoint_cache = EndpointCache::open(&name, file.as_ref());
+        let dns = dns::open(&name, file.as_ref(), &starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -131,6 +133,7 @@ impl Supervisor<WireGuard> {
             ipv6_due: None,
             routed_at: None,
             firewall,
+            dns,
             endpoint_cache,
             bypass,
             is_running: false,
@@ -159,6 +162,8 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
+        mode.apply_dns(&mut context);
+        mode.dns.wait(context.now);
         let mut supervisor = Self::new(mode, context);
         supervisor.predecessor = predecessor;
         Ok(supervisor)

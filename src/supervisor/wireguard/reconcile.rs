@@ -67,6 +67,7 @@ impl WireGuard {
                 unmet.extend(lines(&firewall.overlaps));
                 unmet
             }
+            Requirement::NameServers => self.dns.failure().map(ToOwned::to_owned).into_iter().collect(),
         }
     }
 }

@@ -84,6 +84,7 @@ impl WireGuard {
             // no address is set before it is guarded
             self.update_guard();
             self.change_device(context, &new, &old);
+            self.apply_dns(context);
         }
         self.update_firewall();
         self.warn_of_other_family();

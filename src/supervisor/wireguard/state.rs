@@ -10,6 +10,7 @@ use super::peers::Peers;
 use super::uapi::Uapi;
 use crate::logging::RateLimit;
 use crate::netlink::Routes;
+use crate::supervisor::dns::Dns;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::Sockets;
 use wontun_proto::time::Instant;
@@ -34,6 +35,7 @@ pub(crate) struct WireGuard {
     pub(super) ipv6_due: Option<Instant>,
     pub(super) routed_at: Option<Instant>,
     pub(super) firewall: Firewall,
+    pub(super) dns: Dns,
     pub(super) endpoint_cache: EndpointCache,
     pub(super) bypass: Bypass,
     /// True once the tunnel process has everything that it needs to run.

@@ -7,7 +7,7 @@
 
 mod client;
 mod events;
-mod program;
+pub(crate) mod program;
 mod server;
 mod state;
 
@@ -39,7 +39,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// Panics with a message that names those of `programs` that this machine lacks.
-fn need(programs: &[&str]) {
+pub(crate) fn need(programs: &[&str]) {
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/lib/systemd"];
     for program in programs {
         let is_there = places.iter().any(|place| Path::new(place).join(program).exists());

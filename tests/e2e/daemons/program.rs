@@ -12,7 +12,7 @@ use crate::wireguard::site::Site;
 
 /// A running program. Dropping it kills it; its children end with the [`Site`].
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     name: String,
     log: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts the program in the foreground, with its output in a file.
-    pub(super) fn start(site: &Site, name: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(site: &Site, name: &str, arguments: &[&str]) -> Self {
         let log = site.path().join(format!("{}.log", name.replace('/', "-")));
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = site.command(name);
@@ -31,7 +31,7 @@ impl Program {
     }
 
     /// Waits until `condition` holds. Panics with the program's output if it exits before.
-    pub(super) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         eventually(what, || {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "{} has ended with {ended:?}:\n{}", self.name, self.output());
@@ -40,12 +40,12 @@ impl Program {
     }
 
     /// Returns the program's output.
-    pub(super) fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// Sends SIGTERM and waits for the exit.
-    pub(super) fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
         let status = exit_within(&mut self.child, TIMEOUT);
         assert!(status.is_some(), "{} does not end:\n{}", self.name, self.output());
@@ -63,7 +63,7 @@ impl Drop for Program {
 }
 
 /// Starts a D-Bus of the site's own that allows everything to everybody and starts no services.
-pub(super) fn start_dbus(site: &Site) -> Program {
+pub(crate) fn start_dbus(site: &Site) -> Program {
     let configuration = site.write(
         "dbus.conf",
         r#"<busconfig>

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) mtu: Option<u32>,
     pub(crate) fwmark: Option<u32>,
     pub(crate) table: Option<String>,
+    /// Name servers and search domains; only for a configuration file.
+    pub(crate) dns: Vec<String>,
     pub(crate) peers: Vec<Peer>,
 }
 
@@ -62,6 +64,7 @@ impl Settings {
             mtu: None,
             fwmark: None,
             table: None,
+            dns: Vec::new(),
             peers: Vec::new(),
         }
     }
@@ -91,6 +94,9 @@ impl Settings {
         line(&mut text, "MTU", self.mtu.as_ref());
         line(&mut text, "FwMark", self.fwmark.as_ref());
         line(&mut text, "Table", self.table.as_ref());
+        for entry in &self.dns {
+            writeln!(text, "DNS = {entry}").unwrap();
+        }
         self.add_peers(&mut text);
         text
     }
