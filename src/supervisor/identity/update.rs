@@ -181,7 +181,12 @@ impl Context {
         let listener = HealthListener::open(&self.name)
             .map_err(|error| format!("another process holds the health socket's name ({error})"))?;
         let health = ToTunnel::Health { user: geteuid().as_raw() };
-        self.tunnel.send_with(&health, vec![listener.into_fd()]);
+        let socket = listener.into_fd();
+        // a copy of the old one would keep answering by the old name
+        if self.hand_over.health.is_some() {
+            self.hand_over.health = socket.try_clone().ok();
+        }
+        self.tunnel.send_with(&health, vec![socket]);
         self.link.identity.health = Some(self.name.clone());
         Ok(())
     }
