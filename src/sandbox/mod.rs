@@ -215,6 +215,8 @@ impl LogSandbox {
 }
 
 #[cfg(test)]
+mod dns_bus_tests;
+#[cfg(test)]
 mod resolv_conf_tests;
 #[cfg(test)]
 mod tests;

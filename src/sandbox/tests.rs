@@ -257,6 +257,8 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "nursery" => Sandbox::for_nursery(),
         "hold" => Sandbox::for_hold(),
         "resolv-conf" => Sandbox::for_resolv_conf(),
+        "dns-bus" => Sandbox::for_dns_resolved(false),
+        "dns-reconnect" => Sandbox::for_dns_resolved(true),
         _ => panic!("{role}"),
     }
     .unwrap()

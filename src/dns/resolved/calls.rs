@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zbus::{DeserializeDict, Type};
 
-use super::connection::{BusError, Connection};
+use super::connection::{BusError, Connection, one_line};
 use super::wire::{Method, WireError, encode_call};
 use crate::dns::DnsSettings;
 
@@ -73,6 +73,9 @@ pub(super) struct LinkSettings {
 /// Address families, as the kernel numbers them.
 const AF_INET: i32 = nix::libc::AF_INET;
 const AF_INET6: i32 = nix::libc::AF_INET6;
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// Maximum number of domains of other links in a warning.
+const MAX_FOREIGN: usize = 8;
 /// All names.
 const ROOT: &str = ".";
 
@@ -149,13 +152,32 @@ impl LinkSettings {
     pub(super) fn observe(&self, connection: &mut Connection) -> Result<Observed, BusError> {
         let service = Service::Resolved;
         let path = service.link(self.index);
+        let method =
+            Method { destination: service.name(), path: &path, interface: PROPERTIES, member: "GetAll" };
+        Ok(connection.call(&method, Some(&service.interface()))?.decode()?)
+    }
+
+    /// Returns the domains for which systemd-resolved asks the name servers of other links, or those
+    /// of its own configuration, although this link is for all names.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub(super) fn foreign_domains(&self, connection: &mut Connection) -> Result<Vec<String>, BusError> {
+        if !self.is_default_route {
+            return Ok(Vec::new());
+        }
         let method = Method {
-            destination: service.name(),
-            path: &path,
-            interface: "org.freedesktop.DBus.Properties",
+            destination: Service::Resolved.name(),
+            path: "/org/freedesktop/resolve1",
+            interface: PROPERTIES,
             member: "GetAll",
         };
-        Ok(connection.call(&method, Some(&service.interface()))?.decode()?)
+        let manager: Manager =
+            connection.call(&method, Some(&"org.freedesktop.resolve1.Manager"))?.decode()?;
+        let own = i32::try_from(self.index).unwrap_or_default();
+        let domains = manager.domains.unwrap_or_default().into_iter();
+        let foreign = domains.filter(|(index, ..)| *index != own).map(|(_, name, _)| one_line(&name));
+        Ok(foreign.take(MAX_FOREIGN).collect())
     }
 
     /// Returns true if the link has these settings.
@@ -179,6 +201,16 @@ pub(super) struct Observed {
     domains: Option<Vec<(String, bool)>>,
     #[zbus(rename = "DefaultRoute")]
     is_default_route: Option<bool>,
+}
+
+/// The properties of systemd-resolved.
+#[derive(Debug, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}")]
+struct Manager {
+    /// Links, 0 for the service's own configuration, their domains, and true for those that are not
+    /// appended to short names.
+    #[zbus(rename = "Domains")]
+    domains: Option<Vec<(i32, String, bool)>>,
 }
 
 /// Returns the domains in one spelling, and in an order that is the same for the same domains: the

@@ -314,6 +314,82 @@ impl AsFd for Connection {
 }
 
 /// Returns the text as one line of bounded length, for a log.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::wire::tests::reply;
+    use super::*;
+
+    const OK: &[u8] = b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n";
+    const RETURN: u8 = 2;
+    const ERROR: u8 = 3;
+    const SIGNAL: u8 = 4;
+
+    /// Returns a connection whose other end has sent `bytes`, and that end.
+    fn connection(bytes: &[u8]) -> (Result<Connection, BusError>, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(bytes).unwrap();
+        (Connection::greeted(ours.into()), theirs)
+    }
+
+    fn greeted() -> (Connection, UnixStream) {
+        let (connection, theirs) = connection(&[OK, &reply(RETURN, 1, None, &":1.7")].concat());
+        (connection.unwrap(), theirs)
+    }
+
+    #[test]
+    fn a_bus_that_refuses_the_user_is_an_error() {
+        for refusal in [&b"REJECTED EXTERNAL\r\n"[..], b"DATA\r\nREJECTED\r\n", &[b'x'; 4096]] {
+            assert_eq!(connection(refusal).0.unwrap_err(), BusError::Refused);
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert_eq!(Connection::greeted(ours.into()).unwrap_err(), BusError::Refused);
+    }
+
+    #[test]
+    fn an_answer_is_that_of_its_call() {
+        let (mut connection, mut theirs) = greeted();
+        let other = reply(RETURN, 99, None, &"another call's");
+        let signal = reply(SIGNAL, 2, None, &"a signal");
+        theirs.write_all(&[other, signal, reply(RETURN, 2, None, &":1.8")].concat()).unwrap();
+        assert_eq!(connection.name_owner("org.example").unwrap(), ":1.8");
+        assert!(connection.drain().unwrap() && !connection.drain().unwrap());
+        let long = "x".repeat(500) + "\n";
+        theirs.write_all(&reply(ERROR, 3, Some("org.example.No"), &long.as_str())).unwrap();
+        let Err(BusError::Method { name, text }) = connection.name_owner("org.example") else { panic!() };
+        assert_eq!((name.as_str(), text.len()), ("org.example.No", 200));
+    }
+
+    #[test]
+    fn a_message_in_pieces_is_read() {
+        let (mut connection, mut theirs) = greeted();
+        let answer = reply(RETURN, 2, None, &":1.8");
+        let thread = thread::spawn(move || {
+            for byte in answer {
+                theirs.write_all(&[byte]).unwrap();
+            }
+            theirs
+        });
+        assert_eq!(connection.name_owner("org.example").unwrap(), ":1.8");
+        drop(thread.join().unwrap());
+        assert_eq!(connection.drain(), Err(BusError::Closed));
+    }
+
+    #[test]
+    fn what_is_no_message_ends_the_connection() {
+        let mut too_long = reply(SIGNAL, 2, None, &"");
+        too_long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        for bytes in [too_long, vec![b'l'; 64], reply(9, 2, None, &"")[..20].repeat(4)] {
+            let (mut connection, mut theirs) = greeted();
+            theirs.write_all(&bytes).unwrap();
+            let error = connection.drain().unwrap_err();
+            assert!(matches!(error, BusError::Wire(_)) && error.is_fatal(), "{error:?}");
+        }
+    }
 }

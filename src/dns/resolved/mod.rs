@@ -94,15 +94,15 @@ impl Resolved {
             role: role(),
         };
         resolved.watch(connection)?;
+        resolved.connection()?.name_owner(Service::Resolved.name()).map_err(ResolvedError::of)?;
         Ok(resolved)
     }
 
-    /// Subscribes to signals, and asks whether the service runs.
+    /// Subscribes to signals.
     fn watch(&mut self, mut connection: Connection) -> Result<(), ResolvedError> {
         for rule in MATCHES {
             connection.add_match(rule)?;
         }
-        connection.name_owner(Service::Resolved.name()).map_err(ResolvedError::of)?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -188,8 +188,12 @@ impl Resolved {
     /// Compares, and restores what is missing.
     fn compare(&mut self, now: Instant, applied: &Applied) -> Result<Option<DnsEvent>, ResolvedError> {
         if self.is_intact(&applied.settings)? {
-            self.is_lost = false;
-            return Ok(None);
+            let was_lost = std::mem::take(&mut self.is_lost);
+            let text = format!(
+                "the name servers of {} in systemd-resolved are in effect again",
+                applied.settings.device
+            );
+            return Ok(was_lost.then_some(DnsEvent::Restored(text)));
         }
         let allowed = self.limit.allowed_at(now);
         if now < allowed {
@@ -231,6 +235,15 @@ impl Backend for Resolved {
             warnings.push(format!(
                 "{RESOLV_CONF} lists the name servers of all links, so that programs which read it may ask others \
                  than the tunnel's: ln -sf ../run/systemd/resolve/stub-resolv.conf {RESOLV_CONF}"
+            ));
+        }
+        let connection = self.connection();
+        let foreign = connection.and_then(|bus| LinkSettings::from(settings).foreign_domains(bus));
+        let foreign = foreign.unwrap_or_default().join(", ");
+        if !foreign.is_empty() {
+            warnings.push(format!(
+                "names below {foreign} are asked of other name servers, outside of the tunnel, since another link of \
+                 this host has that domain (see 'resolvectl domain'): remove it there, or use --kill-switch"
             ));
         }
         Ok(warnings)

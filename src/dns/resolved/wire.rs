@@ -192,7 +192,7 @@ pub(super) fn decode_message(bytes: &[u8]) -> Result<Received, WireError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const METHOD: Method<'static> = Method {
@@ -203,7 +203,7 @@ mod tests {
     };
 
     /// A reply as a service sends it.
-    pub(super) fn reply<T: Serialize + Type>(
+    pub(in crate::dns::resolved) fn reply<T: Serialize + Type>(
         kind: u8,
         serial: u32,
         error: Option<&str>,
