@@ -79,6 +79,8 @@ end_builds() {
 end_to_end() {
     WONTUN_FOREIGN_PEERS=$(bash "$repo/scripts/foreign-peers.sh")
     export WONTUN_FOREIGN_PEERS
+    WONTUN_RESOLVED=$(bash "$repo/scripts/resolved.sh")
+    export WONTUN_RESOLVED
     # shellcheck disable=SC2016 # the inner shell expands it
     with_end_to_end_tests '
         run=(bash scripts/run-tests.sh "$0")

@@ -7,6 +7,7 @@
 
 mod client;
 mod events;
+mod names;
 pub(crate) mod program;
 mod server;
 mod state;
@@ -19,6 +20,8 @@ mod iptables;
 mod network_manager;
 mod networkd;
 mod nftables;
+mod openresolv;
+mod resolved;
 mod ufw;
 
 use std::path::Path;
@@ -34,13 +37,14 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
     ("NetworkManager", "network-manager"),
+    ("polkitd", "polkitd"),
     ("systemd-networkd", "systemd"),
     ("ufw", "ufw"),
 ];
 
 /// Panics with a message that names those of `programs` that this machine lacks.
 pub(crate) fn need(programs: &[&str]) {
-    let places = ["/usr/sbin", "/usr/bin", "/sbin", "/lib/systemd"];
+    let places = ["/usr/sbin", "/usr/bin", "/sbin", "/lib/systemd", "/usr/lib/polkit-1"];
     for program in programs {
         let is_there = places.iter().any(|place| Path::new(place).join(program).exists());
         let package = PROGRAMS.iter().find(|(name, _)| name == program).map(|(_, package)| *package);
