@@ -619,9 +619,10 @@ in
     };
 
     # The service's user sets the name servers of a tunnel's link in systemd-resolved.
-    security.polkit.extraConfig = lib.mkIf config.services.resolved.enable (
-      builtins.readFile ../scripts/systemd/50-wontun.rules
-    );
+    security.polkit = lib.mkIf config.services.resolved.enable {
+      enable = lib.mkDefault true;
+      extraConfig = builtins.readFile ../scripts/systemd/50-wontun.rules;
+    };
 
     boot.kernel.sysctl = lib.mkIf (lib.any (tunnel: tunnel.nat) all) {
       "net.ipv4.ip_forward" = lib.mkDefault 1;
