@@ -71,8 +71,18 @@ fn an_address_that_swallows_data_gives_way_to_the_next() {
     let dead = "192.0.2.99";
     lab.client().ip(&["neighbour", "add", dead, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     let _server = Daemon::server(lab.server(), &[]);
-    let client = client_of_name(lab.client(), &folder, &[dead, "192.0.2.1"]);
+    let _client = client_of_name(lab.client(), &folder, &[dead, "192.0.2.1"]);
     lab.client().ping_within(Duration::from_secs(30), INNER_SERVER);
-    let told = client.wait_for("no answer from the server");
-    assert!(told.contains(" WARN ") && told.contains("192.0.2.99:19988"), "{told}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_told_of() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let dead = "192.0.2.99";
+    lab.client().ip(&["neighbour", "add", dead, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
+    let client = client_of_name(lab.client(), &folder, &[dead]);
+    let told = "no answer from the server";
+    eventually("it is told", || !lab.client().ping_once(INNER_SERVER, 56) && client.count(told) > 0);
+    let line = client.wait_for(told);
+    assert!(line.contains(" WARN ") && line.contains("192.0.2.99:19988"), "{line}");
 }

@@ -1,15 +1,15 @@
 //! The audit line of each change of a running tunnel: what differs from before, and which peers, by
 //! their names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 
 use super::peers::PeerRecord;
 use super::state::WireGuard;
-use crate::config::Cidr;
 use crate::config::wg_quick::Table;
-use crate::uapi::Changes;
+use crate::config::{Cidr, display_name};
+use crate::uapi::{Changes, PeerChanges};
 use wontun_proto::wireguard::PublicKey;
 
 /// Maximum number of items in a line.
@@ -21,8 +21,10 @@ pub(super) struct Audit {
     interface: InterfaceRecord,
     /// True if the change may concern any peer.
     concerns_all: bool,
-    /// The peers that it may concern, if they exist.
-    peers: BTreeMap<PublicKey, Option<PeerRecord>>,
+    /// The existing peers that it may concern.
+    peers: BTreeMap<PublicKey, PeerRecord>,
+    /// The other peers that it may concern, if it does not concern all.
+    new: BTreeSet<PublicKey>,
 }
 
 /// The interface, without secrets.
@@ -44,65 +46,93 @@ struct FileRecord {
     dns: Vec<String>,
 }
 
-/// The differences, as a list of words; `nothing changed` if there are none.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Differences(Vec<String>);
+/// The differences. There may be as many as peers, so that only those that fit a line are kept.
+#[derive(Debug, Default)]
+pub(super) struct Differences {
+    /// Those in the line, in its order.
+    items: BTreeSet<(Kind, String)>,
+    /// Number of the others.
+    others: usize,
+}
+
+/// The kinds of differences, in the order of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Added,
+    Removed,
+    Renamed,
+    Changed,
+    Interface,
+}
 
 impl Audit {
     /// Records the state before `changes`, or before any change if that is `None`.
     pub(super) fn new(tunnel: &WireGuard, changes: Option<&Changes>) -> Self {
         let concerns_all =
             changes.is_none_or(|changes| changes.replace_peers || changes.private_key.is_some());
-        let changed = changes.into_iter().flat_map(|changes| &changes.peers).map(|peer| peer.public_key);
-        let present = tunnel.peers.keys().filter(|_| concerns_all).copied();
-        let peers = present.chain(changed).map(|key| (key, tunnel.peers.record(&key))).collect();
-        Self { interface: InterfaceRecord::new(tunnel), concerns_all, peers }
+        let mut audit = Self {
+            interface: InterfaceRecord::new(tunnel),
+            concerns_all,
+            peers: BTreeMap::new(),
+            new: BTreeSet::new(),
+        };
+        if concerns_all {
+            let present = tunnel.peers.keys().filter_map(|key| Some((*key, tunnel.peers.record(key)?)));
+            audit.peers.extend(present);
+            return audit;
+        }
+        for PeerChanges { public_key, .. } in changes.into_iter().flat_map(|changes| &changes.peers) {
+            match tunnel.peers.record(public_key) {
+                Some(record) => drop(audit.peers.insert(*public_key, record)),
+                None => drop(audit.new.insert(*public_key)),
+            }
+        }
+        audit
     }
 
     /// Returns the differences between the recorded state and the present one.
-    pub(super) fn finish(mut self, tunnel: &WireGuard) -> Differences {
-        if self.concerns_all {
-            for key in tunnel.peers.keys() {
-                self.peers.entry(*key).or_default();
-            }
+    pub(super) fn finish(self, tunnel: &WireGuard) -> Differences {
+        let mut differences = Differences::default();
+        for (key, before) in &self.peers {
+            differences.compare_peer(key, Some(before), tunnel.peers.record(key).as_ref());
         }
-        let peers = self.peers.iter().map(|(key, before)| (before.as_ref(), tunnel.peers.record(key)));
-        let mut items = peer_differences(peers);
-        items.extend(self.interface.differences(&InterfaceRecord::new(tunnel)).map(str::to_owned));
-        Differences(items)
+        let added = tunnel.peers.keys().filter(|key| self.concerns_all && !self.peers.contains_key(key));
+        for key in added.chain(&self.new) {
+            differences.compare_peer(key, None, tunnel.peers.record(key).as_ref());
+        }
+        for name in self.interface.differences(&InterfaceRecord::new(tunnel)) {
+            differences.add(Kind::Interface, name.to_owned());
+        }
+        differences
     }
 }
 
-/// Returns the differences of peers, as they were and as they are: additions first, then removals,
-/// new names and other settings, each in the order of the names.
-fn peer_differences<'a>(
-    peers: impl Iterator<Item = (Option<&'a PeerRecord>, Option<PeerRecord>)>,
-) -> Vec<String> {
-    let [mut added, mut removed, mut renamed] = [const { Vec::new() }; 3];
-    let mut changed = Vec::new();
-    for pair in peers {
-        match pair {
-            (None, Some(after)) => added.push(format!("added {}", after.name)),
-            (Some(before), None) => removed.push(format!("removed {}", before.name)),
+impl Differences {
+    fn compare_peer(&mut self, key: &PublicKey, before: Option<&PeerRecord>, after: Option<&PeerRecord>) {
+        let name = |record: &PeerRecord| display_name(record.name.as_ref(), key);
+        match (before, after) {
+            (None, Some(after)) => self.add(Kind::Added, format!("added {}", name(after))),
+            (Some(before), None) => self.add(Kind::Removed, format!("removed {}", name(before))),
             (Some(before), Some(after)) => {
                 if before.name != after.name {
-                    renamed.push(format!("renamed {} to {}", before.name, after.name));
+                    self.add(Kind::Renamed, format!("renamed {} to {}", name(before), name(after)));
                 }
-                let settings: Vec<_> = before.differences(&after).collect();
+                let settings: Vec<_> = before.differences(after).collect();
                 if !settings.is_empty() {
-                    changed.push((after.name, settings));
+                    self.add(Kind::Changed, format!("{} of {}", join(&settings), name(after)));
                 }
             }
             (None, None) => {}
         }
     }
-    let sorted = |mut items: Vec<String>| {
-        items.sort();
-        items
-    };
-    changed.sort();
-    let changed = changed.iter().map(|(name, settings)| format!("{} of {name}", join(settings)));
-    [sorted(added), sorted(removed), sorted(renamed)].concat().into_iter().chain(changed).collect()
+
+    fn add(&mut self, kind: Kind, item: String) {
+        self.items.insert((kind, item));
+        if self.items.len() > MAX_ITEMS {
+            self.items.pop_last();
+            self.others += 1;
+        }
+    }
 }
 
 /// Joins words as in a sentence.
@@ -157,16 +187,16 @@ impl InterfaceRecord {
 
 impl fmt::Display for Differences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.items.is_empty() {
             return f.write_str("nothing changed");
         }
-        for (number, item) in self.0.iter().take(MAX_ITEMS).enumerate() {
+        for (number, (_, item)) in self.items.iter().enumerate() {
             write!(f, "{}{item}", if number == 0 { "" } else { ", " })?;
         }
-        match self.0.len().saturating_sub(MAX_ITEMS) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
+        if self.others > 0 {
+            write!(f, " and {} more", self.others)?;
         }
+        Ok(())
     }
 }
 
@@ -175,23 +205,25 @@ mod tests {
     use super::*;
 
     fn record(name: &str) -> PeerRecord {
-        PeerRecord { name: name.to_owned(), ..PeerRecord::default() }
+        PeerRecord { name: name.parse().ok(), ..PeerRecord::default() }
     }
 
     #[test]
     fn additions_come_first_and_settings_last() {
         let (alice, bob, carol) = (record("alice"), record("bob"), record("carol"));
-        let moved = PeerRecord { endpoint: "192.0.2.1:1".parse().ok(), keepalive: 25, ..record("carol") };
-        let other = PeerRecord { preshared: 5, host: Some(("vpn.example".to_owned(), 1)), ..record("dan") };
-        let peers = [
-            (Some(&carol), Some(moved)),
+        let moved = PeerRecord { endpoint: 1, keepalive: 25, ..record("carol") };
+        let other = PeerRecord { preshared: 5, endpoint: 7, ..record("dan") };
+        let mut differences = Differences::default();
+        for (before, after) in [
+            (Some(&carol), Some(&moved)),
             (Some(&bob), None),
-            (None, Some(record("zoe"))),
-            (None, Some(record("alice"))),
-            (Some(&alice), Some(record("alice"))),
-            (Some(&alice), Some(other)),
-        ];
-        let differences = Differences(peer_differences(peers.into_iter()));
+            (None, Some(&record("zoe"))),
+            (None, Some(&alice)),
+            (Some(&alice), Some(&alice)),
+            (Some(&alice), Some(&other)),
+        ] {
+            differences.compare_peer(&PublicKey::from_bytes([1; 32]), before, after);
+        }
         assert_eq!(
             differences.to_string(),
             "added alice, added zoe, removed bob, renamed alice to dan, endpoint and keepalive of carol, \
@@ -201,9 +233,13 @@ mod tests {
 
     #[test]
     fn a_long_list_is_cut_and_an_empty_one_says_so() {
-        assert_eq!(Differences(Vec::new()).to_string(), "nothing changed");
-        let peers = (100..200).map(|number| (None, Some(record(&number.to_string()))));
-        let text = Differences(peer_differences(peers)).to_string();
+        let mut differences = Differences::default();
+        assert_eq!(differences.to_string(), "nothing changed");
+        for number in 100..200_u8 {
+            let key = PublicKey::from_bytes([number; 32]);
+            differences.compare_peer(&key, None, Some(&record(&number.to_string())));
+        }
+        let text = differences.to_string();
         assert!(
             text.starts_with("added 100, added 101,") && text.ends_with("added 119 and 80 more"),
             "{text}"

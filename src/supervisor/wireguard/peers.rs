@@ -25,7 +25,7 @@ pub(super) struct Peers {
     interface_key: Option<PublicKey>,
     peers: BTreeMap<PublicKey, PeerState>,
     allowed_ips: AllowedIps<PublicKey>,
-    /// Key of the fingerprints of preshared keys.
+    /// Key of the fingerprints of settings, for the audit log.
     fingerprints: RandomState,
 }
 
@@ -33,12 +33,12 @@ pub(super) struct Peers {
 #[derive(Debug)]
 pub(super) struct PeerState {
     name: Option<PeerName>,
-    /// Endpoint that was configured last, if it was an address.
-    endpoint: Option<SocketAddr>,
-    /// Persistent keepalive interval in seconds; 0 for off.
-    keepalive: u16,
+    /// Fingerprint of the endpoint that was configured last, if it was an address.
+    endpoint: u64,
     /// Fingerprint of the preshared key, which the tunnel process alone keeps; 0 for none.
     preshared: u64,
+    /// Persistent keepalive interval in seconds; 0 for off.
+    keepalive: u16,
     /// Current or possible addresses: those of the configuration, those of its endpoint name, or
     /// the one shown by a completed handshake, if that is none of these.
     addresses: Vec<IpAddr>,
@@ -54,28 +54,24 @@ pub(super) struct PeerState {
     pub(super) unconfirmed_log: RateLimit,
 }
 
-/// Settings of a peer that the audit log compares.
-#[derive(Debug, Default)]
+/// Settings of a peer that the audit log compares: fingerprints, since there may be many peers.
+#[derive(Clone, Debug, Default)]
 pub(super) struct PeerRecord {
-    /// Name, or the beginning of the key.
-    pub(super) name: String,
-    pub(super) endpoint: Option<SocketAddr>,
-    /// Host name and port of the endpoint.
-    pub(super) host: Option<(String, u16)>,
-    pub(super) keepalive: u16,
-    /// Fingerprint of the preshared key; 0 for none.
+    pub(super) name: Option<PeerName>,
+    pub(super) endpoint: u64,
     pub(super) preshared: u64,
-    pub(super) allowed_ips: Vec<Prefix>,
+    pub(super) allowed_ips: u64,
+    /// Persistent keepalive interval in seconds; 0 for off.
+    pub(super) keepalive: u16,
 }
 
 impl PeerRecord {
     /// Returns the names of the settings that differ, except for the name.
     pub(super) fn differences(&self, after: &Self) -> impl Iterator<Item = &'static str> {
-        let is_endpoint_other = (self.endpoint, &self.host) != (after.endpoint, &after.host);
         let fields = [
             (self.preshared != after.preshared, "preshared key"),
             (self.allowed_ips != after.allowed_ips, "allowed IPs"),
-            (is_endpoint_other, "endpoint"),
+            (self.endpoint != after.endpoint, "endpoint"),
             (self.keepalive != after.keepalive, "keepalive"),
         ];
         fields.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name)
@@ -86,9 +82,9 @@ impl PeerState {
     fn new() -> Self {
         Self {
             name: None,
-            endpoint: None,
-            keepalive: 0,
+            endpoint: 0,
             preshared: 0,
+            keepalive: 0,
             addresses: Vec::new(),
             name_addresses: Vec::new(),
             host: None,
@@ -166,15 +162,15 @@ impl Peers {
     /// Returns the settings of a peer, for the audit log.
     pub(super) fn record(&self, key: &PublicKey) -> Option<PeerRecord> {
         let peer = self.peers.get(key)?;
-        let mut allowed_ips: Vec<_> = self.allowed_ips.prefixes_of(*key).collect();
-        allowed_ips.sort();
+        let prefixes = self.allowed_ips.prefixes_of(*key).map(|prefix| self.fingerprints.hash_one(prefix));
+        let host = peer.host.as_ref().map(|host| self.fingerprints.hash_one(host));
         Some(PeerRecord {
-            name: peer.display_name(key),
-            endpoint: peer.endpoint.filter(|_| peer.host.is_none()),
-            host: peer.host.clone(),
-            keepalive: peer.keepalive,
+            name: peer.name.clone(),
+            endpoint: host.unwrap_or(peer.endpoint),
             preshared: peer.preshared,
-            allowed_ips,
+            // in any order
+            allowed_ips: prefixes.fold(0, u64::wrapping_add),
+            keepalive: peer.keepalive,
         })
     }
 
@@ -264,7 +260,7 @@ impl Peers {
         }
         if let Some(endpoint) = changes.endpoint {
             (peer.host, peer.early_addresses) = (None, None);
-            peer.endpoint = Some(endpoint);
+            peer.endpoint = self.fingerprints.hash_one(endpoint);
             peer.addresses = vec![endpoint.ip()];
         }
         if let Some(keepalive) = changes.persistent_keepalive {

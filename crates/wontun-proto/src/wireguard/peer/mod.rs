@@ -109,8 +109,8 @@ struct PendingMessages {
 struct PendingEvents {
     moved: bool,
     completed: bool,
-    /// Time for which initiations are unanswered.
-    unanswered: Option<Duration>,
+    /// Milliseconds for which initiations are unanswered.
+    unanswered: Option<u32>,
     failed: bool,
     /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,
@@ -326,7 +326,8 @@ impl Peer {
     }
 
     fn handle_no_response(&mut self, indices: &mut IndexTable, now: Instant) {
-        self.events.unanswered = self.timers.unanswered(now);
+        let unanswered = self.timers.unanswered(now).map(|elapsed| elapsed.as_millis());
+        self.events.unanswered = unanswered.map(|millis| u32::try_from(millis).unwrap_or(u32::MAX));
         self.events.failed |= self.timers.take_failure(now);
         if self.timers.has_given_up(now) {
             self.drop_staged();
@@ -377,8 +378,8 @@ impl Peer {
             Some(Event::EndpointMoved { peer, endpoint })
         } else if std::mem::take(&mut self.events.completed) {
             Some(Event::HandshakeCompleted { peer })
-        } else if let Some(elapsed) = self.events.unanswered.take() {
-            Some(Event::Unanswered { peer, elapsed })
+        } else if let Some(millis) = self.events.unanswered.take() {
+            Some(Event::Unanswered { peer, elapsed: Duration::from_millis(millis.into()) })
         } else if std::mem::take(&mut self.events.failed) {
             Some(Event::HandshakeFailing { peer })
         } else {
