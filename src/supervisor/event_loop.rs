@@ -155,6 +155,7 @@ impl<M: Mode> Supervisor<M> {
                 EventSource::Link => self.context.drain_link(&mut self.mode),
                 EventSource::HandOver => self.context.accept_successor(),
                 EventSource::Successor => self.context.drain_successor(&self.mode),
+                EventSource::Paths => self.context.handle_path_events(),
                 EventSource::Resolver => {
                     for (target, result) in self.context.lookups.poll_answer(self.context.now) {
                         self.mode.handle_addresses(&mut self.context, target, result);
@@ -167,6 +168,7 @@ impl<M: Mode> Supervisor<M> {
         self.context.handle_lookup_timeout();
         self.context.handle_rename_timeout(&mut self.mode);
         self.context.handle_hand_over_timeout();
+        self.context.compare_paths(&mut self.mode);
         self.mode.handle_timeouts(&mut self.context);
         self.context.reconcile(&mut self.mode);
         self.context.send_host(&self.mode);
@@ -182,6 +184,7 @@ impl<M: Mode> Supervisor<M> {
             context.service_manager.deadline(),
             context.lookups.deadline(),
             context.tunnel.deadline(),
+            context.paths.deadline(),
             repairs,
             context.link.identity.deadline(),
             context.hand_over.deadline(),
@@ -214,6 +217,7 @@ impl<M: Mode> Supervisor<M> {
         sources.extend(listener.map(|fd| (EventSource::HandOver, fd, PollFlags::POLLIN)));
         let successor = context.hand_over.successor();
         sources.extend(successor.map(|(fd, events)| (EventSource::Successor, fd, events)));
+        sources.extend(context.paths.descriptor().map(|fd| (EventSource::Paths, fd, PollFlags::POLLIN)));
         sources.extend(self.mode.descriptors());
         let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut descriptors, timeout) {

@@ -17,6 +17,8 @@ mod link_changes;
 mod link_watch;
 mod lookups;
 mod mode;
+mod path_changes;
+mod path_watch;
 mod plain;
 mod reconcile;
 mod service_manager;

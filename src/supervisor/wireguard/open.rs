@@ -15,6 +15,7 @@ use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;
+use super::nat64::Nat64;
 use super::peers::Peers;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
@@ -136,6 +137,7 @@ impl Supervisor<WireGuard> {
             dns,
             endpoint_cache,
             bypass,
+            nat64: Nat64::new(),
             is_running: false,
             spare: SocketBudget::default(),
             log_limits: LogLimits {
@@ -225,6 +227,7 @@ impl WireGuard {
         }
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
+        self.watch_paths(context);
         Ok(())
     }
 }
