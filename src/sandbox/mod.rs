@@ -11,7 +11,6 @@
 //! with ENOSYS there. Accesses that Landlock refuses fail with an ordinary error (EACCES).
 
 mod calls;
-mod dns_bus_calls;
 mod error;
 mod filter;
 mod hold_calls;

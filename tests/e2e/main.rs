@@ -60,6 +60,5 @@ mod soak;
 mod start;
 mod top;
 mod uapi;
-mod uplinks;
 mod wireguard;
 mod workers;

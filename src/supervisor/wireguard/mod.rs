@@ -15,7 +15,6 @@ mod hand_over;
 mod identity;
 mod kill_switch;
 mod mode;
-mod nat64;
 mod open;
 mod peers;
 mod preview;

@@ -1,7 +1,6 @@
 //! Implements `Mode` for WireGuard mode.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 
 use nix::poll::PollFlags;
@@ -12,11 +11,10 @@ use crate::messages::FromTunnel;
 use crate::sandbox::AllowedPaths;
 use crate::supervisor::context::Context;
 use crate::supervisor::hand_over::ModeOffer;
-use crate::supervisor::lookups::LookupTarget;
 use crate::supervisor::mode::{EventSource, Mode};
-use crate::supervisor::path_watch::PathChange;
 use crate::supervisor::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 impl Mode for WireGuard {
     fn allowed_paths(&self) -> AllowedPaths {
@@ -47,8 +45,7 @@ impl Mode for WireGuard {
             | EventSource::Link
             | EventSource::Resolver
             | EventSource::HandOver
-            | EventSource::Successor
-            | EventSource::Paths => {}
+            | EventSource::Successor => {}
         }
     }
 
@@ -60,9 +57,6 @@ impl Mode for WireGuard {
                 self.handle_endpoint(context, &peer, address, is_confirmed);
             }
             FromTunnel::Reached { peer, address } => self.handle_reached(&peer, address),
-            FromTunnel::Path { peer: Some(peer), remote, local } => {
-                self.handle_path(context, &peer, remote, local);
-            }
             FromTunnel::LookUp(Some(peer)) => self.look_up(context, &peer),
             FromTunnel::NeedSockets { ipv4, ipv6 } => {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
@@ -71,7 +65,6 @@ impl Mode for WireGuard {
             // for the other mode, or handled by the event loop
             FromTunnel::Ready
             | FromTunnel::LookUp(None)
-            | FromTunnel::Path { peer: None, .. }
             | FromTunnel::CheckCandidate(_)
             | FromTunnel::OuterFamily { .. }
             | FromTunnel::Alive { .. }
@@ -85,28 +78,30 @@ impl Mode for WireGuard {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        target: LookupTarget,
+        target: Option<PublicKey>,
         result: Result<Vec<SocketAddr>, String>,
     ) {
-        match target {
-            LookupTarget::Peer(key) => self.handle_name(context, key, result),
-            LookupTarget::Nat64 => self.handle_ipv4only(context, result),
-            LookupTarget::Server => {}
+        if let Some(key) = &target {
+            self.close_bypass(context, Some(key));
+            let is_tried = self.record_lookup_result(context, key, result.is_ok());
+            if result.is_err() && !is_tried && self.look_up_past_tunnel(context, key) {
+                return;
+            }
         }
-    }
-
-    fn mark(&self) -> Option<NonZeroU32> {
-        self.mark
-    }
-
-    fn handle_paths_compared(&mut self, context: &mut Context, changes: &[PathChange]) {
-        self.adapt_to_network(context, changes);
+        match (target, result) {
+            (Some(key), Ok(addresses)) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.set_name_addresses(&addresses);
+                }
+                self.send_addresses(context, &key, addresses);
+            }
+            (target, result) => context.send_lookup_result(target, result, true),
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        let others = [self.endpoint_cache.deadline(), self.bypass.deadline(), self.nat64.deadline()];
-        deadlines.into_iter().chain(others).flatten().min()
+        deadlines.into_iter().chain([self.endpoint_cache.deadline(), self.bypass.deadline()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
@@ -114,7 +109,6 @@ impl Mode for WireGuard {
         self.handle_ruleset_timeout(context);
         self.handle_route_timeout(context);
         self.handle_endpoint_cache_timeout(context);
-        self.handle_nat64_timeout(context);
         self.close_bypass(context, None);
     }
 

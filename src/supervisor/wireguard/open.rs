@@ -15,7 +15,6 @@ use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;
-use super::nat64::Nat64;
 use super::peers::Peers;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
@@ -26,7 +25,7 @@ use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::event_loop::Supervisor;
-use crate::supervisor::hand_over::{Inheritance, InheritedListeners, Predecessor};
+use crate::supervisor::hand_over::{Inheritance, InheritedListeners, TakeOverSource};
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
@@ -43,7 +42,7 @@ impl Supervisor<WireGuard> {
     /// ip(8) do the rest. The file's kill switch is engaged before everything else, and stays in
     /// place after an error.
     ///
-    /// With a `predecessor` that runs the tunnel, everything is prepared for
+    /// With `take_over_from`, everything is prepared for
     /// [`Supervisor::take_over`], and nothing on the host is changed.
     ///
     /// # Errors
@@ -52,10 +51,10 @@ impl Supervisor<WireGuard> {
         name: TunName,
         file: Option<ConfigFile>,
         mut starting: Starting,
-        mut predecessor: Option<Predecessor>,
+        mut take_over_from: Option<TakeOverSource>,
     ) -> Result<Self, SupervisorError> {
         let mut file = file;
-        let inheritance = predecessor.as_mut().and_then(Predecessor::take_inheritance);
+        let inheritance = take_over_from.as_mut().and_then(TakeOverSource::take_inheritance);
         let is_taken_over = inheritance.is_some();
         if let Some(inheritance) = &inheritance {
             // the device and the sockets are as they are
@@ -88,6 +87,14 @@ impl Supervisor<WireGuard> {
                 addresses: Vec::new(),
                 listeners: None,
             },
+        };
+        // the file of the other process's socket may be gone
+        let uapi = match uapi {
+            None if is_taken_over => open_uapi(&name, file.as_ref()).unwrap_or_else(|error| {
+                warn!(%error, "wg(8) and `wontun show` do not work");
+                None
+            }),
+            uapi => uapi,
         };
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let mut firewall = Firewall::open(&name, file.as_ref(), kill_switch);
@@ -137,7 +144,6 @@ impl Supervisor<WireGuard> {
             dns,
             endpoint_cache,
             bypass,
-            nat64: Nat64::new(),
             is_running: false,
             spare: SocketBudget::default(),
             log_limits: LogLimits {
@@ -164,10 +170,12 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
-        mode.apply_dns(&mut context);
-        mode.dns.wait(context.now);
+        if !is_taken_over {
+            mode.apply_dns(&mut context);
+            mode.dns.wait(context.now);
+        }
         let mut supervisor = Self::new(mode, context);
-        supervisor.predecessor = predecessor;
+        supervisor.take_over_from = take_over_from;
         Ok(supervisor)
     }
 }
@@ -189,7 +197,7 @@ impl Resources {
         let Inheritance { port, mark, addresses, queues, sockets, listeners, uapi } = inheritance;
         let adopt = |(path, socket): (PathBuf, OwnedFd)| {
             UapiListener::adopt(socket, path)
-                .inspect_err(|error| warn!(%error, "wg(8) and `wontun show` will not work"))
+                .inspect_err(|error| debug!(%error, "cannot use the socket for wg(8) of the other process"))
                 .ok()
         };
         let tuns = queues.into_iter().map(|(described, queue)| Tun::from_parts(queue, described));
@@ -227,7 +235,6 @@ impl WireGuard {
         }
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
-        self.watch_paths(context);
         Ok(())
     }
 }

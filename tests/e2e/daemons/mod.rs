@@ -39,7 +39,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("NetworkManager", "network-manager"),
     ("polkitd", "polkitd"),
     ("systemd-networkd", "systemd"),
-    ("tayga", "tayga"),
     ("ufw", "ufw"),
 ];
 

@@ -7,7 +7,6 @@ mod faults;
 mod handover;
 mod kernel;
 mod life;
-mod network;
 mod simulation;
 mod wire;
 
