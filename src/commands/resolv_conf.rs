@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::dns::resolv_conf::Stack;
+
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// A program that manages resolv.conf.
@@ -64,10 +66,14 @@ impl ResolvConf {
     }
 }
 
-/// Returns the program that manages the file, by the target of the link or a comment.
+/// Returns the program that manages the file, by the target of the link or a comment, or the tunnel
+/// whose name servers it has.
 fn manager(target: Option<&Path>, text: &str) -> String {
     let target = target.map(|target| target.display().to_string()).unwrap_or_default();
     let is_comment = |line: &&str| line.starts_with(['#', ';']);
+    if let Some(tunnel) = Stack::parse(Some(text.as_bytes())).tunnel() {
+        return format!("written by the tunnel {}", tunnel.escape_debug());
+    }
     let linked = MANAGERS.iter().find(|manager| target.contains(manager.folder));
     let named = || {
         let comments = || text.lines().filter(is_comment);

@@ -50,6 +50,8 @@ const RESOLV_CONF: &[Syscall] = &[
         libc::SYS_fcntl,
         &[
             &[Is(1, libc::F_GETFD)],
+            // musl sets it again after open(2) with O_CLOEXEC
+            &[Is(1, libc::F_SETFD)],
             &[Is(1, libc::F_GETFL)],
             &[Is(1, libc::F_SETFL)],
             // the descriptor that holds the lock
