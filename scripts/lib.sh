@@ -62,7 +62,7 @@ for_rust=cc:gcc,libc6-dev
 # Programs that change the network of hosts of the end-to-end tests.
 # shellcheck disable=SC2034
 for_daemons=(dbus-daemon:dbus dhclient:isc-dhcp-client dnsmasq:dnsmasq-base firewalld:firewalld ifup:ifupdown
-    NetworkManager:network-manager pkcheck:polkitd ufw:ufw)
+    NetworkManager:network-manager pkcheck:polkitd tayga:tayga ufw:ufw)
 
 # need COMMAND:PACKAGE[,PACKAGE]...: installs the Debian packages of the commands that are missing, or says which.
 need() {

@@ -83,7 +83,7 @@ impl<M: Receive> Worker<M> {
         }
         let (now, suspended) = now_and_suspended().map_err(system("reading the clock"))?;
         self.now = now;
-        if self.suspension.observe(suspended) {
+        if self.suspension.observe(suspended).is_some() {
             self.handle_resume(shared, suspended);
         }
         while let Some(token) = self.handshakes.take_waiting(self.now) {
@@ -102,8 +102,8 @@ impl<M: Receive> Worker<M> {
     /// suspension drops all sessions.
     fn handle_resume(&mut self, shared: &Shared<M>, suspended: Duration) {
         shared.with(self, |mode, core, worker| {
-            if core.suspension.observe(suspended) {
-                mode.handle_resume(core);
+            if let Some(last) = core.suspension.observe(suspended) {
+                mode.handle_resume(core, last);
             }
             if let Some(pending) = worker.pending.take() {
                 core.count_drops(DropReason::Unsent, pending.packets(), None);

@@ -300,11 +300,11 @@ mod tests {
         far
     }
 
-    /// Returns the next message, skipping requests for sockets.
+    /// Returns the next message, skipping requests for sockets and reports of paths.
     fn next_message_from(supervisor: &mut Supervisor) -> FromTunnel {
         loop {
             match supervisor.receive().unwrap() {
-                None | Some((FromTunnel::NeedSockets { .. }, _)) => {}
+                None | Some((FromTunnel::NeedSockets { .. } | FromTunnel::Path { .. }, _)) => {}
                 Some((message, _)) => return message,
             }
             thread::sleep(Duration::from_millis(1));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::budget::Progress;
 use super::core::Core;
@@ -77,8 +78,9 @@ pub trait Control {
     /// As for [`Self::start`].
     fn handle_link(&mut self, core: &mut Core) -> Result<(), DaemonError>;
 
-    /// Handles the end of a suspension of the machine: existing sessions must not be used any more.
-    fn handle_resume(&mut self, _core: &mut Core) {}
+    /// Handles the end of a suspension of the machine, which lasted `suspended`: existing sessions
+    /// must not be used any more.
+    fn handle_resume(&mut self, _core: &mut Core, _suspended: Duration) {}
 
     /// Handles the loss of a local address: a connected socket bound to it would continue to send
     /// from it, over IPv6 without an error.

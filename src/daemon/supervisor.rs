@@ -133,6 +133,7 @@ impl Core {
             ToTunnel::Change { .. }
             | ToTunnel::Name { .. }
             | ToTunnel::Addresses { .. }
+            | ToTunnel::PathChanged { .. }
             | ToTunnel::CandidateChecked { .. }
             | ToTunnel::Answer { .. } => mode.handle_message(self, message, descriptors)?,
         }

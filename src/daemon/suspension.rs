@@ -30,12 +30,13 @@ impl Suspension {
         Ok(Self(known))
     }
 
-    /// Returns true if the machine has been suspended since the last call, as shown by the total
-    /// `suspended`.
-    pub(super) fn observe(&mut self, suspended: Duration) -> bool {
-        let was_suspended = suspended > self.0 + TOLERANCE;
-        self.0 = self.0.max(suspended);
-        was_suspended
+    /// Returns the time for which the machine has been suspended since the last call, as shown by
+    /// the total `suspended`; `None` if it has not.
+    pub(super) fn observe(&mut self, suspended: Duration) -> Option<Duration> {
+        let known = self.0;
+        self.0 = known.max(suspended);
+        let last = suspended.saturating_sub(known);
+        (last > TOLERANCE).then_some(last)
     }
 }
 
@@ -47,14 +48,15 @@ mod tests {
     fn only_a_jump_is_a_suspension_and_each_once() {
         let mut suspension = Suspension(Duration::from_secs(100));
         for (milliseconds, expected) in [
-            (100_000, false),
-            (99_000, false),
-            (100_001, false),
-            (100_900, true),
-            (100_900, false),
-            (400_000, true),
+            (100_000, None),
+            (99_000, None),
+            (100_001, None),
+            (100_901, Some(900)),
+            (100_901, None),
+            (400_000, Some(299_099)),
         ] {
-            assert_eq!(suspension.observe(Duration::from_millis(milliseconds)), expected, "{milliseconds}");
+            let observed = suspension.observe(Duration::from_millis(milliseconds));
+            assert_eq!(observed, expected.map(Duration::from_millis), "{milliseconds}");
         }
     }
 
@@ -62,7 +64,7 @@ mod tests {
     fn a_machine_that_is_awake_is_not_suspended() {
         let mut suspension = Suspension::new().unwrap();
         for _ in 0..10_000 {
-            assert!(!suspension.observe(now_and_suspended().unwrap().1));
+            assert_eq!(suspension.observe(now_and_suspended().unwrap().1), None);
         }
     }
 }

@@ -81,9 +81,17 @@ pub enum ToTunnel {
     },
     /// The host has lost this address.
     AddressLost(IpAddr),
-    /// Answer to [`FromTunnel::LookUp`].
+    /// The path to the peer has changed: the routes lead elsewhere, or from another source address.
+    PathChanged {
+        /// Public key of the peer; `None` in plain mode.
+        peer: Option<PublicKey>,
+        /// False if there is no route to the peer.
+        is_reachable: bool,
+    },
+    /// Answer to [`FromTunnel::LookUp`], or other addresses of a peer's endpoint, which replace the
+    /// current ones.
     Addresses {
-        /// Peer whose endpoint name was looked up; `None` in plain mode.
+        /// Public key of the peer; `None` in plain mode.
         peer: Option<PublicKey>,
         /// Usable addresses in order of preference, or the error's text.
         result: Result<Vec<Address>, String>,
@@ -153,6 +161,16 @@ pub enum FromTunnel {
         peer: PublicKey,
         /// Address of the peer.
         address: IpAddr,
+    },
+    /// A handshake with a peer was completed by this path, which differs from the last; in plain
+    /// mode, this path is used.
+    Path {
+        /// Public key of the peer; `None` in plain mode.
+        peer: Option<PublicKey>,
+        /// Address of the peer.
+        remote: IpAddr,
+        /// Source address of datagrams to the peer; `None` if the system chooses it.
+        local: Option<IpAddr>,
     },
     /// Send more [`ToTunnel::SpareSockets`].
     NeedSockets {

@@ -79,10 +79,12 @@ fn samples() -> Vec<Vec<u8>> {
         ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
         ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },
         ToTunnel::Import(vec![connected]),
+        ToTunnel::PathChanged { peer: Some(peer), is_reachable: true },
     ];
     let from = [
         FromTunnel::Endpoint { peer, address: "2001:db8::1".parse().unwrap(), is_confirmed: true },
         FromTunnel::Reached { peer, address: "192.0.2.1".parse().unwrap() },
+        FromTunnel::Path { peer: None, remote: "192.0.2.1".parse().unwrap(), local: None },
         FromTunnel::Alive {
             probe: 9,
             status: Status::WireGuard {
@@ -105,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_another_or_an_error(sample in 0..12_usize, at: prop::sample::Index, byte: u8) {
+    fn a_damaged_message_is_another_or_an_error(sample in 0..14_usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = samples()[sample].clone();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -117,7 +119,7 @@ proptest! {
 fn messages_come_back_and_cut_ones_do_not() {
     for (number, bytes) in samples().iter().enumerate() {
         let is_read = |bytes: &[u8]| {
-            if number < 7 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
+            if number < 8 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
         };
         assert!(is_read(bytes), "{number}");
         assert!((0..bytes.len()).all(|length| !is_read(&bytes[..length])), "{number}");

@@ -354,12 +354,23 @@ impl Link {
 
     /// Returns the kernel's `RTM_NEWROUTE` for one destination.
     fn route(&mut self, destination: IpAddr, mark: Option<NonZeroU32>) -> Result<Option<Vec<u8>>, LinkError> {
+        self.route_from(destination, None, mark)
+    }
+
+    /// Like [`Self::route`], for packets from `source`, if given.
+    pub(super) fn route_from(
+        &mut self,
+        destination: IpAddr,
+        source: Option<IpAddr>,
+        mark: Option<NonZeroU32>,
+    ) -> Result<Option<Vec<u8>>, LinkError> {
         // IPv4-mapped destinations of an IPv6 socket use the IPv4 routes
-        match self.netlink.request(message::get_route(destination.to_canonical(), mark), 0) {
+        let (destination, source) = (destination.to_canonical(), source.map(|source| source.to_canonical()));
+        match self.netlink.request(message::get_route(destination, source, mark), 0) {
             Ok(body) => Ok(body),
             Err(RequestError::Refused {
-                // no route; an IPv4 route of type unreachable, prohibit or blackhole; no such
-                // family
+                // no route; an IPv4 route of type unreachable, prohibit or blackhole; an IPv4
+                // source that is not this host's; no such family
                 errno:
                     Errno::ENETUNREACH
                     | Errno::EHOSTUNREACH

@@ -313,12 +313,20 @@ fn address(index: u32, cidr: Cidr) -> AddressMessage {
     message
 }
 
-/// Looks up one route, for packets that carry `mark` if given.
-pub(super) fn get_route(destination: IpAddr, mark: Option<NonZeroU32>) -> RouteNetlinkMessage {
+/// Looks up one route, for packets from `source` that carry `mark`, as far as given.
+pub(super) fn get_route(
+    destination: IpAddr,
+    source: Option<IpAddr>,
+    mark: Option<NonZeroU32>,
+) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(destination);
     message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+    if let Some(source) = source {
+        message.header.source_prefix_length = message.header.destination_prefix_length;
+        message.attributes.push(RouteAttribute::Source(RouteAddress::from(source)));
+    }
     message.attributes.extend(mark.map(|mark| RouteAttribute::Mark(mark.get())));
     RouteNetlinkMessage::GetRoute(message)
 }

@@ -1,13 +1,15 @@
 //! Addresses, MTU, link state and routes of the tunnel device, read and set over netlink.
 //!
 //! The image contains neither `ip` nor `nft`, so the binary does the work of `ip address add`, `ip
-//! link set`, `ip route get` and, for its routes, of wg-quick(8). It uses three sockets:
+//! link set`, `ip route get` and, for its routes, of wg-quick(8). It uses four sockets:
 //!
 //! - `Link` sends one request at a time and waits for its acknowledgement. The kernel has carried
 //!   out the request when the send returns, so the wait is short; it is bounded nevertheless.
 //! - `LinkMonitor` is a non-blocking socket for the event loop that receives every change of a
 //!   device. A device that went down and up again has lost its IPv6 addresses: [`Link::restore`]
 //!   sets them again.
+//! - `PathMonitor` is another one, which becomes readable when datagrams to a peer may take another
+//!   path.
 //! - `Routes` compares the host's routes and rules with those wanted for the tunnel, and applies
 //!   the difference. Where policy routing is needed, it uses one more socket for its few nf_tables
 //!   rules.
@@ -38,6 +40,7 @@ mod monitor;
 mod nat;
 mod nft;
 mod overlap;
+mod path;
 mod ranges;
 mod request_error;
 mod routes;
@@ -55,6 +58,7 @@ pub(crate) use monitor::{LinkEvent, LinkMonitor};
 pub(crate) use nat::{Nat, NatWarning};
 pub(crate) use nft::{NftMonitor, RulesetChange};
 pub(crate) use overlap::{Overlap, find_overlaps};
+pub(crate) use path::{Path, PathMonitor};
 pub use routes::{AddedRouting, AppliedRouting, DesiredRouting, RestoreScope, RouteWarning, Routes};
 pub(crate) use routes::{RoutingPreview, preview as preview_routing};
 pub(crate) use tun::{ExistingLink, TunState, delete, existing_link, rename};

@@ -10,7 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc::{
-    self, MSG_TRUNC, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWLINK,
+    self, MSG_TRUNC, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWLINK,
     RTM_NEWNETCONF, RTM_NEWROUTE, RTM_NEWRULE,
 };
 use socket2::{SockFilter, SockRef};
@@ -35,7 +35,7 @@ const GROUPS: u32 = group(libc::RTNLGRP_LINK)
     | group(libc::RTNLGRP_IPV6_NETCONF);
 
 /// Returns the bit of a group in an address to bind to.
-const fn group(number: u32) -> u32 {
+pub(super) const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
@@ -82,7 +82,7 @@ impl LinkMonitor {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
-            SockRef::from(&socket).attach_filter(&filter(index))?;
+            SockRef::from(&socket).attach_filter(&filter())?;
             socket.bind(&SocketAddr::new(0, GROUPS))?;
             Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
         };
@@ -119,35 +119,28 @@ impl AsFd for LinkMonitor {
 }
 
 /// Returns a classic BPF program. It drops new rules, and deleted routes that are neither wontun's
-/// nor to the device: of the latter, the kernel's own lead to the networks of its addresses. Of new
-/// routes it passes those that replace another one in a table with a number above 255, such as that
-/// of policy routing: the replaced route may be wontun's.
-const fn filter(index: u32) -> [SockFilter; 21] {
-    // nlmsg_type and the device are in host order, and loaded in network order; rtm_protocol is in
-    // the message's own header, which the attributes follow
+/// nor the kernel's own, which lead to the networks of a device's addresses. The tunnel's device is
+/// not named: it has another index once it was in another network namespace, and the sandbox forbids
+/// another program then. Of new routes it passes those that replace another one in a table with a
+/// number above 255, such as that of policy routing: the replaced route may be wontun's.
+const fn filter() -> [SockFilter; 14] {
+    // nlmsg_type is in host order, and loaded in network order; rtm_protocol is in the message's
+    // own header
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
     const ROUTE_TABLE: u32 = 16 + 4;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
-    const ATTRIBUTES: u32 = 16 + 12;
     const fn kind(kind: u16) -> u32 {
         u16::from_be_bytes(kind.to_ne_bytes()) as u32
     }
     [
         SockFilter::new(bpf::LOAD_HALF, 0, 0, TYPE),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 13, 0, kind(RTM_NEWROUTE)),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 11, 0, kind(RTM_NEWRULE)),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 9, kind(RTM_DELROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 6, 0, kind(RTM_NEWROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 10, 0, kind(RTM_NEWRULE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 8, kind(RTM_DELROUTE)),
         SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 7, 0, PROTOCOL as u32),
-        SockFilter::new(bpf::LOAD_INDEX, 0, 0, RTA_OIF as u32),
-        SockFilter::new(bpf::LOAD_CONSTANT, 0, 0, ATTRIBUTES),
-        SockFilter::new(bpf::LOAD_WORD, 0, 0, bpf::NETLINK_ATTRIBUTE),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 4, 0, 0),
-        SockFilter::new(bpf::COPY_TO_INDEX, 0, 0, 0),
-        SockFilter::new(bpf::LOAD_WORD_AT_INDEX, 0, 0, 4),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes(index.to_ne_bytes())),
-        SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 6, 0, PROTOCOL as u32),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 5, 0, libc::RTPROT_KERNEL as u32),
         SockFilter::new(bpf::RETURN, 0, 0, 0),
         SockFilter::new(bpf::LOAD_HALF, 0, 0, FLAGS),
         SockFilter::new(bpf::JUMP_IF_ANY_BIT, 0, 3, kind(NLM_F_REPLACE)),

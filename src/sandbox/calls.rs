@@ -70,7 +70,7 @@ const AS_THREAD: &[Condition] = &[Masked(
 const SOCKET_TYPE: c_int = 0xf;
 const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
 const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
-const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
+pub(super) const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 
 /// Calls of the supervisor, the resolver process and look-ups, for all threads.
 const COMMON: &[Syscall] = &[
@@ -334,7 +334,7 @@ const LOOK_UP_LEGACY: &[Syscall] = &[];
 /// an attacker who has taken one over. The nursery's filter applies to every helper, too, so that
 /// the list contains no call that a helper needs before it confines itself, and no call made per
 /// packet.
-const ATTACKS: &[Syscall] = &[
+pub(super) const ATTACKS: &[Syscall] = &[
     // other programs, other processes
     any(libc::SYS_execve),
     any(libc::SYS_ptrace),
@@ -387,7 +387,7 @@ const ATTACKS: &[Syscall] = &[
 /// Additional calls that kill the nursery and every helper: execution of another program than the
 /// image, whose descriptor has no path; namespaces; signals to threads, except those of abort(),
 /// and those sent by a descriptor or a limit; input on a terminal.
-const NURSERY_NEVER: &[Syscall] = &[
+pub(super) const NURSERY_NEVER: &[Syscall] = &[
     // the end of its helpers after that of the supervisor; no helper has a descriptor of a process
     only(libc::SYS_pidfd_send_signal, &[&[IsNot(1, libc::SIGKILL)]]),
     only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
@@ -568,62 +568,6 @@ const TUNNEL_ABSENT_LEGACY: &[Syscall] =
     &[any(libc::SYS_open), any(libc::SYS_stat), any(libc::SYS_lstat), any(libc::SYS_readlink)];
 #[cfg(not(target_arch = "x86_64"))]
 const TUNNEL_ABSENT_LEGACY: &[Syscall] = &[];
-
-/// Calls of the `dns` process where systemd-resolved applies the settings, and of the one that sets
-/// them: open descriptors, and what the C library and std need. Others fail with ENOSYS.
-const DNS_BUS: &[Syscall] = &[
-    // no call, as above
-    any(0xffff_ffff),
-    // the supervisor, the bus
-    any(libc::SYS_read),
-    any(libc::SYS_write),
-    any(libc::SYS_writev),
-    any(libc::SYS_sendto),
-    any(libc::SYS_recvfrom),
-    any(libc::SYS_sendmsg),
-    any(libc::SYS_recvmsg),
-    any(libc::SYS_ppoll),
-    any(libc::SYS_close),
-    // memory
-    any(libc::SYS_brk),
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_munmap),
-    any(libc::SYS_mremap),
-    any(libc::SYS_madvise),
-    only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_futex),
-    any(libc::SYS_rt_sigaction),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_rt_sigreturn),
-    any(libc::SYS_sigaltstack),
-    any(libc::SYS_restart_syscall),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
-    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
-    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
-    any(libc::SYS_getpid),
-    any(libc::SYS_gettid),
-    any(libc::SYS_clock_gettime),
-    any(libc::SYS_getrandom),
-    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
-    only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)]]),
-];
-#[cfg(target_arch = "x86_64")]
-const DNS_BUS_LEGACY: &[Syscall] = &[any(libc::SYS_poll)];
-#[cfg(not(target_arch = "x86_64"))]
-const DNS_BUS_LEGACY: &[Syscall] = &[];
-
-/// Additional calls of the `dns` process where its own user may set name servers: to connect to a
-/// bus that was restarted.
-const DNS_RECONNECT: &[Syscall] =
-    &[only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), STREAM, Is(2, 0)]]), any(libc::SYS_connect)];
-
-/// Calls that are allowed to the `dns` process that is connected to the bus.
-pub(super) const DNS_BUS_ALLOWED: &[&[Syscall]] = &[DNS_BUS, DNS_BUS_LEGACY];
-/// The same where it may connect again.
-pub(super) const DNS_RECONNECT_ALLOWED: &[&[Syscall]] = &[DNS_BUS, DNS_BUS_LEGACY, DNS_RECONNECT];
-/// Calls that kill these processes.
-pub(super) const DNS_BUS_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NURSERY_NEVER];
 
 /// Calls that are allowed to the threads of the tunnel process or fail with ENOSYS.
 pub(super) const TUNNEL_ALLOWED: &[&[Syscall]] =

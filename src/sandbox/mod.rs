@@ -11,6 +11,7 @@
 //! with ENOSYS there. Accesses that Landlock refuses fail with an ordinary error (EACCES).
 
 mod calls;
+mod dns_bus_calls;
 mod error;
 mod filter;
 mod hold_calls;

@@ -574,7 +574,7 @@ fn no_list_takes_back_a_condition() {
     }
 }
 
-/// Calls made per packet have no conditions, since the kernel would run the filter for each.
+/// The kernel would run the filter for each of them, and the nursery's in every helper.
 #[test]
 fn what_packets_need_has_no_conditions() {
     for number in [
@@ -594,7 +594,6 @@ fn what_packets_need_has_no_conditions() {
         assert!(listed.next().is_some_and(|call| call.forms.is_empty()), "call {number}");
         let missing = calls::TUNNEL_MISSING.iter().copied().flatten();
         assert!(missing.into_iter().all(|call| call.number != number), "call {number}");
-        // the nursery's filter applies to every helper, too
         let mut forbidden = calls::NURSERY_FORBIDDEN.iter().chain(calls::NURSERY_ABSENT).copied().flatten();
         assert!(forbidden.all(|call| call.number != number), "call {number}");
     }

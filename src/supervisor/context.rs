@@ -7,6 +7,7 @@ use tracing::warn;
 use super::hand_over::HandOver;
 use super::link_watch::LinkWatch;
 use super::lookups::{LookupTarget, Lookups};
+use super::path_watch::PathWatch;
 use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
@@ -15,6 +16,7 @@ use crate::messages::{Address, ToTunnel};
 use crate::net::signal::Signals;
 use crate::process::Nursery;
 use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub(crate) struct Context {
     pub(super) stop: Option<StopReason>,
     pub(super) reconciler: Reconciler,
     pub(super) hand_over: HandOver,
+    pub(super) paths: PathWatch,
 }
 
 impl Context {
@@ -52,17 +55,26 @@ impl Context {
     /// is a bounded number, otherwise an error of sending the request.
     pub(super) fn send_lookup_result(
         &mut self,
-        target: LookupTarget,
+        peer: Option<PublicKey>,
         result: Result<Vec<SocketAddr>, String>,
         is_from_resolver: bool,
     ) {
         let result = result.map(|addresses| addresses.into_iter().map(Address::from).collect());
-        let message = ToTunnel::Addresses { peer: target, result };
+        let message = ToTunnel::Addresses { peer, result };
         if is_from_resolver {
             self.tunnel.send(&message);
         } else {
             self.tunnel.answer(&message, Vec::new());
         }
+    }
+
+    /// Restarts the resolver process if it has requests, and returns these, to be sent again.
+    pub(super) fn restart_lookups(&mut self) -> Vec<LookupTarget> {
+        let (pending, failed) = self.lookups.take_pending(&mut self.nursery, self.now);
+        if let Some(error) = failed {
+            warn!(%error, "cannot restart the resolver process; trying again later");
+        }
+        pending
     }
 
     /// Restarts the resolver process if that is due.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::context::{Context, StopReason};
 use super::error::{SupervisorError, system};
-use super::hand_over::TakeOverSource;
+use super::hand_over::Predecessor;
 use super::mode::{EventSource, Mode};
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::net::timer::now;
@@ -31,13 +31,13 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Supervisor<M> {
     pub(super) mode: M,
     pub(super) context: Context,
-    /// The process or store that the tunnel is taken over from, until it is.
-    pub(super) take_over_from: Option<TakeOverSource>,
+    /// The process that the tunnel is taken over from, until it is.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 impl<M: Mode> Supervisor<M> {
     pub(super) const fn new(mode: M, context: Context) -> Self {
-        Self { mode, context, take_over_from: None }
+        Self { mode, context, predecessor: None }
     }
 
     /// Returns the sandbox for this process, to be engaged before [`Self::run`]. After this call
@@ -155,6 +155,7 @@ impl<M: Mode> Supervisor<M> {
                 EventSource::Link => self.context.drain_link(&mut self.mode),
                 EventSource::HandOver => self.context.accept_successor(),
                 EventSource::Successor => self.context.drain_successor(&self.mode),
+                EventSource::Paths => self.context.handle_path_events(),
                 EventSource::Resolver => {
                     for (target, result) in self.context.lookups.poll_answer(self.context.now) {
                         self.mode.handle_addresses(&mut self.context, target, result);
@@ -167,6 +168,7 @@ impl<M: Mode> Supervisor<M> {
         self.context.handle_lookup_timeout();
         self.context.handle_rename_timeout(&mut self.mode);
         self.context.handle_hand_over_timeout();
+        self.context.compare_paths(&mut self.mode);
         self.mode.handle_timeouts(&mut self.context);
         self.context.reconcile(&mut self.mode);
         self.context.send_host(&self.mode);
@@ -182,6 +184,7 @@ impl<M: Mode> Supervisor<M> {
             context.service_manager.deadline(),
             context.lookups.deadline(),
             context.tunnel.deadline(),
+            context.paths.deadline(),
             repairs,
             context.link.identity.deadline(),
             context.hand_over.deadline(),
@@ -214,6 +217,7 @@ impl<M: Mode> Supervisor<M> {
         sources.extend(listener.map(|fd| (EventSource::HandOver, fd, PollFlags::POLLIN)));
         let successor = context.hand_over.successor();
         sources.extend(successor.map(|(fd, events)| (EventSource::Successor, fd, events)));
+        sources.extend(context.paths.descriptor().map(|fd| (EventSource::Paths, fd, PollFlags::POLLIN)));
         sources.extend(self.mode.descriptors());
         let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut descriptors, timeout) {
@@ -242,11 +246,7 @@ impl<M: Mode> Supervisor<M> {
                     self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
                 }
                 FromTunnel::StopRequested => {
-                    // a signal to all processes comes after one to this process alone
-                    self.drain_signals()?;
-                    if !self.context.hand_over.defers(Signal::SIGTERM) {
-                        self.context.stop.get_or_insert(StopReason::TunnelProcess);
-                    }
+                    context.stop.get_or_insert(StopReason::TunnelProcess);
                 }
                 FromTunnel::Exported(result) => context.handle_exported(result),
                 message => self.mode.handle_message(context, message),
@@ -260,11 +260,9 @@ impl<M: Mode> Supervisor<M> {
             match signal {
                 // what is on the host is another process's
                 Signal::SIGTERM | Signal::SIGINT if self.context.stop == Some(StopReason::HandedOver) => {}
-                Signal::SIGTERM | Signal::SIGINT if self.context.hand_over.defers(signal) => {}
                 // even if the tunnel process was asked to end before
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::LogSummary),
-                Signal::SIGUSR2 => self.context.begin_store(&self.mode),
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);

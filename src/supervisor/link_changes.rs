@@ -33,6 +33,7 @@ impl Context {
                         self.reconciler.schedule(HostResource::Routing);
                     }
                     self.tunnel.send(&ToTunnel::AddressLost(address));
+                    self.paths.handle_address_lost(address, self.now);
                 }
                 Ok(Some(LinkEvent::HostChanged)) => self.reconciler.schedule(HostResource::Settings),
                 Ok(Some(LinkEvent::Changed(state))) => self.link.pending_events.push_state(state),

@@ -17,11 +17,21 @@ use crate::resolver::{NameServers, Resolver, ResolverError, Servers, TunnelServe
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
-/// The peer whose endpoint name is looked up; `None` in plain mode.
-pub(super) type LookupTarget = Option<PublicKey>;
+/// What a name is looked up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookupTarget {
+    /// The server, in plain mode.
+    Server,
+    /// The endpoint of this peer.
+    Peer(PublicKey),
+    /// The prefix of the network's NAT64.
+    Nat64,
+}
 
 /// Maximum number of pending requests: the process answers one after the other.
 const MAX_PENDING: usize = 32;
+/// Minimum interval between two restarts by [`Lookups::take_pending`].
+const MIN_RESTART_INTERVAL: Duration = Duration::from_secs(1);
 /// Delay before the process is restarted; doubled each time, up to [`MAX_RESTART_DELAY`].
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
@@ -43,6 +53,8 @@ pub(super) struct Lookups {
     /// Time of the next restart; `None` if no process is needed, or it runs.
     restart_at: Option<Instant>,
     delay: Duration,
+    /// Time of the last restart by [`Self::take_pending`].
+    restarted_at: Option<Instant>,
 }
 
 impl Lookups {
@@ -65,6 +77,7 @@ impl Lookups {
             stderr,
             restart_at: None,
             delay: RESTART_DELAY,
+            restarted_at: None,
         }
     }
 
@@ -148,6 +161,23 @@ impl Lookups {
         self.pending.clear();
         self.restart_at = Some(now);
         self.restart(nursery, now).map_or(Ok(()), Err)
+    }
+
+    /// Takes the pending requests, and restarts the process, which may wait for a name server of a
+    /// network that the host has left. Does nothing if that was done within the last second. Also
+    /// returns the error if the process could not be started; it is restarted later.
+    pub(super) fn take_pending(
+        &mut self,
+        nursery: &mut Nursery,
+        now: Instant,
+    ) -> (Vec<LookupTarget>, Option<ResolverError>) {
+        let is_recent = self.restarted_at.is_some_and(|at| now.since(at) < MIN_RESTART_INTERVAL);
+        if self.pending.is_empty() || is_recent {
+            return (Vec::new(), None);
+        }
+        self.restarted_at = Some(now);
+        let pending = self.pending.drain(..).collect();
+        (pending, self.cancel(nursery, now).err())
     }
 
     /// Returns true if requests are pending.

@@ -17,6 +17,8 @@ mod link_changes;
 mod link_watch;
 mod lookups;
 mod mode;
+mod path_changes;
+mod path_watch;
 mod plain;
 mod reconcile;
 mod service_manager;
@@ -28,7 +30,7 @@ mod wireguard;
 
 pub(crate) use error::SupervisorError;
 pub(crate) use event_loop::Supervisor;
-pub(crate) use hand_over::{Predecessor, Stored, TakeOverSource};
+pub(crate) use hand_over::Predecessor;
 pub(crate) use mode::Mode;
 pub(crate) use plain::Plain;
 pub(crate) use start::{StartOptions, Starting};

@@ -1,17 +1,19 @@
 //! Interface between the supervisor's event loop and the mode of the tunnel: WireGuard or plain.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 
 use nix::poll::PollFlags;
 
 use super::context::Context;
 use super::hand_over::ModeOffer;
+use super::lookups::LookupTarget;
+use super::path_watch::PathChange;
 use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use crate::messages::FromTunnel;
 use crate::sandbox::AllowedPaths;
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::PublicKey;
 
 /// A source of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) enum EventSource {
     Successor,
     /// Messages of the `dns` process.
     Dns,
+    /// Changes that may move the path to a peer.
+    Paths,
     /// Changes of the host's nf_tables ruleset.
     Ruleset,
     /// Connections to the socket for wg(8).
@@ -58,9 +62,16 @@ pub(crate) trait Mode: Sized {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        target: Option<PublicKey>,
+        target: LookupTarget,
         result: Result<Vec<SocketAddr>, String>,
     );
+
+    /// Returns the mark of the tunnel's datagrams.
+    fn mark(&self) -> Option<NonZeroU32>;
+
+    /// Handles a comparison of the paths to the peers, of which the tunnel process knows the
+    /// `changes` already.
+    fn handle_paths_compared(&mut self, _context: &mut Context, _changes: &[PathChange]) {}
 
     /// Returns the time at which [`Self::handle_timeouts`] must be called.
     fn deadline(&self) -> Option<Instant>;

@@ -2,6 +2,7 @@
 //! addresses are reachable outside the tunnel.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::context::Context;
 use super::error::{SupervisorError, system};
 use super::event_loop::Supervisor;
 use super::link_watch::LinkWatch;
+use super::lookups::LookupTarget;
 use super::mode::{EventSource, Mode};
 use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use super::socket_budget::SocketBudget;
@@ -23,7 +25,6 @@ use crate::net::tun::{Tun, TunError};
 use crate::sandbox::AllowedPaths;
 use wontun_proto::plain::Role;
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::PublicKey;
 
 /// Index of the loopback device, to which the kernel routes each of the host's own addresses.
 const LOOPBACK: u32 = 1;
@@ -131,7 +132,7 @@ impl Mode for Plain {
             FromTunnel::LookUp(None) => {
                 let result = match &self.config.peer {
                     Some(PeerAddress::Name { host, port }) => {
-                        context.lookups.request(None, host, *port, None)
+                        context.lookups.request(LookupTarget::Server, host, *port, None)
                     }
                     _ => Err("the server's endpoint is not a host name".to_owned()),
                 };
@@ -154,12 +155,16 @@ impl Mode for Plain {
                     Err(error) => warn!(%error, "cannot create a connected socket for the peer"),
                 }
             }
+            FromTunnel::Path { peer: None, remote, local } => {
+                context.confirm_path(None, None, remote, local);
+            }
             // over the limit, for the other mode, or handled by the event loop
             FromTunnel::CheckCandidate(_)
             | FromTunnel::Ready
             | FromTunnel::Changed(_)
             | FromTunnel::LookUp(Some(_))
             | FromTunnel::Reached { .. }
+            | FromTunnel::Path { .. }
             | FromTunnel::Endpoint { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)
@@ -173,7 +178,7 @@ impl Mode for Plain {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        target: Option<PublicKey>,
+        _: LookupTarget,
         result: Result<Vec<SocketAddr>, String>,
     ) {
         let result = result.map(|mut addresses| {
@@ -182,7 +187,11 @@ impl Mode for Plain {
             });
             addresses
         });
-        context.send_lookup_result(target, result, true);
+        context.send_lookup_result(None, result, true);
+    }
+
+    fn mark(&self) -> Option<NonZeroU32> {
+        None
     }
 
     fn deadline(&self) -> Option<Instant> {

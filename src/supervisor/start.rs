@@ -18,6 +18,7 @@ use super::hand_over::{HandOver, InheritedListeners};
 use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
 use super::mode::Mode;
+use super::path_watch::PathWatch;
 use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
@@ -228,6 +229,7 @@ impl Starting {
             stop: None,
             reconciler: Reconciler::new(),
             hand_over: shared,
+            paths: PathWatch::open()?,
         })
     }
 }

@@ -60,5 +60,6 @@ mod soak;
 mod start;
 mod top;
 mod uapi;
+mod uplinks;
 mod wireguard;
 mod workers;

@@ -9,19 +9,6 @@ pub const LOAD_BYTE: u16 = operation(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS)
 pub const LOAD_HALF: u16 = operation(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
 /// Loads four bytes, in network byte order.
 pub const LOAD_WORD: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
-/// Loads a constant into the accumulator.
-pub const LOAD_CONSTANT: u16 = operation(libc::BPF_LD | libc::BPF_IMM);
-/// Loads four bytes at the offset in the index register.
-pub const LOAD_WORD_AT_INDEX: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_IND);
-/// Loads a constant into the index register.
-pub const LOAD_INDEX: u16 = operation(libc::BPF_LDX | libc::BPF_IMM);
-/// Copies the accumulator to the index register.
-pub const COPY_TO_INDEX: u16 = operation(libc::BPF_MISC | libc::BPF_TAX);
-/// Address of [`LOAD_WORD`] that finds a netlink attribute (`SKF_AD_OFF + SKF_AD_NLATTR`): the type
-/// is in the index register, the offset of the first attribute in the accumulator, which gets the
-/// offset of the one that is found, or 0.
-#[allow(clippy::cast_sign_loss, reason = "addresses of extensions are negative numbers")]
-pub const NETLINK_ATTRIBUTE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
 /// Compares the accumulator with a constant, and jumps.
 pub const JUMP_IF_EQUAL: u16 = operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
 /// Tests whether the accumulator and a constant have a bit in common, and jumps.

@@ -75,6 +75,8 @@ impl PlainTunnel {
         core.drain_sockets(old);
         self.reconnect_at = None;
         self.report_family(core, endpoint.is_ipv4());
+        let local = self.sockets.connected(()).and_then(|connected| connected.local);
+        core.send(&FromTunnel::Path { peer: None, remote: endpoint.ip(), local });
         Ok(true)
     }
 
@@ -89,6 +91,26 @@ impl PlainTunnel {
             self.suspect_endpoint();
             self.reconnect_at = Some(core.now + RECONNECT);
         }
+        Ok(())
+    }
+
+    /// Handles a change of the path to the peer: connects again at once, from the address that the
+    /// routes choose now. A client shows the server where it is, and looks up its name.
+    ///
+    /// # Errors
+    /// The system fails.
+    pub(super) fn handle_path_changed(
+        &mut self,
+        core: &mut Core,
+        is_reachable: bool,
+    ) -> Result<(), DaemonError> {
+        if !is_reachable {
+            self.suspect_endpoint();
+            return Ok(());
+        }
+        self.reconnect(core)?;
+        self.engine.handle_path_changed(core.now);
+        self.look_up(core);
         Ok(())
     }
 

@@ -140,6 +140,9 @@ impl Control for PlainTunnel {
     ) -> Result<(), DaemonError> {
         match message {
             ToTunnel::Addresses { peer: None, result } => self.handle_lookup(core, result),
+            ToTunnel::PathChanged { peer: None, is_reachable } => {
+                self.handle_path_changed(core, is_reachable)
+            }
             ToTunnel::CandidateChecked { address, is_usable } => {
                 self.handle_candidate(core, address, is_usable)
             }

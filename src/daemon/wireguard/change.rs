@@ -104,6 +104,7 @@ impl WireGuard {
         self.endpoint_reports.remove(id);
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
+        self.reported_paths.remove(&id);
         self.peer_log.remove(id);
         self.outages.remove(id);
         self.has_configured_endpoint.remove(&id);

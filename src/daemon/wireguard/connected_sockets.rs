@@ -14,7 +14,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::peer_log::LineKind;
 use super::tunnel::WireGuard;
@@ -22,7 +22,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::net::recv_buffer::LocalAddress;
-use wontun_proto::wireguard::{Endpoint, PeerId};
+use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
 
 /// Maximum number of connected sockets of a tunnel.
 const MAX_CONNECTED: usize = 8;
@@ -126,6 +126,25 @@ impl WireGuard {
             self.disconnect(core, id);
             self.engine.set_any_source(id);
         }
+    }
+
+    /// Handles a change of the path to a peer: its datagrams leave from the address that the routes
+    /// choose now, and a handshake shows that the new path works, if there is one.
+    pub(super) fn handle_path_changed(&mut self, core: &mut Core, key: &PublicKey, is_reachable: bool) {
+        let Some(id) = self.engine.peer_id(key) else { return };
+        if let Some(suppressed) = self.peer_log.allow(id, LineKind::Path, core.now) {
+            let peer = self.peer_name(id);
+            if is_reachable {
+                info!(peer, suppressed, "the route to a peer has changed: starting a handshake");
+            } else {
+                info!(peer, suppressed, "there is no route to a peer any more: waiting for one");
+            }
+        }
+        self.disconnect(core, id);
+        // the next handshake is reported, even if it is completed by the same path
+        self.reported_paths.remove(&id);
+        self.engine.handle_path_changed(id, is_reachable, core.now);
+        self.resolver.suspect(id, core.now);
     }
 
     /// Frees the connected socket of a peer without a session. Returns true if there was one.

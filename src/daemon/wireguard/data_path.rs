@@ -108,6 +108,9 @@ impl WireGuard {
         };
         core.count_drops(reason, datagrams, Some(route.remote));
         if let Some(peer) = route.owner.owner {
+            if reason == DropReason::Unreachable {
+                self.engine.handle_unreachable(peer, route.remote, core.now);
+            }
             self.handle_datagram_error(core, peer, reason, route.remote);
         }
         Ok(None)
@@ -135,7 +138,7 @@ impl WireGuard {
                 debug!(peer, %endpoint, suppressed, "source address changed");
             }
         }
-        Ok(self.route_to(core, None, endpoint, route.class))
+        Ok(self.route_to(core, route.owner.owner, endpoint, route.class))
     }
 
     pub(super) fn receive_datagrams(
@@ -256,6 +259,7 @@ impl WireGuard {
                 self.handle_answered(core, peer);
                 self.resolver.handle_response_sent(peer);
                 self.report_reached(core, peer);
+                self.report_path(core, peer);
                 self.report_endpoint(core, peer);
                 self.update_socket(core, peer)
             }

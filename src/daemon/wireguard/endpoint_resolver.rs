@@ -11,6 +11,9 @@ use wontun_proto::wireguard::{PeerId, PublicKey};
 
 /// Delay after the first failed lookup of a name; doubled each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);
+/// Delay between a change of the network and the lookup of a name whose address does not answer any
+/// more; doubled each time, up to [`RETRY_MAX`].
+const SUSPECT_DELAY: Duration = Duration::from_secs(1);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Time after which a lookup is overdue.
 pub(super) const OVERDUE: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ pub(super) struct EndpointName {
     pub(super) is_pending: bool,
     /// Time when the pending lookup was requested, until it is overdue.
     requested_at: Option<Instant>,
+    /// Set after a change of the network, until the peer answers: the delay before the next lookup.
+    suspect: Option<Duration>,
     /// Address at which the last handshake was completed, as reported to the supervisor.
     pub(super) last_reached: Option<IpAddr>,
 }
@@ -52,6 +57,7 @@ impl EndpointResolver {
             retry_delay: RETRY,
             is_pending: false,
             requested_at: None,
+            suspect: None,
             last_reached: None,
         };
         self.names.insert(peer, name);
@@ -98,7 +104,37 @@ impl EndpointResolver {
     pub(super) fn handle_response_sent(&mut self, peer: PeerId) {
         if let Some(name) = self.names.get_mut(&peer) {
             name.retry_delay = RETRY;
+            if name.suspect.take().is_some() {
+                name.resolve_at = None;
+            }
         }
+    }
+
+    /// Handles a change of the network: the name may have another address there, and is looked up if
+    /// the peer does not answer soon.
+    pub(super) fn suspect(&mut self, peer: PeerId, now: Instant) {
+        let Some(name) = self.names.get_mut(&peer) else { return };
+        (name.retry_delay, name.suspect) = (RETRY, Some(SUSPECT_DELAY));
+        if !name.is_pending {
+            self.resolve_at(peer, now + SUSPECT_DELAY);
+        }
+    }
+
+    /// As [`Self::suspect`], for all names.
+    pub(super) fn suspect_all(&mut self, now: Instant) {
+        let peers: Vec<_> = self.names.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.suspect(peer, now));
+    }
+
+    /// Handles an answer, after which a name that is still suspect is looked up again later.
+    pub(super) fn handle_answered(&mut self, peer: PeerId, is_in_use: bool, now: Instant) {
+        let Some(name) = self.names.get_mut(&peer) else { return };
+        let Some(delay) = name.suspect.filter(|_| is_in_use) else {
+            name.suspect = None;
+            return;
+        };
+        name.suspect = Some((delay * 2).min(RETRY_MAX));
+        self.resolve_at(peer, now + delay);
     }
 
     /// Handles a peer that has been silent for long.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{SealFlags, fcntl_add_seals};
 use zeroize::Zeroizing;
@@ -83,7 +84,7 @@ impl WireGuard {
     ) -> Result<u32, HandOverError> {
         let imported = self.import_records(core, &File::from(from)).inspect_err(|_| {
             // none of them, rather than some
-            self.engine.drop_sessions(core.now);
+            self.engine.handle_suspended(Duration::ZERO, core.now);
         })?;
         for (described, descriptor) in sockets {
             self.adopt_socket(core, described, descriptor)?;
@@ -91,6 +92,7 @@ impl WireGuard {
         let mut count = 0;
         for id in imported {
             self.report_endpoint(core, id);
+            self.report_path(core, id);
             count += u32::from(self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now)));
         }
         self.connect_peers(core)?;

@@ -37,7 +37,8 @@ impl WireGuard {
         }
     }
 
-    /// Handles the addresses of a peer's name, or the error of the lookup.
+    /// Handles the addresses of a peer's name, or the error of the lookup; or other addresses of a
+    /// peer without a name.
     pub(super) fn handle_lookup(
         &mut self,
         core: &mut Core,
@@ -45,10 +46,10 @@ impl WireGuard {
         result: Result<Vec<Address>, String>,
     ) -> Result<(), DaemonError> {
         self.resolver.pending.retain(|pending| pending != key);
-        if let Some(id) = self.engine.peer_id(key)
-            && let Some(name) = self.resolver.names.get_mut(&id)
-        {
-            name.is_pending = false;
+        if let Some(id) = self.engine.peer_id(key) {
+            if let Some(name) = self.resolver.names.get_mut(&id) {
+                name.is_pending = false;
+            }
             match result {
                 Ok(addresses) => self.handle_addresses(core, id, addresses)?,
                 Err(error) => self.handle_lookup_failure(core, id, &error),
@@ -85,6 +86,8 @@ impl WireGuard {
             self.update_socket(core, peer)?;
         }
         self.engine.set_candidates(peer, &candidates);
+        let is_in_use = self.engine.peer(peer).is_some_and(Peer::is_initiating);
+        self.resolver.handle_answered(peer, is_in_use, core.now);
         Ok(())
     }
 

@@ -25,6 +25,8 @@ const CHANGES_PERIOD: Duration = Duration::from_secs(120);
 const MIN_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum interval between two lines about handshakes, of all peers together.
 const HANDSHAKES_INTERVAL: Duration = Duration::from_millis(100);
+/// Minimum interval between two lines about changed paths, of all peers together.
+const PATHS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Difference up to which two clocks count as equal.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
@@ -36,6 +38,8 @@ pub(super) enum LineKind {
     Handshake,
     /// A change of the peer's or the local endpoint.
     Moved,
+    /// The path to the peer has changed.
+    Path,
     /// A connected socket could not be created.
     Socket,
     /// The peer's clock was set back.
@@ -45,12 +49,13 @@ pub(super) enum LineKind {
 }
 
 impl LineKind {
-    const ALL: [Self; 5] = [Self::Handshake, Self::Moved, Self::Socket, Self::Clock, Self::SharedKey];
+    const ALL: [Self; 6] =
+        [Self::Handshake, Self::Moved, Self::Path, Self::Socket, Self::Clock, Self::SharedKey];
 
     /// Returns the minimum interval between two lines about one peer.
     const fn interval(self) -> Duration {
         match self {
-            Self::Handshake | Self::Moved | Self::Socket => INTERVAL,
+            Self::Handshake | Self::Moved | Self::Path | Self::Socket => INTERVAL,
             Self::Clock | Self::SharedKey => LASTING_INTERVAL,
         }
     }
@@ -73,6 +78,7 @@ pub(super) struct PeerLog {
     limits: HashMap<PeerId, [RateLimit; LineKind::ALL.len()]>,
     histories: HashMap<PeerId, EndpointHistory>,
     handshakes: RateLimit,
+    paths: RateLimit,
 }
 
 impl Default for PeerLog {
@@ -81,6 +87,7 @@ impl Default for PeerLog {
             limits: HashMap::new(),
             histories: HashMap::new(),
             handshakes: RateLimit::new(HANDSHAKES_INTERVAL),
+            paths: RateLimit::new(PATHS_INTERVAL),
         }
     }
 }
@@ -94,6 +101,7 @@ impl PeerLog {
         let own = limits.get_mut(line as usize)?.allow(now)?;
         let others = match line {
             LineKind::Handshake => self.handshakes.allow(now)?,
+            LineKind::Path => self.paths.allow(now)?,
             _ => None,
         };
         let count = |suppressed: Suppressed| suppressed.map_or(0, NonZeroU64::get);

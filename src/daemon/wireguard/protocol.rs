@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 
@@ -163,6 +164,10 @@ impl Control for WireGuard {
                 self.set_endpoint_name(core, &peer, name);
                 Ok(())
             }
+            ToTunnel::PathChanged { peer: Some(peer), is_reachable } => {
+                self.handle_path_changed(core, &peer, is_reachable);
+                Ok(())
+            }
             ToTunnel::Addresses { peer: Some(peer), result } => self.handle_lookup(core, &peer, result),
             ToTunnel::Answer { client, report } => self.handle_request(core, client, report, descriptors),
             _ => Err(DaemonError::UnexpectedMessage),
@@ -178,8 +183,10 @@ impl Control for WireGuard {
         Ok(())
     }
 
-    fn handle_resume(&mut self, core: &mut Core) {
-        self.engine.drop_sessions(core.now);
+    fn handle_resume(&mut self, core: &mut Core, suspended: Duration) {
+        self.engine.handle_suspended(suspended, core.now);
+        // the network may be another one
+        self.resolver.suspect_all(core.now);
         info!("resumed from suspend: dropped all sessions, starting new handshakes");
     }
 

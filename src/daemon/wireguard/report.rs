@@ -20,6 +20,16 @@ impl WireGuard {
         }
     }
 
+    /// Reports to the supervisor the path by which a handshake was completed, if it has changed.
+    pub(super) fn report_path(&mut self, core: &mut Core, id: PeerId) {
+        let Some(peer) = self.engine.peer(id) else { return };
+        let Some(endpoint) = peer.endpoint() else { return };
+        let (remote, local) = (endpoint.remote.ip(), endpoint.local);
+        if self.reported_paths.insert(id, (remote, local)) != Some((remote, local)) {
+            core.send(&FromTunnel::Path { peer: Some(*peer.public_key()), remote, local });
+        }
+    }
+
     /// Reports to the supervisor the address at which a handshake with a peer that has a host name
     /// was completed, if it has changed.
     pub(super) fn report_reached(&mut self, core: &mut Core, id: PeerId) {

@@ -1,6 +1,7 @@
 //! State of a tunnel in WireGuard mode.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use super::endpoint_reports::EndpointReports;
@@ -28,6 +29,8 @@ pub struct WireGuard {
     pub(super) sockets: Sockets<PeerId>,
     /// Times at which peers got their connected sockets.
     pub(super) connected_at: HashMap<PeerId, Instant>,
+    /// Paths by which the last handshakes were completed, as reported to the supervisor.
+    pub(super) reported_paths: HashMap<PeerId, (IpAddr, Option<IpAddr>)>,
     pub(super) resolver: EndpointResolver,
     /// Names of the peers for display; most peers have none.
     pub(super) peer_names: HashMap<PeerId, PeerName>,
@@ -102,6 +105,7 @@ impl Daemon<WireGuard> {
             allowed_ips: AllowedIps::new(),
             sockets,
             connected_at: HashMap::new(),
+            reported_paths: HashMap::new(),
             resolver: EndpointResolver::default(),
             peer_names: HashMap::new(),
             responses: PendingResponses::default(),

@@ -50,7 +50,9 @@ impl WireGuard {
         // before the tunnel process sends anything to a new endpoint
         self.update_routes(context);
         self.update_nat();
-        Ok(self.send_changes(context, changes))
+        let number = self.send_changes(context, changes);
+        self.watch_paths(context);
+        Ok(number)
     }
 
     /// Applies the supervisor's part of `changes`, except for routes and NAT, without sending them
@@ -71,6 +73,9 @@ impl WireGuard {
             return Err(error);
         }
         self.peers.apply(changes);
+        for peer in changes.peers.iter().filter(|peer| peer.endpoint.is_some()) {
+            context.paths.remove(&Some(peer.public_key));
+        }
         Ok(())
     }
 
@@ -112,6 +117,7 @@ impl WireGuard {
             self.allow_tunnel(mark, self.sockets.port())?;
             self.sockets.set_mark(mark)?;
             self.mark = mark;
+            context.paths.forget();
             context.tunnel.send(&ToTunnel::Mark(mark.map_or(0, NonZeroU32::get)));
             if self.is_running {
                 self.send_spare_sockets(context, SPARE_SOCKETS, SPARE_SOCKETS);

@@ -23,7 +23,7 @@ use crate::net::timer::now;
 use crate::process::Nursery;
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
-use crate::supervisor::lookups::Lookups;
+use crate::supervisor::lookups::{LookupTarget, Lookups};
 use crate::supervisor::start::Starting;
 use wontun_proto::wireguard::PublicKey;
 
@@ -107,7 +107,7 @@ fn look_up<'a>(
 ) -> Result<ResolvedEndpoints, SupervisorError> {
     let mut found = ResolvedEndpoints::new();
     for (key, host, port) in names {
-        if let Err(error) = lookups.request(Some(key), host, port, mark) {
+        if let Err(error) = lookups.request(LookupTarget::Peer(key), host, port, mark) {
             debug!(%error, host, "a name is not looked up before the routes are set");
         }
     }
@@ -123,9 +123,9 @@ fn look_up<'a>(
         at = now().map_err(system("reading the clock"))?;
         for (target, result) in lookups.poll_answer(at) {
             match (target, result) {
-                (Some(key), Ok(addresses)) => found.push((key, addresses)),
+                (LookupTarget::Peer(key), Ok(addresses)) => found.push((key, addresses)),
                 (_, Err(error)) => debug!(%error, "a name is not known before the routes are set"),
-                (None, Ok(_)) => {}
+                (LookupTarget::Server | LookupTarget::Nat64, Ok(_)) => {}
             }
         }
     }

@@ -10,8 +10,11 @@ use tracing::{info, warn};
 use super::bypass::MAX_DURATION;
 use super::state::WireGuard;
 use crate::supervisor::context::Context;
-use crate::supervisor::mode::Mode as _;
+use crate::supervisor::lookups::LookupTarget;
 use wontun_proto::wireguard::PublicKey;
+
+/// Error of a look-up for a peer that has no name any more.
+const NO_NAME: &str = "the peer's endpoint is not a host name";
 
 impl WireGuard {
     /// Sends the tunnel process the possible addresses of a peer.
@@ -24,6 +27,7 @@ impl WireGuard {
         // set the routes to each of them before anything is sent there
         if let Some(peer) = self.peers.get_mut(key) {
             peer.set_addresses(addresses.iter().map(SocketAddr::ip));
+            context.paths.set_addresses(Some(*key), peer.addresses());
             let is_captured = |address: &SocketAddr| {
                 self.routes.as_ref().is_some_and(|routes| routes.captures_endpoint(address.ip()))
             };
@@ -34,15 +38,75 @@ impl WireGuard {
         context.send_lookup_result(Some(*key), Ok(addresses), true);
     }
 
+    /// Handles the addresses of a peer's name, or the error of the look-up.
+    pub(super) fn handle_name(
+        &mut self,
+        context: &mut Context,
+        key: PublicKey,
+        result: Result<Vec<SocketAddr>, String>,
+    ) {
+        self.close_bypass(context, Some(&key));
+        let is_tried = self.record_lookup_result(context, &key, result.is_ok());
+        let mut addresses = match result {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                if is_tried || !self.look_up_past_tunnel(context, &key) {
+                    context.send_lookup_result(Some(key), Err(error), true);
+                }
+                return;
+            }
+        };
+        let Some(port) = self.peers.host(&key).map(|(_, port)| port) else {
+            // each request is answered
+            context.send_lookup_result(Some(key), Err(NO_NAME.to_owned()), true);
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.set_name_addresses(&addresses);
+            // a captive portal's name server lies: the address that was true before is tried, too
+            let reached = peer.reached().map(|address| SocketAddr::new(address, port));
+            addresses.extend(reached.filter(|reached| !addresses.contains(reached)));
+        }
+        let addresses = self.translated(context, &key, addresses);
+        self.send_addresses(context, &key, addresses);
+        context.complete_paths(self.mark);
+        self.update_translation(context);
+    }
+
+    /// Handles a report of the tunnel process that a handshake with a peer was completed at
+    /// `remote`, with datagrams from `local`.
+    pub(super) fn handle_path(
+        &mut self,
+        context: &mut Context,
+        key: &PublicKey,
+        remote: IpAddr,
+        local: Option<IpAddr>,
+    ) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.set_reached(remote);
+            context.confirm_path(self.mark, Some(*key), remote, local);
+        }
+    }
+
+    /// Watches the paths to the peers as configured, and to no others.
+    pub(super) fn watch_paths(&mut self, context: &mut Context) {
+        context.paths.retain(|target| target.is_some_and(|key| self.peers.contains(&key)));
+        for (key, addresses) in self.peers.configured_addresses() {
+            context.paths.add(Some(*key), addresses);
+        }
+        context.complete_paths(self.mark);
+        self.update_translation(context);
+    }
+
     /// Looks up the name of a peer's endpoint, as configured.
     pub(super) fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
         if let Some(addresses) = self.peers.take_early_addresses(key) {
-            self.handle_addresses(context, Some(*key), Ok(addresses));
+            self.handle_name(context, *key, Ok(addresses));
             return;
         }
         let result = match self.peers.host(key) {
-            Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
-            None => Err("the peer's endpoint is not a host name".to_owned()),
+            Some((host, port)) => context.lookups.request(LookupTarget::Peer(*key), host, port, self.mark),
+            None => Err(NO_NAME.to_owned()),
         };
         self.record_lookup(context, key);
         if let Err(error) = result {
@@ -69,7 +133,7 @@ impl WireGuard {
         );
         let (host, port) = (host.to_owned(), port);
         self.update_routes(context);
-        let asked = context.lookups.request(Some(*key), &host, port, self.mark);
+        let asked = context.lookups.request(LookupTarget::Peer(*key), &host, port, self.mark);
         if asked.is_err() {
             self.close_bypass(context, Some(key));
         }

@@ -15,6 +15,7 @@ mod hand_over;
 mod identity;
 mod kill_switch;
 mod mode;
+mod nat64;
 mod open;
 mod peers;
 mod preview;

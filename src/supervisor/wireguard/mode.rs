@@ -1,6 +1,7 @@
 //! Implements `Mode` for WireGuard mode.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 
 use nix::poll::PollFlags;
@@ -11,10 +12,11 @@ use crate::messages::FromTunnel;
 use crate::sandbox::AllowedPaths;
 use crate::supervisor::context::Context;
 use crate::supervisor::hand_over::ModeOffer;
+use crate::supervisor::lookups::LookupTarget;
 use crate::supervisor::mode::{EventSource, Mode};
+use crate::supervisor::path_watch::PathChange;
 use crate::supervisor::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::PublicKey;
 
 impl Mode for WireGuard {
     fn allowed_paths(&self) -> AllowedPaths {
@@ -45,7 +47,8 @@ impl Mode for WireGuard {
             | EventSource::Link
             | EventSource::Resolver
             | EventSource::HandOver
-            | EventSource::Successor => {}
+            | EventSource::Successor
+            | EventSource::Paths => {}
         }
     }
 
@@ -57,6 +60,9 @@ impl Mode for WireGuard {
                 self.handle_endpoint(context, &peer, address, is_confirmed);
             }
             FromTunnel::Reached { peer, address } => self.handle_reached(&peer, address),
+            FromTunnel::Path { peer: Some(peer), remote, local } => {
+                self.handle_path(context, &peer, remote, local);
+            }
             FromTunnel::LookUp(Some(peer)) => self.look_up(context, &peer),
             FromTunnel::NeedSockets { ipv4, ipv6 } => {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
@@ -65,6 +71,7 @@ impl Mode for WireGuard {
             // for the other mode, or handled by the event loop
             FromTunnel::Ready
             | FromTunnel::LookUp(None)
+            | FromTunnel::Path { peer: None, .. }
             | FromTunnel::CheckCandidate(_)
             | FromTunnel::OuterFamily { .. }
             | FromTunnel::Alive { .. }
@@ -78,30 +85,28 @@ impl Mode for WireGuard {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        target: Option<PublicKey>,
+        target: LookupTarget,
         result: Result<Vec<SocketAddr>, String>,
     ) {
-        if let Some(key) = &target {
-            self.close_bypass(context, Some(key));
-            let is_tried = self.record_lookup_result(context, key, result.is_ok());
-            if result.is_err() && !is_tried && self.look_up_past_tunnel(context, key) {
-                return;
-            }
+        match target {
+            LookupTarget::Peer(key) => self.handle_name(context, key, result),
+            LookupTarget::Nat64 => self.handle_ipv4only(context, result),
+            LookupTarget::Server => {}
         }
-        match (target, result) {
-            (Some(key), Ok(addresses)) => {
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    peer.set_name_addresses(&addresses);
-                }
-                self.send_addresses(context, &key, addresses);
-            }
-            (target, result) => context.send_lookup_result(target, result, true),
-        }
+    }
+
+    fn mark(&self) -> Option<NonZeroU32> {
+        self.mark
+    }
+
+    fn handle_paths_compared(&mut self, context: &mut Context, changes: &[PathChange]) {
+        self.adapt_to_network(context, changes);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        deadlines.into_iter().chain([self.endpoint_cache.deadline(), self.bypass.deadline()]).flatten().min()
+        let others = [self.endpoint_cache.deadline(), self.bypass.deadline(), self.nat64.deadline()];
+        deadlines.into_iter().chain(others).flatten().min()
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
@@ -109,6 +114,7 @@ impl Mode for WireGuard {
         self.handle_ruleset_timeout(context);
         self.handle_route_timeout(context);
         self.handle_endpoint_cache_timeout(context);
+        self.handle_nat64_timeout(context);
         self.close_bypass(context, None);
     }
 

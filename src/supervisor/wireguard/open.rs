@@ -15,6 +15,7 @@ use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;
+use super::nat64::Nat64;
 use super::peers::Peers;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
@@ -25,7 +26,7 @@ use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::event_loop::Supervisor;
-use crate::supervisor::hand_over::{Inheritance, InheritedListeners, TakeOverSource};
+use crate::supervisor::hand_over::{Inheritance, InheritedListeners, Predecessor};
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
@@ -42,7 +43,7 @@ impl Supervisor<WireGuard> {
     /// ip(8) do the rest. The file's kill switch is engaged before everything else, and stays in
     /// place after an error.
     ///
-    /// With `take_over_from`, everything is prepared for
+    /// With a `predecessor` that runs the tunnel, everything is prepared for
     /// [`Supervisor::take_over`], and nothing on the host is changed.
     ///
     /// # Errors
@@ -51,10 +52,10 @@ impl Supervisor<WireGuard> {
         name: TunName,
         file: Option<ConfigFile>,
         mut starting: Starting,
-        mut take_over_from: Option<TakeOverSource>,
+        mut predecessor: Option<Predecessor>,
     ) -> Result<Self, SupervisorError> {
         let mut file = file;
-        let inheritance = take_over_from.as_mut().and_then(TakeOverSource::take_inheritance);
+        let inheritance = predecessor.as_mut().and_then(Predecessor::take_inheritance);
         let is_taken_over = inheritance.is_some();
         if let Some(inheritance) = &inheritance {
             // the device and the sockets are as they are
@@ -87,14 +88,6 @@ impl Supervisor<WireGuard> {
                 addresses: Vec::new(),
                 listeners: None,
             },
-        };
-        // the file of the other process's socket may be gone
-        let uapi = match uapi {
-            None if is_taken_over => open_uapi(&name, file.as_ref()).unwrap_or_else(|error| {
-                warn!(%error, "wg(8) and `wontun show` do not work");
-                None
-            }),
-            uapi => uapi,
         };
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let mut firewall = Firewall::open(&name, file.as_ref(), kill_switch);
@@ -144,6 +137,7 @@ impl Supervisor<WireGuard> {
             dns,
             endpoint_cache,
             bypass,
+            nat64: Nat64::new(),
             is_running: false,
             spare: SocketBudget::default(),
             log_limits: LogLimits {
@@ -170,12 +164,10 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
-        if !is_taken_over {
-            mode.apply_dns(&mut context);
-            mode.dns.wait(context.now);
-        }
+        mode.apply_dns(&mut context);
+        mode.dns.wait(context.now);
         let mut supervisor = Self::new(mode, context);
-        supervisor.take_over_from = take_over_from;
+        supervisor.predecessor = predecessor;
         Ok(supervisor)
     }
 }
@@ -197,7 +189,7 @@ impl Resources {
         let Inheritance { port, mark, addresses, queues, sockets, listeners, uapi } = inheritance;
         let adopt = |(path, socket): (PathBuf, OwnedFd)| {
             UapiListener::adopt(socket, path)
-                .inspect_err(|error| debug!(%error, "cannot use the socket for wg(8) of the other process"))
+                .inspect_err(|error| warn!(%error, "wg(8) and `wontun show` will not work"))
                 .ok()
         };
         let tuns = queues.into_iter().map(|(described, queue)| Tun::from_parts(queue, described));
@@ -235,6 +227,7 @@ impl WireGuard {
         }
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
+        self.watch_paths(context);
         Ok(())
     }
 }

@@ -44,6 +44,12 @@ pub(super) struct PeerState {
     addresses: Vec<IpAddr>,
     /// Addresses of its endpoint name, as last answered.
     name_addresses: Vec<IpAddr>,
+    /// Addresses of its endpoint, as configured or as answered for its name.
+    native_addresses: Vec<SocketAddr>,
+    /// True if it is reached by NAT64 instead.
+    is_translated: bool,
+    /// Address at which the last handshake was completed.
+    reached: Option<IpAddr>,
     /// Host name and port of its endpoint, if it has a name.
     host: Option<(String, u16)>,
     /// Addresses of that name, until the tunnel process requests them.
@@ -87,6 +93,9 @@ impl PeerState {
             keepalive: 0,
             addresses: Vec::new(),
             name_addresses: Vec::new(),
+            native_addresses: Vec::new(),
+            is_translated: false,
+            reached: None,
             host: None,
             early_addresses: None,
             confirmed_log: RateLimit::new(INTERVAL),
@@ -114,6 +123,7 @@ impl PeerState {
 
     /// Sets the addresses of its endpoint name.
     pub(super) fn set_name_addresses(&mut self, addresses: &[SocketAddr]) {
+        self.native_addresses = addresses.iter().take(MAX_ADDRESSES).copied().collect();
         self.set_addresses(addresses.iter().map(SocketAddr::ip));
         self.name_addresses.clone_from(&self.addresses);
     }
@@ -121,6 +131,38 @@ impl PeerState {
     /// Returns true if `address` is one of its endpoint name.
     pub(super) fn is_name_address(&self, address: IpAddr) -> bool {
         self.host.is_some() && self.name_addresses.contains(&address)
+    }
+
+    /// Returns its current or possible addresses.
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Returns the addresses of its endpoint, as configured or as answered for its name.
+    pub(super) fn native_addresses(&self) -> &[SocketAddr] {
+        &self.native_addresses
+    }
+
+    /// Returns true if it is reached by NAT64 instead.
+    pub(super) const fn is_translated(&self) -> bool {
+        self.is_translated
+    }
+
+    /// Records whether it is reached by NAT64.
+    pub(super) const fn set_translated(&mut self, is_translated: bool) {
+        self.is_translated = is_translated;
+    }
+
+    /// Returns the address at which the last handshake was completed, unless NAT64 was used.
+    pub(super) fn reached(&self) -> Option<IpAddr> {
+        self.reached
+    }
+
+    /// Records the address at which a handshake was completed.
+    pub(super) const fn set_reached(&mut self, address: IpAddr) {
+        if !self.is_translated {
+            self.reached = Some(address);
+        }
     }
 
     /// Sets its possible addresses.
@@ -179,6 +221,22 @@ impl Peers {
         self.peers.get_mut(key)
     }
 
+    /// Returns true if there is a peer with this key.
+    pub(super) fn contains(&self, key: &PublicKey) -> bool {
+        self.peers.contains_key(key)
+    }
+
+    /// Returns the peers whose endpoint is configured, and their current or possible addresses.
+    pub(super) fn configured_addresses(&self) -> impl Iterator<Item = (&PublicKey, &[IpAddr])> + '_ {
+        let configured = self.peers.iter().filter(|(_, peer)| !peer.native_addresses.is_empty());
+        configured.map(|(key, peer)| (key, peer.addresses.as_slice()))
+    }
+
+    /// Returns the keys of the peers whose endpoint is configured.
+    pub(super) fn with_native_addresses(&self) -> impl Iterator<Item = &PublicKey> + '_ {
+        self.peers.iter().filter(|(_, peer)| !peer.native_addresses.is_empty()).map(|(key, _)| key)
+    }
+
     /// Returns the networks of all peers.
     pub(super) fn allowed_ips(&self) -> impl Iterator<Item = Prefix> + '_ {
         self.allowed_ips.iter().map(|(prefix, _)| prefix)
@@ -197,6 +255,10 @@ impl Peers {
     /// Sets the host name and port of a peer's endpoint.
     pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
         if let Some(peer) = self.peers.get_mut(key) {
+            if peer.host != host {
+                peer.native_addresses.clear();
+                (peer.is_translated, peer.reached) = (false, None);
+            }
             (peer.host, peer.early_addresses) = (host, None);
         }
     }
@@ -262,6 +324,8 @@ impl Peers {
             (peer.host, peer.early_addresses) = (None, None);
             peer.endpoint = self.fingerprints.hash_one(endpoint);
             peer.addresses = vec![endpoint.ip()];
+            peer.native_addresses = vec![endpoint];
+            (peer.is_translated, peer.reached) = (false, None);
         }
         if let Some(keepalive) = changes.persistent_keepalive {
             peer.keepalive = keepalive;

@@ -90,6 +90,7 @@ impl WireGuard {
         self.warn_of_other_family();
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
+        self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "reloaded the configuration: {differences}");
     }

@@ -6,6 +6,7 @@ use super::bypass::Bypass;
 use super::endpoint_cache::EndpointCache;
 use super::file::ConfigSource;
 use super::firewall::Firewall;
+use super::nat64::Nat64;
 use super::peers::Peers;
 use super::uapi::Uapi;
 use crate::logging::RateLimit;
@@ -38,6 +39,7 @@ pub(crate) struct WireGuard {
     pub(super) dns: Dns,
     pub(super) endpoint_cache: EndpointCache,
     pub(super) bypass: Bypass,
+    pub(super) nat64: Nat64,
     /// True once the tunnel process has everything that it needs to run.
     pub(super) is_running: bool,
     pub(super) spare: SocketBudget,

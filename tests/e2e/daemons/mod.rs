@@ -39,6 +39,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("NetworkManager", "network-manager"),
     ("polkitd", "polkitd"),
     ("systemd-networkd", "systemd"),
+    ("tayga", "tayga"),
     ("ufw", "ufw"),
 ];
 

@@ -148,6 +148,29 @@ fn it_comes_back_with_another_index_or_another_name() {
     assert!(daemon.stop().status.success());
 }
 
+/// Another program deletes a route to its network after it has come back with another index.
+#[test]
+fn its_routes_are_watched_when_it_is_back_with_another_index() {
+    let lab = Arc::new(Lab::new(2));
+    let plan = Plan::new(&lab, Outer::V4);
+    let client = &plan.client_site;
+    let daemon = start(client, &plan.client, &[]);
+    let routes = || client.ip(&["-4", "route", "show", "10.9.0.0/24"]);
+    let before = routes();
+    assert!(before.contains("dev wg0"), "{before}");
+    add_cell(client);
+    let index = client.shell("cat /sys/class/net/wg0/ifindex");
+    move_there(client, "wg0");
+    daemon.wait_for("wg0 was moved to another network namespace");
+    client.shell(&format!("ip link add index {} name squatter type veth peer name far", index.trim()));
+    move_back(client, "wg0");
+    daemon.wait_for("wg0 is back in this network namespace");
+    eventually("its address is back", || routes() == before);
+    client.ip(&["route", "delete", "10.9.0.0/24", "dev", "wg0"]);
+    eventually("the network is routed into the device", || routes().contains("dev wg0"));
+    assert!(daemon.stop().status.success());
+}
+
 /// The next start finds the routes that a run killed meanwhile has made unreachable.
 #[test]
 fn a_run_that_is_killed_meanwhile_locks_nobody_out() {

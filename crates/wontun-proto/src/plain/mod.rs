@@ -241,6 +241,14 @@ impl Plain {
         }
     }
 
+    /// Handles a change of the network path to the peer. A client sends `hello?` at once and until it
+    /// is answered: its server learns its new address from that.
+    pub fn handle_path_changed(&mut self, now: Instant) {
+        if self.role == Role::Client && self.peer.is_some() {
+            self.restart_hello(now);
+        }
+    }
+
     /// Handles the timers that are due. The caller calls this at or after [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.hello_due.is_some_and(|due| now >= due) {

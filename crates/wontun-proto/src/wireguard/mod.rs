@@ -69,7 +69,7 @@ pub use interface::{Incoming, Interface, Outgoing, Transmit};
 pub use key::{KEY_BASE64_LEN, KEY_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};
 pub use mac::{COOKIE_LATENCY, COOKIE_SECRET_MAX_AGE};
-pub use peer::{Accepted, CANDIDATE_PAUSE, MAX_CANDIDATES, Peer, Transfer};
+pub use peer::{Accepted, CANDIDATE_PAUSE, EAGER_INTERVAL, EAGER_TIME, MAX_CANDIDATES, Peer, Transfer};
 pub use peer_table::AddPeerError;
 pub use queued::MAX_QUEUED;
 pub use random::Random;

@@ -9,8 +9,8 @@
 mod candidates;
 mod events;
 mod handover;
+mod host_events;
 mod peer_settings;
-mod suspend;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;

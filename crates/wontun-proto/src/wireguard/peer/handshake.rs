@@ -181,6 +181,7 @@ impl Peer {
     fn complete_handshake(&mut self, now: Instant) {
         self.pending.initiation = false;
         self.timers.handle_handshake_complete();
+        self.path.end();
         self.last_handshake = Some(now);
         self.events.completed = true;
         self.events.unanswered = None;
@@ -196,6 +197,8 @@ impl Peer {
         if !self.take_cookie(reply, now) {
             return Err(DropReason::BadCookie);
         }
+        // the path works, and the peer is under load
+        self.path.end();
         Ok(())
     }
 }

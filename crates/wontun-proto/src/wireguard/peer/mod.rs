@@ -1,14 +1,17 @@
 //! A peer: identity, endpoint, timers, and what to send to it. `data` handles its packets,
-//! `handshake` its handshakes, and `candidates` the addresses that are tried in turn.
+//! `handshake` its handshakes, `candidates` the addresses that are tried in turn, and `path` changes
+//! of the network.
 
 mod candidates;
 mod data;
 mod handover;
 mod handshake;
+mod path;
 
 pub use candidates::{CANDIDATE_PAUSE, MAX_CANDIDATES};
 pub use data::Accepted;
 pub(super) use handover::PeerRecord;
+pub use path::{EAGER_INTERVAL, EAGER_TIME};
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -30,6 +33,7 @@ use super::timers::Timers;
 use super::timestamp::{Timestamp, TimestampGenerator};
 use crate::time::Instant;
 use candidates::Candidates;
+use path::PathState;
 
 /// State of an interface that all peers use.
 pub(super) struct Context<'a> {
@@ -87,6 +91,7 @@ pub struct Peer {
     staged: Staged,
     pending: PendingMessages,
     timers: Timers,
+    path: PathState,
     events: PendingEvents,
     transfer: Transfer,
     lost: u64,
@@ -139,6 +144,7 @@ impl Peer {
             staged: Staged::default(),
             pending: PendingMessages::default(),
             timers: Timers::default(),
+            path: PathState::default(),
             events: PendingEvents::default(),
             transfer: Transfer::default(),
             lost: 0,
@@ -200,6 +206,11 @@ impl Peer {
         self.keypairs.current.as_ref().is_some_and(|keypair| keypair.can_send(now))
     }
 
+    /// Returns true if a handshake is in progress that this side has started.
+    pub const fn is_initiating(&self) -> bool {
+        self.timers.retransmit.is_some()
+    }
+
     /// Sets the preshared key. The next handshake uses it, including one that waits for its
     /// response. The session in use continues.
     pub(super) fn set_preshared_key(&mut self, preshared: PresharedKey) {
@@ -248,19 +259,6 @@ impl Peer {
         self.keypairs.stop_sending();
     }
 
-    /// Drops sessions and handshakes, and starts a handshake if one of them was in use. Staged
-    /// packets continue to wait.
-    pub(super) fn drop_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
-        let begins = self.has_session(now) || self.initiator.is_some();
-        self.drop_initiation(indices);
-        self.keypairs.clear(indices);
-        self.pending.response = None;
-        if begins {
-            self.timers.last_sent_handshake = None;
-            self.request_initiation(now);
-        }
-    }
-
     /// Drops all secrets, and frees the indices.
     pub(super) fn clear(&mut self, indices: &mut IndexTable) {
         self.drop_initiation(indices);
@@ -285,7 +283,7 @@ impl Peer {
     /// Returns the time of the next [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let candidates = self.candidates.as_ref().and_then(|candidates| candidates.next_timeout());
-        [self.timers.next(), candidates].into_iter().flatten().min()
+        [self.timers.next(), candidates, self.path.due].into_iter().flatten().min()
     }
 
     /// Handles the timers that are due.
@@ -294,6 +292,7 @@ impl Peer {
             self.handle_no_response(indices, now);
         }
         self.handle_candidates_timeout(indices, now);
+        self.handle_path_timeout(indices, now);
         if Timers::take_due(&mut self.timers.keepalive, now) {
             self.pending.keepalive = true;
             if std::mem::take(&mut self.timers.need_another_keepalive) {

@@ -307,7 +307,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     let mut world = World::connected(1);
     world.run(seconds(1.0));
     let now = world.now;
-    world.hosts[0].interface.drop_sessions(now);
+    world.hosts[0].interface.handle_suspended(Duration::ZERO, now);
     assert_eq!(world.hosts[0].interface.indices(), 0);
     world.send(0, &packet(100, 1));
     // messages that the other side still encrypts with the old keys match no session
@@ -322,7 +322,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     // no handshakes with peers without a session
     let mut world = World::new(1);
     let now = world.now;
-    world.hosts[0].interface.drop_sessions(now);
+    world.hosts[0].interface.handle_suspended(Duration::ZERO, now);
     world.run(seconds(20.0));
     assert_eq!(world.sent(0, 1), []);
 }

@@ -7,6 +7,7 @@ mod faults;
 mod handover;
 mod kernel;
 mod life;
+mod network;
 mod simulation;
 mod wire;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::super::Peer;
-use super::{CONFIRM_TIME, Candidate, Candidates, MAX_AGE, MAX_CANDIDATES, SilenceDetector};
+use super::{CONFIRM_TIME, Candidate, Candidates, MAX_AGE, MAX_CANDIDATES};
 use crate::time::Instant;
 use crate::wireguard::REKEY_TIMEOUT;
 use crate::wireguard::endpoint::Endpoint;
@@ -27,23 +27,7 @@ impl Peer {
             }
             return;
         }
-        let candidates = self.candidates.get_or_insert_with(|| {
-            Box::new(Candidates {
-                list: Vec::new(),
-                named: 0,
-                next_index: 0,
-                is_trying_preferred: false,
-                is_running: false,
-                tries: 0,
-                is_answered: false,
-                newest: None,
-                older: Vec::new(),
-                confirm_by: None,
-                expires: None,
-                hold_until: None,
-                silence: SilenceDetector::default(),
-            })
-        });
+        let candidates = self.candidates.get_or_insert_with(|| Box::new(Candidates::new()));
         let mut old = std::mem::take(&mut candidates.list);
         candidates.named = remotes.len();
         candidates.list = Vec::with_capacity(remotes.len());
@@ -55,22 +39,22 @@ impl Peer {
     }
 
     /// Returns the earliest time of the next initiation; `None` if it can be sent at any time.
-    fn ready_at(&self) -> Option<Instant> {
+    fn ready_at(&self, now: Instant) -> Option<Instant> {
         let sent = self.timers.last_sent_handshake?;
         Some(match &self.candidates {
-            Some(candidates) => candidates.ready_at(sent, self.timers.jitter),
+            Some(candidates) => candidates.ready_at(sent, self.timers.jitter, self.path.is_eager(now)),
             None => sent + REKEY_TIMEOUT,
         })
     }
 
     /// Returns true if an initiation can be sent now.
     pub(in super::super) fn may_initiate(&self, now: Instant) -> bool {
-        self.ready_at().is_none_or(|at| now >= at)
+        self.ready_at(now).is_none_or(|at| now >= at)
     }
 
     /// Schedules a requested initiation for when [`Self::may_initiate`] returns true.
     pub(in super::super) fn postpone_initiation(&mut self, now: Instant) {
-        match (&self.candidates, self.ready_at()) {
+        match (&self.candidates, self.ready_at(now)) {
             (Some(candidates), Some(at)) if candidates.is_running => {
                 self.timers.retransmit.get_or_insert(at);
             }
@@ -82,6 +66,9 @@ impl Peer {
     pub(in super::super) fn take_destination(&mut self, now: Instant) -> Option<Endpoint> {
         let current = self.endpoint?;
         let has_session = self.has_session(now);
+        if self.candidates.is_none() && self.path.is_eager(now) {
+            self.candidates = Some(Box::new(Candidates::new()));
+        }
         let Some(candidates) = &mut self.candidates else { return Some(current) };
         if !candidates.is_running {
             candidates.begin(current.remote, has_session, now);
@@ -157,7 +144,8 @@ impl Peer {
     /// Schedules the initiation that follows the one sent now.
     pub(in super::super) fn schedule_next_candidate(&mut self, now: Instant) {
         if let Some(candidates) = &self.candidates {
-            self.timers.retransmit = Some(candidates.ready_at(now, self.timers.jitter));
+            self.timers.retransmit =
+                Some(candidates.ready_at(now, self.timers.jitter, self.path.is_eager(now)));
         }
     }
 
@@ -233,6 +221,17 @@ impl Peer {
             && other.is_some_and(|other| candidates.position(other).is_some());
         if let Some(from) = from.filter(|_| !is_late) {
             self.update_endpoint(from);
+        }
+    }
+
+    /// Handles an initiation that was not sent, because this host has no route to `remote`: the next
+    /// address follows at once, until each was tried.
+    pub(in super::super::super) fn handle_unreachable(&mut self, remote: SocketAddr, now: Instant) {
+        let Some(candidates) = &mut self.candidates else { return };
+        let is_newest = candidates.newest.is_some_and(|(newest, _)| newest == remote);
+        if candidates.is_running && is_newest && candidates.tries < candidates.list.len() {
+            candidates.is_unsent = true;
+            self.timers.retransmit = Some(now);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Peers with several possible addresses: each unanswered initiation is followed by one to the next
+//! Peers with several possible addresses, and peers with one after a change of the network
+//! ([`super::path`]): each unanswered initiation is followed by one to the next
 //! address (Happy Eyeballs, RFC 8305, for handshakes).
 //!
 //! Initiations overtake each other on paths of different latency, so each is kept until it is
@@ -24,6 +25,7 @@ use super::super::index::IndexTable;
 use super::super::mac::LatestCookie;
 use super::super::noise::Initiator;
 use super::super::timers::Timers;
+use super::path::{EAGER_INTERVAL, MIN_EAGER_PAUSE};
 use crate::time::Instant;
 
 /// Pause between an initiation and the one to the next address, until each was tried. RFC 8305
@@ -55,8 +57,8 @@ const MAX_FALSE_SUSPICIONS: u8 = 4;
 /// The addresses of a peer, the preferred one first, and the state of trying them.
 pub(super) struct Candidates {
     list: Vec<Candidate>,
-    /// Number of them that belong to the peer's name. One more may be an address that the peer has
-    /// moved to.
+    /// Number of them that belong to the peer's name; zero if the peer has one address only. One
+    /// more may be an address that the peer has moved to.
     named: usize,
     /// Position of the next address in `list`.
     next_index: usize,
@@ -64,6 +66,8 @@ pub(super) struct Candidates {
     is_trying_preferred: bool,
     /// A run of initiations to the addresses in turn is in progress.
     is_running: bool,
+    /// The newest initiation was not sent: this host has no route to its destination.
+    is_unsent: bool,
     /// Number of initiations in this run.
     tries: usize,
     /// An initiation was answered since the newest one was sent.
@@ -122,6 +126,30 @@ impl Candidate {
 }
 
 impl Candidates {
+    fn new() -> Self {
+        Self {
+            list: Vec::new(),
+            named: 0,
+            next_index: 0,
+            is_trying_preferred: false,
+            is_running: false,
+            is_unsent: false,
+            tries: 0,
+            is_answered: false,
+            newest: None,
+            older: Vec::new(),
+            confirm_by: None,
+            expires: None,
+            hold_until: None,
+            silence: SilenceDetector::default(),
+        }
+    }
+
+    /// Returns true if the addresses are those of a name.
+    pub(super) const fn is_named(&self) -> bool {
+        self.named > 0
+    }
+
     fn position(&self, remote: SocketAddr) -> Option<usize> {
         self.list.iter().position(|candidate| candidate.remote == remote)
     }
@@ -131,17 +159,24 @@ impl Candidates {
     }
 
     /// Returns the earliest time of the next initiation; the last handshake message was sent at
-    /// `sent`.
-    fn ready_at(&self, sent: Instant, jitter: Duration) -> Instant {
+    /// `sent`. If `is_eager`, each address is tried every [`EAGER_INTERVAL`].
+    fn ready_at(&self, sent: Instant, jitter: Duration, is_eager: bool) -> Instant {
         let newest = self.newest.filter(|(_, newest)| self.is_running && *newest == sent);
         let Some((remote, _)) = newest else {
             // the last message ended a run, or was a response
             return sent + if self.silence.is_probing { CANDIDATE_PAUSE } else { REKEY_TIMEOUT };
         };
+        if self.is_unsent && self.tries < self.list.len() {
+            return sent;
+        }
         let pause = if self.tries > self.list.len() { LATER_PAUSE } else { CANDIDATE_PAUSE };
         // waits for an answer that is known to take longer
         let last = self.position(remote).and_then(|position| self.list.get(position));
         let delay = last.map(|last| last.round_trip * 2).unwrap_or_default().min(REKEY_TIMEOUT);
+        if is_eager {
+            let addresses = u32::try_from(self.list.len()).unwrap_or(u32::MAX).max(1);
+            return sent + (EAGER_INTERVAL / addresses).max(MIN_EAGER_PAUSE).max(delay);
+        }
         let again = self.list.get(self.next_index).and_then(|candidate| candidate.sent);
         let again = again.map(|last| last + REKEY_TIMEOUT + jitter);
         again.into_iter().fold(sent + pause.max(delay), Instant::max)
@@ -173,7 +208,7 @@ impl Candidates {
         let candidate = self.list.get_mut(next_index)?;
         candidate.sent = Some(now);
         self.newest = Some((candidate.remote, now));
-        (self.is_answered, self.confirm_by, self.expires) = (false, None, None);
+        (self.is_answered, self.is_unsent, self.confirm_by, self.expires) = (false, false, None, None);
         let all_tried = self.tries >= self.list.len();
         self.tries += 1;
         self.newest.map(|(remote, _)| (remote, all_tried))
@@ -250,7 +285,8 @@ impl Candidates {
     /// Handles data sent to `remote`.
     pub(super) fn handle_data_sent(&mut self, remote: SocketAddr, now: Instant) {
         let silence = &self.silence;
-        if silence.suspect.is_some()
+        if self.list.len() < 2
+            || silence.suspect.is_some()
             || !silence.expects_answer
             || silence.false_suspicions >= MAX_FALSE_SUSPICIONS
         {
