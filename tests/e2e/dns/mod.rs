@@ -39,7 +39,7 @@ impl Home {
     /// Makes a client whose /etc is a folder of its own.
     fn new() -> Self {
         Self::with_etc(
-            "mkdir etc; for name in passwd group ld.so.cache protocols services; do cp -L /etc/$name etc/; done
+            "mkdir etc; for name in passwd group ld.so.cache protocols services; do test ! -e /etc/$name || cp -L /etc/$name etc/; done
             echo 'hosts: files dns' >etc/nsswitch.conf; echo '127.0.0.1 localhost' >etc/hosts
             mount --bind etc /etc",
         )
