@@ -91,5 +91,6 @@ pub mod resolver;
 pub mod run;
 mod sandbox;
 pub mod server;
+pub mod state_file;
 mod supervisor;
 pub mod uapi;

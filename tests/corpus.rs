@@ -18,6 +18,8 @@ mod messages;
 mod offload;
 #[path = "../fuzz/bodies/script.rs"]
 mod script;
+#[path = "../fuzz/bodies/state_file.rs"]
+mod state_file;
 #[path = "../fuzz/bodies/uapi.rs"]
 mod uapi;
 
@@ -54,6 +56,11 @@ fn uapi() {
 #[test]
 fn messages() {
     replay("messages", messages::run);
+}
+
+#[test]
+fn state_file() {
+    replay("state_file", state_file::run);
 }
 
 #[test]

@@ -49,7 +49,7 @@ files() {
 
 # state: hashes of all that a user would miss.
 state() {
-    find /etc/wontun /var/lib/wontun/ -type f ! -name '*.endpoints' -exec sha256sum {} + | sort
+    find /etc/wontun /var/lib/wontun/ -type f ! -name '*.state' -exec sha256sum {} + | sort
     find /etc/systemd/system -name 'wontun*' | sort
 }
 

@@ -31,7 +31,7 @@ pub enum Command {
         #[command(flatten)]
         common: TunnelOptions,
     },
-    /// Add, list, show, remove or rename clients of the server
+    /// Add, list, show, remove, reset or rename clients of the server
     ///
     /// Changes DIR/tun0.conf and the running tunnel.
     Peer {
@@ -366,6 +366,20 @@ pub enum PeerCommand {
     /// Remove a client and disconnect it at once
     #[command(visible_alias = "rm")]
     Remove {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Accept a client's clock as it is, after it was once in the future
+    ///
+    /// A client's handshakes have timestamps, which must grow. If its clock was once in the future,
+    /// its handshakes are rejected until then. This forgets the latest timestamp; its session
+    /// continues.
+    Reset {
         /// Name or public key of the client
         #[arg(value_name = "NAME")]
         name: String,

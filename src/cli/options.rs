@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::wg_quick::Hooks;
 use crate::config::{
     AllowedNetwork, ApplyDns, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress,
-    PeerPolicy, PlainConfig, TunName, Tuning, link_local,
+    PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
 };
 use crate::logging::LogTarget;
 use crate::metrics::HostName;
@@ -126,6 +126,15 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum)]
     pub policy: Option<PeerPolicy>,
 
+    /// File that keeps the state of peers over a restart, or 'off' [default: the configuration file
+    /// with .state instead of .conf, or else a file in /var/lib/wontun]
+    ///
+    /// It has each peer's last address, so that peers are connected again at once after a restart,
+    /// timestamps that protect against replayed handshakes, and counters; no secrets. FILE must be
+    /// in a folder that can be written. 'auto' is the default.
+    #[arg(long, env = "WONTUN_STATE", value_name = "FILE")]
+    pub state: Option<StateFileOption>,
+
     /// Take the tunnel over from a running process without interruption, then run it
     ///
     /// The sessions of the peers continue, no packet is lost, and the other process ends. Without
@@ -221,6 +230,7 @@ impl WireGuardOptions {
             policy: self.policy.unwrap_or_default(),
             dns_bypass: self.full_tunnel.dns_bypass,
             apply_dns: self.apply_dns.unwrap_or_default(),
+            state: self.state.unwrap_or_default(),
         })
     }
 
@@ -234,7 +244,7 @@ impl WireGuardOptions {
 
     /// Returns the first option that has no effect without a file, if one is set.
     fn first_set(&self) -> Option<&'static str> {
-        let Self { ignore_hooks, nat, nat_allow, policy, take_over, apply_dns, full_tunnel } = self;
+        let Self { ignore_hooks, nat, nat_allow, policy, state, take_over, apply_dns, full_tunnel } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;
         let options = [
             ("--ignore-hooks", *ignore_hooks),
@@ -245,6 +255,7 @@ impl WireGuardOptions {
             ("--policy", policy.is_some()),
             ("--take-over", *take_over),
             ("--apply-dns", apply_dns.is_some_and(|mode| mode != ApplyDns::Off)),
+            ("--state", matches!(state, Some(StateFileOption::File(_)))),
             ("--dns-bypass", *dns_bypass),
         ];
         options.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)

@@ -35,15 +35,7 @@ pub(super) fn change(
     peer: PeerChanges,
     then: Option<&str>,
 ) -> Result<(), CommandError> {
-    let changes = Changes { peers: vec![peer], ..Changes::default() };
-    let applied = match status(folder, file) {
-        Ok(Some(TunnelStatus { name, .. })) => {
-            connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))
-        }
-        Ok(None) => Err(ClientError::NotRunning(folder.tun().clone())),
-        Err(error) => Err(error),
-    };
-    match applied {
+    match try_change(folder, file, peer) {
         Err(ClientError::NotRunning(tun)) => {
             if let Some(then) = then {
                 let path = file.path().display();
@@ -55,6 +47,25 @@ pub(super) fn change(
             Err(CommandError::NotApplied { file: file.path().to_owned(), source: Box::new(source) })
         }
         Ok(()) => Ok(()),
+    }
+}
+
+/// Changes one peer of the tunnel, which must be running.
+pub(super) fn change_running(
+    folder: &Folder,
+    file: &ServerFile,
+    peer: PeerChanges,
+) -> Result<(), CommandError> {
+    Ok(try_change(folder, file, peer)?)
+}
+
+fn try_change(folder: &Folder, file: &ServerFile, peer: PeerChanges) -> Result<(), ClientError> {
+    let changes = Changes { peers: vec![peer], ..Changes::default() };
+    match status(folder, file)? {
+        Some(TunnelStatus { name, .. }) => {
+            connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))
+        }
+        None => Err(ClientError::NotRunning(folder.tun().clone())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Implements `wontun peer add`, `list`, `show`, `remove` and `rename` for the clients of a server.
+//! Implements `wontun peer add`, `list`, `show`, `remove`, `reset` and `rename` for the clients of a server.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -125,6 +125,19 @@ pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Res
     writer.replace(file.text())?;
     let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
     apply::change(folder, &file, changes, None)
+}
+
+/// Makes the running tunnel accept the next handshake of a peer, given by its name or public key,
+/// whatever its clock says.
+///
+/// # Errors
+/// [`CommandError`]. The tunnel must be running: it writes the state file.
+pub(crate) fn reset_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
+    let file = folder.read()?;
+    let number = file.find(wanted)?;
+    let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
+    let changes = PeerChanges { update_only: true, forget_timestamp: true, ..PeerChanges::new(key) };
+    apply::change_running(folder, &file, changes)
 }
 
 /// Prints the peers in the server's file, one per line or in the format of

@@ -1,7 +1,7 @@
 //! Options of a tunnel that its configuration file does not contain.
 
 use super::wg_quick::Hooks;
-use super::{ApplyDns, NatMode, PeerPolicy};
+use super::{ApplyDns, NatMode, PeerPolicy, StateFileOption};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Options of a tunnel that a configuration file describes.
@@ -20,4 +20,6 @@ pub struct FileOptions {
     pub dns_bypass: bool,
     /// How the name servers of the file are applied to this host.
     pub apply_dns: ApplyDns,
+    /// File that keeps the state of peers over a restart.
+    pub state: StateFileOption,
 }

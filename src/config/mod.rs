@@ -10,6 +10,7 @@ mod nat_mode;
 mod peer_address;
 mod peer_name;
 mod peer_policy;
+mod state_file;
 mod tun_name;
 pub mod wg_quick;
 
@@ -22,9 +23,10 @@ pub(crate) use environment::unknown_variables;
 pub(crate) use file_options::FileOptions;
 pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub(crate) use nat_mode::NatMode;
-pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, PeerAddress, PeerAddressError};
+pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 pub(crate) use peer_name::{PeerName, display_name};
 pub(crate) use peer_policy::PeerPolicy;
+pub(crate) use state_file::StateFileOption;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::exit::{self, ExitCode};

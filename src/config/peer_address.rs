@@ -10,6 +10,8 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// Default UDP port of both sides.
 pub(crate) const DEFAULT_PLAIN_PORT: u16 = 19_988;
+/// Usual UDP port of WireGuard.
+pub(crate) const DEFAULT_WIREGUARD_PORT: u16 = 51_820;
 
 /// Maximum length of a DNS name in its textual form (RFC 1035, section 3.1).
 const MAX_NAME: usize = 253;

@@ -82,6 +82,9 @@ pub trait Control {
     /// must not be used any more.
     fn handle_resume(&mut self, _core: &mut Core, _suspended: Duration) {}
 
+    /// Handles the supervisor's request to end: sends it what it has to keep.
+    fn handle_stop(&mut self, _core: &mut Core) {}
+
     /// Handles the loss of a local address: a connected socket bound to it would continue to send
     /// from it, over IPv6 without an error.
     ///

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -21,6 +22,8 @@ use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{MetricsServer, ProcessReader};
 use crate::net::tun::Tun;
 
+/// Timeout for the last messages to the supervisor.
+const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stack size of each worker but the first, in bytes.
 const STACK: usize = 512 * 1024;
 
@@ -98,7 +101,10 @@ impl<M: Receive> Daemon<M> {
             Ok(Some(StopReason::Signal(signal))) => info!(%signal, "stopping"),
             Ok(Some(StopReason::Supervisor | StopReason::HandOver) | None) | Err(_) => {}
         }
-        self.shared.with_state(|mode, core| core.report_summary(mode));
+        self.shared.with_state(|mode, core| {
+            core.report_summary(mode);
+            core.supervisor.flush_within(LAST_MESSAGES_TIMEOUT);
+        });
         result.map(drop)
     }
 

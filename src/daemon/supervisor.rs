@@ -117,8 +117,13 @@ impl Core {
                 self.post_to(0, Token::Health);
             }
             ToTunnel::LogSummary => self.report_summary(mode),
-            ToTunnel::Stop => self.stop = Some(StopReason::Supervisor),
+            ToTunnel::Stop => {
+                mode.handle_stop(self);
+                self.stop = Some(StopReason::Supervisor);
+            }
             ToTunnel::Export => {
+                // the other process has no part of it
+                mode.handle_stop(self);
                 self.supervisor.export_to = descriptors.into_iter().next();
                 self.stop = Some(StopReason::HandOver);
             }
@@ -132,6 +137,7 @@ impl Core {
             }
             ToTunnel::Change { .. }
             | ToTunnel::Name { .. }
+            | ToTunnel::Restore { .. }
             | ToTunnel::Addresses { .. }
             | ToTunnel::PathChanged { .. }
             | ToTunnel::CandidateChecked { .. }

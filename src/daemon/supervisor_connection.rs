@@ -1,6 +1,7 @@
 //! The connection to the supervisor.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use super::liveness::ProbeId;
 use crate::messages::{FromTunnel, HostState, ToTunnel};
@@ -36,6 +37,11 @@ impl SupervisorConnection {
             sockets_requested_at: None,
             export_to: None,
         }
+    }
+
+    /// Waits until the supervisor has received all messages, at most `limit`.
+    pub(super) fn flush_within(&mut self, limit: Duration) {
+        let _ = self.channel.flush_until(std::time::Instant::now() + limit);
     }
 
     /// Returns true if the supervisor has answered the probe of that number, or a later one.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TunName;
 use crate::uapi::{Changes, ResponseFormat};
-use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN};
 
 pub(crate) mod address;
 mod split;
@@ -64,6 +64,14 @@ pub enum ToTunnel {
         peer: PublicKey,
         /// Host name and port.
         name: Option<(String, u16)>,
+    },
+    /// What an earlier run has known, sent after the peers. Split into several messages if one
+    /// cannot hold all peers.
+    Restore {
+        /// TAI64N that no initiation of the earlier run exceeds.
+        sent: Option<[u8; TIMESTAMP_LEN]>,
+        /// State of peers.
+        peers: Vec<RestoredPeer>,
     },
     /// State of the TUN device.
     DeviceState(DeviceState),
@@ -154,13 +162,12 @@ pub enum FromTunnel {
         /// True if a completed handshake has shown it.
         is_confirmed: bool,
     },
-    /// A handshake with a peer whose endpoint is a host name was completed at this address, which
-    /// differs from the last.
-    Reached {
-        /// Public key of the peer.
-        peer: PublicKey,
-        /// Address of the peer.
-        address: IpAddr,
+    /// What has to be known after a restart: of peers for which it has changed.
+    State {
+        /// TAI64N that no initiation sent so far exceeds.
+        sent: Option<[u8; TIMESTAMP_LEN]>,
+        /// State of peers.
+        peers: Vec<PeerReport>,
     },
     /// A handshake with a peer was completed by this path, which differs from the last; in plain
     /// mode, this path is used.
@@ -207,6 +214,41 @@ pub enum FromTunnel {
     /// why none does.
     Imported(Result<u32, String>),
 }
+
+/// What an earlier run has known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredPeer {
+    /// Public key of the peer.
+    pub public_key: PublicKey,
+    /// Address and port of the peer; used unless they are configured.
+    pub remote: Option<Address>,
+    /// Local address that the peer communicates with.
+    pub local: Option<IpAddr>,
+    /// Latest TAI64N of the peer's initiations.
+    pub latest: Option<[u8; TIMESTAMP_LEN]>,
+    /// True to send the peer an initiation, since it may still use a session of the earlier run.
+    pub is_greeted: bool,
+}
+
+/// State of a peer that has to be known after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Public key of the peer.
+    pub public_key: PublicKey,
+    /// Address and port that the last handshake has confirmed.
+    pub remote: Option<Address>,
+    /// Local address that the peer communicates with.
+    pub local: Option<IpAddr>,
+    /// Age of the last handshake.
+    pub handshake_age: Option<Duration>,
+    /// Latest TAI64N of the peer's initiations.
+    pub latest: Option<[u8; TIMESTAMP_LEN]>,
+    /// Bytes received and sent, packets received and sent, since the start.
+    pub counters: [u64; 4],
+}
+
+/// Maximum number of peers in a message about their state; each takes at most some 150 bytes.
+pub(crate) const MAX_PEERS_PER_MESSAGE: usize = 256;
 
 /// Initial configuration of the tunnel process.
 #[derive(Clone, Debug, Serialize, Deserialize)]

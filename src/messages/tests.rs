@@ -9,7 +9,7 @@ use super::*;
 use crate::process::{decode, encode};
 
 /// Number of variants of the larger enum, and some invalid ones.
-const VARIANTS: u8 = 28;
+const VARIANTS: u8 = 30;
 
 /// Returns `body` after a valid header.
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -79,11 +79,31 @@ fn samples() -> Vec<Vec<u8>> {
         ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
         ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },
         ToTunnel::Import(vec![connected]),
+        ToTunnel::Restore {
+            sent: Some([9; 12]),
+            peers: vec![RestoredPeer {
+                public_key: peer,
+                remote: Some(Address::from("[2001:db8::1]:7".parse::<SocketAddr>().unwrap())),
+                local: "192.0.2.1".parse().ok(),
+                latest: Some([8; 12]),
+                is_greeted: true,
+            }],
+        },
         ToTunnel::PathChanged { peer: Some(peer), is_reachable: true },
     ];
     let from = [
         FromTunnel::Endpoint { peer, address: "2001:db8::1".parse().unwrap(), is_confirmed: true },
-        FromTunnel::Reached { peer, address: "192.0.2.1".parse().unwrap() },
+        FromTunnel::State {
+            sent: Some([9; 12]),
+            peers: vec![PeerReport {
+                public_key: peer,
+                remote: Some(Address::from("192.0.2.1:7".parse::<SocketAddr>().unwrap())),
+                local: "2001:db8::1".parse().ok(),
+                handshake_age: Some(Duration::from_millis(1500)),
+                latest: Some([8; 12]),
+                counters: [1, 2, 3, u64::MAX],
+            }],
+        },
         FromTunnel::Path { peer: None, remote: "192.0.2.1".parse().unwrap(), local: None },
         FromTunnel::Alive {
             probe: 9,
@@ -107,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_another_or_an_error(sample in 0..14_usize, at: prop::sample::Index, byte: u8) {
+    fn a_damaged_message_is_another_or_an_error(sample in 0..15_usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = samples()[sample].clone();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -116,10 +136,35 @@ proptest! {
 }
 
 #[test]
+fn the_state_of_many_peers_fits_a_message() {
+    let peer = PeerReport {
+        public_key: PublicKey::from_bytes([0xff; 32]),
+        remote: Some(Address::from(
+            "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse::<SocketAddr>().unwrap(),
+        )),
+        local: "2001:db8:1111:2222:3333:4444:5555:6666".parse().ok(),
+        handshake_age: Some(Duration::new(u64::MAX, 999_999_999)),
+        latest: Some([0xff; 12]),
+        counters: [u64::MAX; 4],
+    };
+    let peers = vec![peer; MAX_PEERS_PER_MESSAGE];
+    let restored = peers.iter().map(|peer| RestoredPeer {
+        public_key: peer.public_key,
+        remote: peer.remote,
+        local: peer.local,
+        latest: peer.latest,
+        is_greeted: true,
+    });
+    let restored = restored.collect();
+    assert!(encode(&ToTunnel::Restore { sent: Some([0xff; 12]), peers: restored }).is_ok());
+    assert!(encode(&FromTunnel::State { sent: Some([0xff; 12]), peers }).is_ok());
+}
+
+#[test]
 fn messages_come_back_and_cut_ones_do_not() {
     for (number, bytes) in samples().iter().enumerate() {
         let is_read = |bytes: &[u8]| {
-            if number < 8 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
+            if number < 9 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
         };
         assert!(is_read(bytes), "{number}");
         assert!((0..bytes.len()).all(|length| !is_read(&bytes[..length])), "{number}");

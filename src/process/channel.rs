@@ -172,6 +172,24 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         }
     }
 
+    /// Sends the queued messages, waiting for room until `deadline`.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub(crate) fn flush_until(&mut self, deadline: Instant) -> Result<(), ChannelError> {
+        self.flush()?;
+        while self.is_behind() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let left = left + Duration::from_millis(1);
+            self.wait(PollFlags::POLLOUT, left.try_into().unwrap_or(PollTimeout::MAX))?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
     /// Returns the next message and its descriptors, waiting for it until `deadline`; `None` if
     /// none has arrived by then.
     ///

@@ -236,6 +236,8 @@ const SUPERVISOR: &[Syscall] = &[
     // settings under /proc/sys; glibc's pwrite, and musl's since 1.2.6
     any(libc::SYS_pwrite64),
     any(libc::SYS_pwritev2),
+    // the state file
+    any(libc::SYS_fdatasync),
     // at the end: the UAPI socket's file, the other processes
     any(libc::SYS_unlinkat),
     any(libc::SYS_wait4),

@@ -4,10 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::config::{PeerAddress, PeerAddressError};
-
-/// Usual UDP port of WireGuard.
-pub(crate) const DEFAULT_WIREGUARD_PORT: u16 = 51_820;
+use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 
 /// The server's public name or address, and its UDP port; the default port is 51820.
 #[derive(Clone, Debug, PartialEq, Eq)]

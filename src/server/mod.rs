@@ -38,7 +38,7 @@ mod testing;
 
 pub(crate) use crate::config::PeerName;
 pub(crate) use dns::ClientDns;
-pub(crate) use endpoint::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
+pub(crate) use endpoint::ClientEndpoint;
 pub(crate) use error::ServerError;
 pub(crate) use folder::{Folder, InitOptions, Prepared};
 pub(crate) use outer_address::{is_public, outer_addresses};

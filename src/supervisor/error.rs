@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
@@ -14,6 +15,7 @@ use crate::net::tun::TunError;
 use crate::netlink::LinkError;
 use crate::process::{ChannelError, NurseryError};
 use crate::resolver::ResolverError;
+use crate::state_file::OpenError;
 use crate::uapi::UapiError;
 
 /// Reason why a tunnel does not start, or ends by itself.
@@ -54,6 +56,18 @@ pub(crate) enum SupervisorError {
     /// The socket for wg(8) could not be opened.
     #[error(transparent)]
     Uapi(#[from] UapiError),
+    /// The state file that the user names cannot be used.
+    #[error(
+        "--state {}: {source}: expected a file that this process may create or write, for itself alone; \
+         or leave the option out, or use --state off",
+        path.display()
+    )]
+    StateFile {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason.
+        source: OpenError,
+    },
     /// A system call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
@@ -94,7 +108,7 @@ impl ExitCode for SupervisorError {
             Self::Metrics(error) => error.exit_code(),
             Self::Uapi(error) => error.exit_code(),
             Self::TakeOver(error) => error.exit_code(),
-            Self::PeerInTunnel { .. } | Self::PeerIsSelf(_) => exit::CONFIG,
+            Self::PeerInTunnel { .. } | Self::PeerIsSelf(_) | Self::StateFile { .. } => exit::CONFIG,
             Self::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::FAILURE),
             Self::Nursery(_)
             | Self::Resolver(_)

@@ -105,7 +105,8 @@ impl<M: Mode> Supervisor<M> {
     /// Leaves the state of the host to the process that has taken the tunnel over. That process
     /// waits for the end of this one, which closes the sockets that own the tables.
     fn leave_in_place(self) {
-        let Self { mode, context, .. } = self;
+        let Self { mut mode, context, .. } = self;
+        mode.save();
         let Context { hand_over, nursery, .. } = context;
         drop(nursery);
         // what these drop would be removed from the host
@@ -131,8 +132,13 @@ impl<M: Mode> Supervisor<M> {
             let mut descriptors = [PollFd::new(context.tunnel.as_fd(), wanted)];
             let _ = poll(&mut descriptors, PollTimeout::from(100_u16));
             context.tunnel.flush();
-            // discard its remaining messages
-            while context.tunnel.receive(context.now).is_some() {}
+            context.now = now().map_err(system("reading the clock"))?;
+            while let Some(message) = context.tunnel.receive(context.now) {
+                // what is kept; its other messages have no use any more
+                if matches!(message, FromTunnel::State { .. }) {
+                    self.mode.handle_message(context, message);
+                }
+            }
         }
         if context.tunnel.is_gone() {
             context.tunnel.wait(EXIT_TIMEOUT);

@@ -120,6 +120,9 @@ pub(crate) trait Mode: Sized {
     /// which has left its own in place. A failure is a warning: the tunnel carries packets already.
     fn settle(&mut self, _context: &mut Context) {}
 
+    /// Writes what has to be known after a restart, before another process takes the tunnel over.
+    fn save(&mut self) {}
+
     /// Removes the mode's state from the host, after the tunnel process has ended. The kill switch
     /// stays engaged unless `opens_kill_switch`.
     fn finish(self, opens_kill_switch: bool);

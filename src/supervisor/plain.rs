@@ -163,7 +163,7 @@ impl Mode for Plain {
             | FromTunnel::Ready
             | FromTunnel::Changed(_)
             | FromTunnel::LookUp(Some(_))
-            | FromTunnel::Reached { .. }
+            | FromTunnel::State { .. }
             | FromTunnel::Path { .. }
             | FromTunnel::Endpoint { .. }
             | FromTunnel::Alive { .. }

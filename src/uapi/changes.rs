@@ -40,6 +40,9 @@ pub struct PeerChanges {
     pub remove: bool,
     /// True to ignore the changes if the peer does not exist.
     pub update_only: bool,
+    /// True to forget the latest timestamp of the peer's initiations, an extension unknown to
+    /// `wg(8)`: for a peer whose clock was once in the future.
+    pub forget_timestamp: bool,
     /// Name of the peer, an extension unknown to `wg(8)`; `Some(None)` removes it.
     pub name: Option<Option<PeerName>>,
     /// Preshared key; all zeroes for none.
@@ -72,6 +75,7 @@ impl PeerChanges {
             public_key,
             remove: false,
             update_only: false,
+            forget_timestamp: false,
             name: None,
             preshared_key: None,
             endpoint: None,

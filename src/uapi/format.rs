@@ -46,7 +46,11 @@ impl Changes {
 impl PeerChanges {
     fn write(&self, out: &mut SecretText) -> fmt::Result {
         key(out, "public_key", self.public_key.as_bytes());
-        for (name, wanted) in [("remove", self.remove), ("update_only", self.update_only)] {
+        for (name, wanted) in [
+            ("remove", self.remove),
+            ("update_only", self.update_only),
+            ("wontun_forget_timestamp", self.forget_timestamp),
+        ] {
             if wanted {
                 writeln!(out, "{name}=true")?;
             }

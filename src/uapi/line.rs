@@ -13,7 +13,7 @@ use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, wontun_kill_switch, public_key";
-const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, endpoint, \
+const PEER_KEYS: &str = "public_key, remove, update_only, wontun_forget_timestamp, name, preshared_key, endpoint, \
     persistent_keepalive_interval, replace_allowed_ips, allowed_ip, protocol_version";
 
 /// Applies one line of a `set=1` to `changes`. If several lines set the same value, the last one
@@ -56,6 +56,7 @@ fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(),
     match key {
         b"remove" => peer.remove = is_true("remove", value)?,
         b"update_only" => peer.update_only = is_true("update_only", value)?,
+        b"wontun_forget_timestamp" => peer.forget_timestamp = is_true("wontun_forget_timestamp", value)?,
         b"name" => peer.name = Some(name(value)?),
         b"preshared_key" => peer.preshared_key = Some(preshared_key(value)?),
         b"endpoint" => peer.endpoint = Some(endpoint(value)?),

@@ -97,6 +97,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The key files that were read.
     pub key_files: Vec<PathBuf>,
+    /// Port that clients connect to, by a comment of a server's file.
+    pub client_port: Option<u16>,
 }
 
 /// All errors of a configuration.
@@ -213,7 +215,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let forbidden = if parsed.configuration.has_secrets() { GROUP_AND_OTHERS } else { WRITABLE_BY_OTHERS };
     warnings.extend(permission_warning(path, permissions, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
-    let mut configuration = parsed.configuration;
+    let (mut configuration, client_port) = (parsed.configuration, parsed.client_port);
     let mut key_files = Vec::new();
     let mut errors = Vec::new();
     let mut take = |read: Result<Option<PathBuf>, LoadError>| match read {
@@ -227,7 +229,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let mut errors = errors.into_iter();
     match errors.next() {
         Some(first) => Err(Box::new(LoadErrors { first, others: errors.collect(), omitted: 0, warnings })),
-        None => Ok(Loaded { configuration, warnings, key_files }),
+        None => Ok(Loaded { configuration, warnings, key_files, client_port }),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Parsed {
     pub configuration: WgQuick,
     /// Warnings for the user, by line.
     pub warnings: Vec<Warning>,
+    /// Port that clients connect to, by a comment of a server's file.
+    pub client_port: Option<u16>,
 }
 
 /// A configuration. Its `Debug` output contains no secret; the text of [`Self::to_text`] does.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::Section;
-use crate::config::PeerName;
+use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -41,6 +41,20 @@ pub(crate) struct Block {
 
 /// Key of the comment with the name of a peer.
 pub(crate) const NAME: &str = "Name";
+
+/// Key of the comment with the address that clients connect to.
+pub(crate) const ENDPOINT: &str = "ClientEndpoint";
+
+/// Returns the port that clients connect to, if a comment of the interface says it.
+pub(super) fn client_port(text: &[u8]) -> Option<u16> {
+    let interface = blocks(text).into_iter().find(|block| block.section == Section::Interface)?;
+    let range = interface.comments.iter().find_map(|line| comment_value(text, line, ENDPOINT))?;
+    let value = str::from_utf8(text.get(range)?).ok()?;
+    match PeerAddress::parse_with_port(value, DEFAULT_WIREGUARD_PORT).ok()? {
+        PeerAddress::Socket(address) => Some(address.port()),
+        PeerAddress::Name { port, .. } => Some(port),
+    }
+}
 
 /// Returns the names of the peers in `text` in their order, one entry for each section; `None` for
 /// a peer without a valid name.
@@ -192,6 +206,18 @@ PublicKey = y # [Peer]
 
     fn shown(text: &str) -> Vec<&str> {
         blocks(text.as_bytes()).into_iter().map(|block| &text[block.bytes]).collect()
+    }
+
+    #[test]
+    fn the_port_of_clients_is_that_of_the_comment() {
+        let port =
+            |comment: &str| client_port(format!("[Interface]\n{comment}\nMTU = 1400\n[Peer]\n").as_bytes());
+        assert_eq!(port("# ClientEndpoint = vpn.example.com:443"), Some(443));
+        assert_eq!(port("# ClientEndpoint = [2001:db8::1]:51821"), Some(51821));
+        assert_eq!(port("# ClientEndpoint = 192.0.2.1"), Some(51820));
+        assert_eq!(port("# ClientEndpoint = two words"), None);
+        assert_eq!(port("ListenPort = 5"), None);
+        assert_eq!(client_port(b"[Interface]\n\n[Peer]\n# ClientEndpoint = a:1\n"), None);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
 /// All errors that are no consequence of another one.
 pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<Invalid>> {
     let names = || outline::peer_names(text);
+    let client_port = || outline::client_port(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
     for line in text.split(|&byte| byte == b'\n') {
@@ -58,7 +59,7 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
     match (configuration, found.next()) {
         (Some(mut configuration), None) => {
             configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
-            Ok(Parsed { configuration, warnings })
+            Ok(Parsed { configuration, warnings, client_port: client_port() })
         }
         (_, first) => {
             // a configuration that lacks something has an error

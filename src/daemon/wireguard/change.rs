@@ -63,6 +63,10 @@ impl WireGuard {
             Some(None) => drop(self.peer_names.remove(&id)),
             None => {}
         }
+        if changes.forget_timestamp {
+            self.engine.forget_timestamp(id);
+            self.state_reports.handle_changed(id, core.now);
+        }
         if let Some(preshared) = &changes.preshared_key {
             self.engine.set_preshared_key(id, preshared.clone());
         }
@@ -102,6 +106,7 @@ impl WireGuard {
     fn remove_peer_state(&mut self, core: &mut Core, id: PeerId) {
         self.resolver.remove(id);
         self.endpoint_reports.remove(id);
+        self.state_reports.remove(id);
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
         self.reported_paths.remove(&id);

@@ -219,6 +219,9 @@ impl WireGuard {
         let Transmit { peer, endpoint, len, class } = transmit;
         self.send_budget.spend(transmit);
         if let Some(peer) = peer.filter(|_| len == INITIATION_LEN) {
+            if let Some(sent) = self.engine.sent_timestamp() {
+                self.state_reports.handle_initiation(sent, core.now);
+            }
             self.watch_errors(core, peer, endpoint)?;
         }
         match self.route_to(core, peer, endpoint, class) {
@@ -258,10 +261,13 @@ impl WireGuard {
                 }
                 self.handle_answered(core, peer);
                 self.resolver.handle_response_sent(peer);
-                self.report_reached(core, peer);
                 self.report_path(core, peer);
                 self.report_endpoint(core, peer);
                 self.update_socket(core, peer)
+            }
+            Event::StateChanged { peer } => {
+                self.state_reports.handle_changed(peer, core.now);
+                Ok(())
             }
             Event::ClockBehind { peer, unix, behind } => {
                 if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Clock, core.now) {
@@ -269,7 +275,8 @@ impl WireGuard {
                         peer = self.peer_name(peer),
                         suppressed,
                         "rejecting a peer's handshakes, since its clock was set back: {}: set the peer's clock, \
-                         for example by NTP; to accept it unchanged, restart this tunnel",
+                         for example by NTP; to accept it unchanged, run 'wontun peer reset NAME', or remove the \
+                         peer and add it again",
                         describe_clock_error(unix, behind, unix_now())
                     );
                 }

@@ -3,7 +3,6 @@
 //! a name has several addresses, the engine tries them in turn.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use wontun_proto::time::Instant;
@@ -44,8 +43,6 @@ pub(super) struct EndpointName {
     requested_at: Option<Instant>,
     /// Set after a change of the network, until the peer answers: the delay before the next lookup.
     suspect: Option<Duration>,
-    /// Address at which the last handshake was completed, as reported to the supervisor.
-    pub(super) last_reached: Option<IpAddr>,
 }
 
 impl EndpointResolver {
@@ -58,7 +55,6 @@ impl EndpointResolver {
             is_pending: false,
             requested_at: None,
             suspect: None,
-            last_reached: None,
         };
         self.names.insert(peer, name);
         self.resolve_at(peer, now);

@@ -95,6 +95,8 @@ impl WireGuard {
             self.report_path(core, id);
             count += u32::from(self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now)));
         }
+        // the other process has reported what it has carried: the supervisor counts from here on
+        self.report_whole_state(core);
         self.connect_peers(core)?;
         Ok(count)
     }

@@ -5,14 +5,16 @@
 //! it may come from the peer that sent it. This module connects them with the descriptors: packets
 //! and datagrams in `data_path`, the peers' sockets in `connected_sockets`, their names in
 //! `endpoint_resolver` and `lookup`, configuration changes in `change`, reports of their addresses
-//! to the supervisor in `endpoint_reports` and `report`, answers to wg(8) in `responses` and
-//! `requests`, log lines about peers that do not answer in `outages` and `outage_log`.
+//! to the supervisor in `endpoint_reports` and `report`, what is kept over a restart in
+//! `restart`, `state_reports` and `greetings`, answers to wg(8) in `responses` and `requests`, log lines about
+//! peers that do not answer in `outages` and `outage_log`.
 
 mod change;
 mod connected_sockets;
 mod data_path;
 mod endpoint_reports;
 mod endpoint_resolver;
+mod greetings;
 mod hand_over;
 mod lookup;
 mod outage_log;
@@ -22,6 +24,8 @@ mod protocol;
 mod report;
 mod requests;
 mod responses;
+mod restart;
+mod state_reports;
 mod status;
 mod tunnel;
 mod unknown_keys;

@@ -118,6 +118,7 @@ impl Control for WireGuard {
         let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
         info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
         self.request_lookups(core);
+        self.start_greetings(core);
         Ok(())
     }
 
@@ -130,8 +131,9 @@ impl Control for WireGuard {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.resolver.deadline(), self.engine.poll_timeout(), self.outages.deadline()];
-        deadlines.into_iter().flatten().min()
+        let reports = [self.outages.deadline(), self.state_reports.deadline(), self.greetings.deadline()];
+        let deadlines = [self.resolver.deadline(), self.engine.poll_timeout()];
+        deadlines.into_iter().chain(reports).flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
@@ -143,6 +145,8 @@ impl Control for WireGuard {
         self.handle_overdue_lookups(core);
         self.request_lookups(core);
         self.handle_recovered(core.now);
+        self.send_greetings(core.now);
+        self.report_state(core);
         Ok(())
     }
 
@@ -168,6 +172,10 @@ impl Control for WireGuard {
                 self.handle_path_changed(core, &peer, is_reachable);
                 Ok(())
             }
+            ToTunnel::Restore { sent, peers } => {
+                self.restore(core, sent, peers);
+                Ok(())
+            }
             ToTunnel::Addresses { peer: Some(peer), result } => self.handle_lookup(core, &peer, result),
             ToTunnel::Answer { client, report } => self.handle_request(core, client, report, descriptors),
             _ => Err(DaemonError::UnexpectedMessage),
@@ -188,6 +196,10 @@ impl Control for WireGuard {
         // the network may be another one
         self.resolver.suspect_all(core.now);
         info!("resumed from suspend: dropped all sessions, starting new handshakes");
+    }
+
+    fn handle_stop(&mut self, core: &mut Core) {
+        self.report_whole_state(core);
     }
 
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError> {

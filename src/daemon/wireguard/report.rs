@@ -29,17 +29,4 @@ impl WireGuard {
             core.send(&FromTunnel::Path { peer: Some(*peer.public_key()), remote, local });
         }
     }
-
-    /// Reports to the supervisor the address at which a handshake with a peer that has a host name
-    /// was completed, if it has changed.
-    pub(super) fn report_reached(&mut self, core: &mut Core, id: PeerId) {
-        let Some(name) = self.resolver.names.get_mut(&id) else { return };
-        let Some(peer) = self.engine.peer(id) else { return };
-        let address = peer.endpoint().map(|endpoint| endpoint.remote.ip());
-        if let Some(address) = address
-            && name.last_reached.replace(address) != Some(address)
-        {
-            core.send(&FromTunnel::Reached { peer: *peer.public_key(), address });
-        }
-    }
 }

@@ -6,9 +6,11 @@ use std::num::NonZeroU32;
 
 use super::endpoint_reports::EndpointReports;
 use super::endpoint_resolver::EndpointResolver;
+use super::greetings::Greetings;
 use super::outages::Outages;
 use super::peer_log::PeerLog;
 use super::responses::PendingResponses;
+use super::state_reports::StateReports;
 use super::unknown_keys::UnknownKeys;
 use crate::config::{PeerName, display_name};
 use crate::daemon::core::Core;
@@ -36,6 +38,8 @@ pub struct WireGuard {
     pub(super) peer_names: HashMap<PeerId, PeerName>,
     pub(super) responses: PendingResponses,
     pub(super) endpoint_reports: EndpointReports,
+    pub(super) state_reports: StateReports,
+    pub(super) greetings: Greetings,
     pub(super) send_budget: SendBudget,
     /// Packets of removed peers that waited for a handshake and were never sent.
     pub(super) lost: u64,
@@ -110,6 +114,8 @@ impl Daemon<WireGuard> {
             peer_names: HashMap::new(),
             responses: PendingResponses::default(),
             endpoint_reports: EndpointReports::new(reports_endpoints),
+            state_reports: StateReports::new(reports_endpoints),
+            greetings: Greetings::default(),
             send_budget: SendBudget::default(),
             lost: 0,
             peer_log: PeerLog::default(),

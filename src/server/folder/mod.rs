@@ -12,13 +12,13 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::address::{Subnet, overlap};
 use super::dns::ClientDns;
-use super::endpoint::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
+use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use super::server_file::ServerFile;
 use super::volume::is_ephemeral;
 use super::write::{Writer, write_error};
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
-use crate::config::{Cidr, TunName};
+use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, TunName};
 use crate::net::random::SystemRandom;
 use wontun_proto::allowed_ips::Prefix;
 

@@ -26,11 +26,12 @@ use super::options::Import;
 use super::translation::Translation;
 use super::wg_quick::rename_notice;
 use crate::config::Cidr;
+use crate::config::DEFAULT_WIREGUARD_PORT;
 use crate::config::wg_quick::{
     Field, Interface, KeyError, KeySource, PresharedKey, PrivateKey, PublicKey, Section, Table, WgQuick,
 };
+use crate::server::ClientEndpoint;
 use crate::server::address::host;
-use crate::server::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
 use crate::uapi::SecretText;
 
 /// Prefix length of every network of wg-easy.

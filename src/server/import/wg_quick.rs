@@ -9,12 +9,12 @@ use super::names::{self, UniqueNames};
 use super::network;
 use super::translation::Translation;
 use crate::config::Cidr;
+use crate::config::DEFAULT_WIREGUARD_PORT;
 use crate::config::wg_quick::{
     ErrorKind, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items,
     parse,
 };
 use crate::config::wg_quick::{amnezia, outline};
-use crate::server::DEFAULT_WIREGUARD_PORT;
 use crate::uapi::SecretText;
 
 /// A line with commands.

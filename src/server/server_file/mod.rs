@@ -12,13 +12,12 @@ use super::error::ServerError;
 use super::new_peer::NewPeer;
 use crate::config::PeerName;
 use crate::config::wg_quick;
-use crate::config::wg_quick::outline::{self, Block, NAME};
+use crate::config::wg_quick::outline::{self, Block, ENDPOINT, NAME};
 use crate::config::wg_quick::{
     Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, private_key, read_text,
 };
 use crate::uapi::SecretText;
 
-const ENDPOINT: &str = "ClientEndpoint";
 const DNS: &str = "ClientDNS";
 
 /// The file of a server. Each edit returns a new value, whose text differs only in the changed

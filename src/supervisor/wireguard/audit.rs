@@ -25,6 +25,8 @@ pub(super) struct Audit {
     peers: BTreeMap<PublicKey, PeerRecord>,
     /// The other peers that it may concern, if it does not concern all.
     new: BTreeSet<PublicKey>,
+    /// Peers whose latest timestamp is forgotten, if they exist.
+    reset: Vec<PublicKey>,
 }
 
 /// The interface, without secrets.
@@ -62,6 +64,7 @@ enum Kind {
     Removed,
     Renamed,
     Changed,
+    Reset,
     Interface,
 }
 
@@ -75,13 +78,19 @@ impl Audit {
             concerns_all,
             peers: BTreeMap::new(),
             new: BTreeSet::new(),
+            reset: Vec::new(),
         };
         if concerns_all {
             let present = tunnel.peers.keys().filter_map(|key| Some((*key, tunnel.peers.record(key)?)));
             audit.peers.extend(present);
             return audit;
         }
-        for PeerChanges { public_key, .. } in changes.into_iter().flat_map(|changes| &changes.peers) {
+        for PeerChanges { public_key, forget_timestamp, .. } in
+            changes.into_iter().flat_map(|changes| &changes.peers)
+        {
+            if *forget_timestamp {
+                audit.reset.push(*public_key);
+            }
             match tunnel.peers.record(public_key) {
                 Some(record) => drop(audit.peers.insert(*public_key, record)),
                 None => drop(audit.new.insert(*public_key)),
@@ -99,6 +108,11 @@ impl Audit {
         let added = tunnel.peers.keys().filter(|key| self.concerns_all && !self.peers.contains_key(key));
         for key in added.chain(&self.new) {
             differences.compare_peer(key, None, tunnel.peers.record(key).as_ref());
+        }
+        for key in &self.reset {
+            if let Some(peer) = tunnel.peers.record(key) {
+                differences.add(Kind::Reset, format!("reset {}", display_name(peer.name.as_ref(), key)));
+            }
         }
         for name in self.interface.differences(&InterfaceRecord::new(tunnel)) {
             differences.add(Kind::Interface, name.to_owned());

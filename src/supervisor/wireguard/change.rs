@@ -76,6 +76,7 @@ impl WireGuard {
         for peer in changes.peers.iter().filter(|peer| peer.endpoint.is_some()) {
             context.paths.remove(&Some(peer.public_key));
         }
+        self.forget_state(changes);
         Ok(())
     }
 

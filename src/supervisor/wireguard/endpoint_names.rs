@@ -174,20 +174,11 @@ impl WireGuard {
         self.try_cached_endpoint(context, key)
     }
 
-    /// Handles a completed handshake with a peer that has a host name.
-    pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
-        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_name_address(address));
-        if self.endpoint_cache.handle_reached(key, address, is_named) {
-            self.reset_bypass();
-        }
-    }
-
-    /// Tries cached addresses and writes their file, as far as that is due.
+    /// Tries the cached addresses that are due.
     pub(super) fn handle_endpoint_cache_timeout(&mut self, context: &mut Context) {
         for key in self.endpoint_cache.take_due(context.now) {
             self.try_cached_endpoint(context, &key);
         }
-        self.endpoint_cache.serve(context.now);
     }
 
     /// Makes the tunnel process try the cached address, until the look-up is answered. Returns

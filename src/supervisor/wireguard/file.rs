@@ -40,6 +40,8 @@ pub(crate) struct ConfigFile {
     pub configuration: WgQuick,
     /// Files that keys were read from.
     pub key_files: Vec<PathBuf>,
+    /// Port that clients connect to, by a comment of a server's file.
+    pub(super) client_port: Option<u16>,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
@@ -52,7 +54,7 @@ impl ConfigFile {
     /// # Errors
     /// [`LoadError`]: the file, and for an error in a line what was expected.
     pub(crate) fn load(path: PathBuf, options: FileOptions) -> Result<Self, LoadError> {
-        let Loaded { configuration, warnings, key_files } = load(&path, options.hooks)?;
+        let Loaded { configuration, warnings, key_files, client_port } = load(&path, options.hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let absolute_path = std::path::absolute(&path).ok();
         let absolute_path = absolute_path.and_then(|path| path.into_os_string().into_string().ok());
@@ -63,6 +65,7 @@ impl ConfigFile {
             options,
             configuration,
             key_files,
+            client_port,
             kill_switch: None,
             early_addresses: None,
         })
@@ -81,6 +84,14 @@ impl ConfigSource {
     pub(super) fn configuration(&self) -> Option<&WgQuick> {
         match self {
             Self::File(file) => Some(&file.configuration),
+            Self::Socket => None,
+        }
+    }
+
+    /// Returns the port that clients connect to, if the file says it.
+    pub(super) fn client_port(&self) -> Option<u16> {
+        match self {
+            Self::File(file) => file.client_port,
             Self::Socket => None,
         }
     }

@@ -36,6 +36,7 @@ impl WireGuard {
     /// the file, which may have changed since that process read it.
     pub(super) fn settle_after_take_over(&mut self, context: &mut Context) {
         self.uapi.keep();
+        self.settle_state();
         if let Err(error) = self.settle_device(context) {
             warn!(%error, "cannot adapt the device to the file");
         }

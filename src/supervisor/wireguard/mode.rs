@@ -59,7 +59,7 @@ impl Mode for WireGuard {
             FromTunnel::Endpoint { peer, address, is_confirmed } => {
                 self.handle_endpoint(context, &peer, address, is_confirmed);
             }
-            FromTunnel::Reached { peer, address } => self.handle_reached(&peer, address),
+            FromTunnel::State { sent, peers } => self.handle_state(sent, &peers),
             FromTunnel::Path { peer: Some(peer), remote, local } => {
                 self.handle_path(context, &peer, remote, local);
             }
@@ -105,7 +105,12 @@ impl Mode for WireGuard {
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        let others = [self.endpoint_cache.deadline(), self.bypass.deadline(), self.nat64.deadline()];
+        let others = [
+            self.endpoint_cache.deadline(),
+            self.saved_state.deadline(),
+            self.bypass.deadline(),
+            self.nat64.deadline(),
+        ];
         deadlines.into_iter().chain(others).flatten().min()
     }
 
@@ -115,6 +120,7 @@ impl Mode for WireGuard {
         self.handle_route_timeout(context);
         self.handle_endpoint_cache_timeout(context);
         self.handle_nat64_timeout(context);
+        self.saved_state.serve(context.now);
         self.close_bypass(context, None);
     }
 
@@ -166,8 +172,12 @@ impl Mode for WireGuard {
         self.settle_after_take_over(context);
     }
 
+    fn save(&mut self) {
+        self.saved_state.finish();
+    }
+
     fn finish(mut self, opens_kill_switch: bool) {
-        self.endpoint_cache.write();
+        self.saved_state.finish();
         self.dns.stop();
         let kill_switch = self.firewall.kill_switch.take();
         drop(self);

@@ -17,6 +17,7 @@ use super::firewall::Firewall;
 use super::hand_over;
 use super::nat64::Nat64;
 use super::peers::Peers;
+use super::saved_state::SavedState;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
 use crate::config::{Cidr, TunName};
@@ -95,7 +96,8 @@ impl Supervisor<WireGuard> {
             firewall.set_up(&name, file.as_ref())?;
         }
         let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.options.dns_bypass));
-        let endpoint_cache = EndpointCache::open(&name, file.as_ref());
+        let saved_state = SavedState::open(&name, file.as_ref(), is_taken_over)?;
+        let endpoint_cache = EndpointCache::new(saved_state.addresses());
         let dns = dns::open(&name, file.as_ref(), &starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
@@ -136,6 +138,7 @@ impl Supervisor<WireGuard> {
             firewall,
             dns,
             endpoint_cache,
+            saved_state,
             bypass,
             nat64: Nat64::new(),
             is_running: false,
@@ -228,6 +231,7 @@ impl WireGuard {
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
         self.watch_paths(context);
+        self.restored_state(&configuration).iter().for_each(|message| context.tunnel.send(message));
         Ok(())
     }
 }

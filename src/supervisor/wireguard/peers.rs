@@ -128,6 +128,11 @@ impl PeerState {
         self.name_addresses.clone_from(&self.addresses);
     }
 
+    /// Returns true if its endpoint is a host name.
+    pub(super) const fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
     /// Returns true if `address` is one of its endpoint name.
     pub(super) fn is_name_address(&self, address: IpAddr) -> bool {
         self.host.is_some() && self.name_addresses.contains(&address)

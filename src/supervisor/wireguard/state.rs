@@ -8,6 +8,7 @@ use super::file::ConfigSource;
 use super::firewall::Firewall;
 use super::nat64::Nat64;
 use super::peers::Peers;
+use super::saved_state::SavedState;
 use super::uapi::Uapi;
 use crate::logging::RateLimit;
 use crate::netlink::Routes;
@@ -38,6 +39,7 @@ pub(crate) struct WireGuard {
     pub(super) firewall: Firewall,
     pub(super) dns: Dns,
     pub(super) endpoint_cache: EndpointCache,
+    pub(super) saved_state: SavedState,
     pub(super) bypass: Bypass,
     pub(super) nat64: Nat64,
     /// True once the tunnel process has everything that it needs to run.

@@ -1,14 +1,14 @@
 //! A compromised tunnel process sends to the supervisor: bytes that are not a message end the
 //! tunnel cleanly, and any number of messages has no effect beyond those that the messages define.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
-use wontun::messages::{FromTunnel, Status};
+use wontun::messages::{Address, FromTunnel, PeerReport, Status};
 use wontun::process::{MAX_MESSAGE, encode};
 use wontun_proto::wireguard::PublicKey;
 
@@ -242,7 +242,17 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
         endpoint(peer, false),
         endpoint(peer, true),
         endpoint(unknown_peer, true),
-        FromTunnel::Reached { peer, address },
+        FromTunnel::State {
+            sent: Some([0xff; 12]),
+            peers: vec![PeerReport {
+                public_key: peer,
+                remote: Some(Address::from(SocketAddr::new(address, 1))),
+                local: Some(address),
+                handshake_age: Some(Duration::MAX),
+                latest: Some([0xff; 12]),
+                counters: [u64::MAX; 4],
+            }],
+        },
         FromTunnel::LookUp(Some(peer)),
         FromTunnel::LookUp(Some(unknown_peer)),
         FromTunnel::LookUp(None),

@@ -158,8 +158,8 @@ impl EventSequence {
             0 => Event::Sleep(self.client()),
             1 => {
                 let seconds = self.below(2 * 86_400) as i64 - 86_400;
-                // a client that is killed after its clock was set back is ignored until the clock
-                // has caught up
+                // a client that is killed after its clock was set back relies on its state file,
+                // which is up to a second behind
                 let is_server = self.below(2) == 0 || is_early;
                 Event::WallClock(
                     if is_server { Side::Server } else { Side::Client(UNKILLED_CLIENT) },

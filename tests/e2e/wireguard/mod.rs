@@ -31,6 +31,7 @@ pub(crate) mod probe;
 mod relay;
 pub(crate) mod settings;
 pub(crate) mod site;
+pub(crate) mod state_file;
 pub(crate) mod tally;
 
 mod audit;
@@ -61,6 +62,8 @@ mod one_key;
 mod paths;
 mod rekey;
 mod reload;
+mod restart;
+mod restart_nat;
 mod roaming;
 mod secrets;
 mod server_nat;

@@ -11,7 +11,7 @@ use super::site::Site;
 use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder};
 use crate::soak::clock::{self, Clock};
-use crate::waiting::holds_within;
+use crate::waiting::{TIMEOUT, finish, holds_within};
 
 /// Both send continuously, and replace each other's session.
 #[test]
@@ -62,18 +62,22 @@ fn a_clock_that_was_set_back_is_told_once_with_the_peer_and_by_how_much() {
     let server = Node::start(&plan.server_site, ConfigFile, &plan.server);
     let site = &plan.client_site;
     let file = site.write("wg0.conf", &plan.client.wg_quick());
-    let start = |clock: &Clock| {
-        let args = ["--config", file.to_str().unwrap()];
+    let start = |clock: &Clock, state: &[&str]| {
+        let args = [&["--config", file.to_str().unwrap()], state].concat();
         let daemon = site.launch(BINARY.as_ref(), &args).wrap(&clock.wrapper()).spawn();
         daemon.wait_for(" ready mode=");
         Clock::check(daemon.tunnel_pid());
         daemon
     };
-    let daemon = start(&clock);
+    let daemon = start(&clock, &[]);
     site.ping([10, 9, 0, 1]);
     daemon.stop();
     clock.step_wall(-3 * 3600);
-    let _daemon = start(&clock);
+    // it knows what it has sent
+    let daemon = start(&clock, &[]);
+    site.ping([10, 9, 0, 1]);
+    daemon.stop();
+    let _daemon = start(&clock, &["--state", "off"]);
     let behind = "its clock was set back: it is 3 h behind this host's";
     let is_told = || {
         assert!(!site.ping_once([10, 9, 0, 1], 56), "the handshake was taken");
@@ -86,4 +90,18 @@ fn a_clock_that_was_set_back_is_told_once_with_the_peer_and_by_how_much() {
         is_told();
     }
     assert_eq!(server.daemon.count("its clock was set back"), 1, "{:?}", server.daemon.lines());
+
+    // the server forgets the timestamp
+    assert!(line.contains("'wontun peer reset NAME'"), "{line}");
+    let reset = |key: &str| {
+        let dir = plan.server_site.path().to_str().unwrap();
+        let mut command = plan.server_site.command(BINARY);
+        finish(command.args(["peer", "reset", key, "--dir", dir, "--tun", "wg0"]), TIMEOUT)
+    };
+    let done = reset(&plan.client_keys.public);
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert!(holds_within(Duration::from_secs(10), || site.ping_once([10, 9, 0, 1], 56)));
+    server.daemon.stop();
+    let failed = reset(&plan.client_keys.public);
+    assert!(failed.code() != 0 && failed.stderr.contains("wg0"), "{failed:?}");
 }

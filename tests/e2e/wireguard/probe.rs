@@ -146,6 +146,26 @@ impl Probe {
         panic!("no answer to echo request {number}");
     }
 
+    /// Handles what has arrived and the timers that are due, without waiting. Returns true if the
+    /// answer to the echo request of that number is among it.
+    pub(crate) fn step(&mut self, number: u16) -> bool {
+        let expected = echo(0, Ipv4Addr::new(10, 9, 0, 1), self.inner, number);
+        self.socket.set_nonblocking(true).unwrap();
+        let mut is_answered = false;
+        let mut buffer = [0; 2048];
+        while let Ok((length, _)) = self.socket.recv_from(&mut buffer) {
+            let (packet, replies) = self.take(buffer[..length].to_vec());
+            replies.iter().for_each(|reply| self.send(reply));
+            is_answered |= packet.is_some_and(|packet| packet[12..] == expected[12..]);
+        }
+        self.interface.handle_timeout(timer::now().unwrap());
+        for datagram in self.poll() {
+            self.send(&datagram);
+        }
+        self.socket.set_nonblocking(false).unwrap();
+        is_answered
+    }
+
     /// Sends a ping through the tunnel and waits for the answer.
     pub(crate) fn ping(&mut self, number: u16) {
         let request = self.echo_request(number);

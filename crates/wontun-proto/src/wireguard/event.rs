@@ -36,6 +36,12 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// What the interface has to know of the peer after a restart has changed: the latest timestamp
+    /// of its initiations, the last handshake, or the confirmed endpoint.
+    StateChanged {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Initiations are rejected because an earlier one has a later timestamp, and their timestamps
     /// grow: the peer's clock was set back. A replay of several of the peer's messages in their
     /// order cannot be distinguished from that.

@@ -16,6 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::key::PublicKey;
+use super::timestamp::Timestamp;
 use crate::time::Instant;
 
 /// Maximum length of a record in bytes.
@@ -60,6 +61,6 @@ pub enum ImportError {
 pub(super) struct InterfaceRecord {
     pub(super) public: PublicKey,
     pub(super) exported: Instant,
-    /// The last timestamp of an initiation: seconds since the epoch, and nanoseconds.
-    pub(super) last_timestamp: Option<(u64, u32)>,
+    /// The last timestamp of an initiation.
+    pub(super) last_timestamp: Option<Timestamp>,
 }

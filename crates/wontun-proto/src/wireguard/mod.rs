@@ -76,6 +76,7 @@ pub use random::Random;
 pub use rate_limit::{HANDSHAKE_BURST, HANDSHAKES_PER_SECOND, MAX_SOURCES};
 pub use replay::REPLAY_WINDOW;
 pub use staged::MAX_STAGED;
+pub use timestamp::{TIMESTAMP_LEN, Timestamp};
 pub use wontun_packet::DropReason;
 
 /// Number of messages after which a session is replaced.

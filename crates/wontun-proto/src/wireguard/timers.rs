@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 use crate::time::Instant;
 
+/// Time for which initiations that greet a peer are repeated: long enough for two.
+const GREETING_TIME: Duration = Duration::from_secs(REKEY_TIMEOUT.as_secs() * 2);
 /// Time after the last new session at which keys are overwritten.
 pub(super) const ZERO_KEYS_AFTER: Duration = Duration::from_secs(REJECT_AFTER_TIME.as_secs() * 3);
 
@@ -33,8 +35,10 @@ pub(super) struct Timers {
     pub(super) sent_lastminute_handshake: bool,
     /// Time when the last handshake message was sent.
     pub(super) last_sent_handshake: Option<Instant>,
-    /// Start of the present run of initiations; a packet to send restarts it.
-    attempt_started: Option<Instant>,
+    /// End of the present run of initiations; a packet to send postpones it.
+    attempt_ends: Option<Instant>,
+    /// The present run greets a peer that may be gone: it is no failure if nobody answers.
+    is_greeting: bool,
     /// Time of the first unanswered initiation of the present run.
     unanswered_since: Option<Instant>,
     /// Time since which initiations are unanswered, or when that was last reported.
@@ -62,7 +66,8 @@ impl Timers {
         limit(&mut self.new_handshake, KEEPALIVE_TIMEOUT + handshake);
         limit(&mut self.zero_keys, ZERO_KEYS_AFTER);
         self.persistent = persistent.map(|interval| self.persistent.unwrap_or(now).min(now + interval));
-        for past in [&mut self.last_sent_handshake, &mut self.attempt_started, &mut self.failing_since] {
+        limit(&mut self.attempt_ends, REKEY_ATTEMPT_TIME);
+        for past in [&mut self.last_sent_handshake, &mut self.unanswered_since, &mut self.failing_since] {
             limit(past, Duration::ZERO);
         }
         self.set_jitter(self.jitter);
@@ -112,7 +117,16 @@ impl Timers {
 
     /// Starts a run of initiations, or restarts the present one for a new reason.
     pub(super) fn begin_attempt(&mut self, now: Instant) {
-        self.attempt_started = Some(now);
+        self.attempt_ends = Some(now + REKEY_ATTEMPT_TIME);
+        if std::mem::take(&mut self.is_greeting) {
+            (self.unanswered_since, self.failing_since) = (Some(now), Some(now));
+        }
+    }
+
+    /// Starts a short run of initiations to a peer that may be gone.
+    pub(super) fn begin_greeting(&mut self, now: Instant) {
+        self.attempt_ends = Some(now + GREETING_TIME);
+        self.is_greeting = true;
     }
 
     /// Schedules a requested initiation for when the last handshake message is old enough.
@@ -125,15 +139,17 @@ impl Timers {
     /// Handles a sent initiation.
     pub(super) fn handle_initiation_sent(&mut self, now: Instant) {
         self.last_sent_handshake = Some(now);
-        self.attempt_started.get_or_insert(now);
-        self.unanswered_since.get_or_insert(now);
-        self.failing_since.get_or_insert(now);
+        self.attempt_ends.get_or_insert(now + REKEY_ATTEMPT_TIME);
+        if !self.is_greeting {
+            self.unanswered_since.get_or_insert(now);
+            self.failing_since.get_or_insert(now);
+        }
         self.retransmit = Some(now + REKEY_TIMEOUT + self.jitter);
     }
 
-    /// Returns true if the run of initiations has lasted for `REKEY_ATTEMPT_TIME`.
+    /// Returns true if the run of initiations is over.
     pub(super) fn has_given_up(&self, now: Instant) -> bool {
-        self.attempt_started.is_none_or(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
+        self.attempt_ends.is_none_or(|end| now >= end)
     }
 
     /// Returns the time since the first unanswered initiation of the present run, once that is
@@ -161,7 +177,7 @@ impl Timers {
     /// Handles the completion of a handshake: both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self) {
         self.retransmit = None;
-        self.attempt_started = None;
+        (self.attempt_ends, self.is_greeting) = (None, false);
         self.unanswered_since = None;
         self.failing_since = None;
         self.sent_lastminute_handshake = false;
@@ -170,7 +186,7 @@ impl Timers {
     /// Handles the end of a run of initiations without an answer.
     pub(super) fn handle_given_up(&mut self, now: Instant) {
         self.keepalive = None;
-        self.attempt_started = None;
+        (self.attempt_ends, self.is_greeting) = (None, false);
         self.unanswered_since = None;
         self.zero_keys.get_or_insert(now + ZERO_KEYS_AFTER);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Length of a timestamp in bytes.
-pub(super) const TIMESTAMP_LEN: usize = 12;
+pub const TIMESTAMP_LEN: usize = 12;
 
 /// TAI64 label of the UNIX epoch: 2^62, and the ten leap seconds of 1970.
 const UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
@@ -13,17 +13,24 @@ const UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
 /// events.
 const STEP_NANOS: u32 = 1 << 25;
 
-/// A point in time in the format of initiations. Timestamps compare like their bytes.
+/// A point in time in the format of initiations (TAI64N). Timestamps compare like their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Timestamp([u8; TIMESTAMP_LEN]);
+pub struct Timestamp([u8; TIMESTAMP_LEN]);
 
 impl Timestamp {
-    pub(super) const fn from_bytes(bytes: [u8; TIMESTAMP_LEN]) -> Self {
+    /// Returns the timestamp with these bytes: seconds and nanoseconds, both big-endian.
+    pub const fn from_bytes(bytes: [u8; TIMESTAMP_LEN]) -> Self {
         Self(bytes)
     }
 
-    pub(super) const fn as_bytes(&self) -> &[u8; TIMESTAMP_LEN] {
+    /// Returns its bytes.
+    pub const fn as_bytes(&self) -> &[u8; TIMESTAMP_LEN] {
         &self.0
+    }
+
+    /// Returns the timestamp of a time since 1970.
+    pub fn from_unix(unix: Duration) -> Self {
+        Self::new(UNIX_EPOCH.saturating_add(unix.as_secs()), unix.subsec_nanos())
     }
 
     fn new(seconds: u64, nanos: u32) -> Self {
@@ -35,7 +42,7 @@ impl Timestamp {
     }
 
     /// Returns the time since 1970; zero for earlier times.
-    pub(super) fn unix(self) -> Duration {
+    pub fn unix(self) -> Duration {
         let (front, back) = self.0.split_at(8);
         let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
         let nanos = u32::try_from(number(back)).unwrap_or_default().min(999_999_999);
@@ -68,14 +75,16 @@ impl TimestampGenerator {
         Timestamp::new(UNIX_EPOCH.saturating_add(timestamp.0), timestamp.1)
     }
 
-    /// Returns the last timestamp: seconds since the epoch, and nanoseconds.
-    pub(super) const fn last(&self) -> Option<(u64, u32)> {
-        self.last
+    /// Generates only timestamps later than `timestamp` from now on.
+    pub(super) fn skip_to(&mut self, timestamp: Timestamp) {
+        let unix = timestamp.unix();
+        self.last = self.last.max(Some((unix.as_secs(), unix.subsec_nanos())));
     }
 
-    /// Makes all further timestamps greater than `last`, which another process has sent.
-    pub(super) fn continue_after(&mut self, last: Option<(u64, u32)>) {
-        self.last = self.last.max(last.map(|(seconds, nanos)| (seconds, nanos.min(999_999_999))));
+    /// Returns the timestamp that was generated last, or the one passed to [`Self::skip_to`] if
+    /// that is later.
+    pub(super) fn last(&self) -> Option<Timestamp> {
+        self.last.map(|(seconds, nanos)| Timestamp::new(UNIX_EPOCH.saturating_add(seconds), nanos))
     }
 }
 
@@ -107,6 +116,24 @@ mod tests {
         assert_eq!(Timestamp::from_bytes([0; TIMESTAMP_LEN]).unix(), Duration::ZERO);
         let last = Timestamp::from_bytes([0xff; TIMESTAMP_LEN]).unix();
         assert!(last > time, "no overflow");
+    }
+
+    #[test]
+    fn stamps_are_later_than_one_of_an_earlier_run() {
+        let kept = Timestamp::from_unix(Duration::new(1_700_000_000, 5));
+        let mut timestamps = TimestampGenerator::default();
+        assert_eq!(timestamps.last(), None);
+        timestamps.skip_to(kept);
+        assert_eq!(timestamps.last(), Some(kept));
+        // the clock was set back to 1970
+        assert_eq!(
+            timestamps.generate(Duration::ZERO),
+            Timestamp::from_unix(Duration::new(1_700_000_000, 6))
+        );
+        timestamps.skip_to(Timestamp::from_unix(Duration::from_secs(1)));
+        let later = Duration::from_secs(1_700_000_001);
+        assert_eq!(timestamps.generate(later), Timestamp::from_unix(later));
+        assert_eq!(timestamps.last(), Some(Timestamp::from_unix(later)));
     }
 
     #[test]

@@ -49,7 +49,9 @@ impl Interface {
         if record.exported > now {
             return Err(ImportError::Clock);
         }
-        self.timestamps.continue_after(record.last_timestamp);
+        if let Some(last) = record.last_timestamp {
+            self.timestamps.skip_to(last);
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod events;
 mod handover;
 mod host_events;
 mod peer_settings;
+mod restart;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;

@@ -34,15 +34,25 @@ impl From<Remote> for SocketAddr {
     }
 }
 
+/// An endpoint: address and port, and local address.
+type Path = (Remote, Option<IpAddr>);
+
+fn to_path(endpoint: Endpoint) -> Path {
+    (endpoint.remote.into(), endpoint.local)
+}
+
+fn to_endpoint((remote, local): Path) -> Endpoint {
+    Endpoint { remote: remote.into(), local }
+}
+
 /// What another process needs to continue a peer's sessions.
 #[derive(Serialize, Deserialize)]
 pub(in super::super) struct PeerRecord {
     public: PublicKey,
-    /// Current address and port, and local address.
-    endpoint: Option<(Remote, Option<IpAddr>)>,
+    endpoint: Option<Path>,
     configured: Option<Remote>,
-    confirmed: Option<IpAddr>,
-    answered: Option<IpAddr>,
+    confirmed: Option<Path>,
+    answered: Option<Path>,
     sessions: [Option<SessionRecord>; 3],
     latest_timestamp: Option<Timestamp>,
     last_handshake: Option<Instant>,
@@ -63,10 +73,10 @@ impl Peer {
     pub(in super::super) fn to_record(&self) -> PeerRecord {
         PeerRecord {
             public: self.public,
-            endpoint: self.endpoint.map(|endpoint| (endpoint.remote.into(), endpoint.local)),
+            endpoint: self.endpoint.map(to_path),
             configured: self.configured.map(Remote::from),
-            confirmed: self.confirmed,
-            answered: self.answered,
+            confirmed: self.confirmed.map(to_path),
+            answered: self.answered.map(to_path),
             sessions: self.keypairs.to_records(),
             latest_timestamp: self.latest_timestamp,
             last_handshake: self.last_handshake,
@@ -98,12 +108,10 @@ impl Peer {
         self.keypairs = keypairs;
         let configured = record.configured.map(SocketAddr::from);
         // an endpoint that was configured since is newer than where the peer was
-        if self.configured.is_none_or(|remote| Some(remote) == configured)
-            && let Some((remote, local)) = record.endpoint
-        {
-            self.endpoint = Some(Endpoint { remote: remote.into(), local });
-            self.confirmed = record.confirmed;
-            self.answered = record.answered;
+        if self.configured.is_none_or(|remote| Some(remote) == configured) && record.endpoint.is_some() {
+            self.endpoint = record.endpoint.map(to_endpoint);
+            self.confirmed = record.confirmed.map(to_endpoint);
+            self.answered = record.answered.map(to_endpoint);
         }
         self.latest_timestamp = self.latest_timestamp.max(record.latest_timestamp);
         self.last_handshake = record.last_handshake.map(|at| at.min(now));

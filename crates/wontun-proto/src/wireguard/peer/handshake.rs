@@ -91,6 +91,7 @@ impl Peer {
         self.latest_timestamp = Some(responder.timestamp);
         self.rejected_timestamp = None;
         self.last_initiation = Some(now);
+        self.events.changed = true;
         self.update_endpoint(from);
         self.transfer.received += INITIATION_LEN as u64;
         self.timers.handle_any_received(self.persistent, now);
@@ -132,7 +133,7 @@ impl Peer {
     /// Writes the response, if there is one to send.
     pub(super) fn poll_response(&mut self, out: &mut [u8]) -> Option<usize> {
         let message = self.pending.response.take()?;
-        self.answered = self.endpoint.map(|endpoint| endpoint.remote.ip());
+        self.answered = self.endpoint;
         *out.first_chunk_mut()? = message.to_bytes();
         self.transfer.sent += RESPONSE_LEN as u64;
         Some(RESPONSE_LEN)
@@ -161,7 +162,7 @@ impl Peer {
         self.keypairs.install_as_initiator(keypair, context.indices);
         if is_first {
             self.update_endpoint(from);
-            self.confirmed = Some(from.remote.ip());
+            self.confirmed = Some(from);
         }
         self.transfer.received += RESPONSE_LEN as u64;
         self.timers.handle_session_derived(now);
@@ -183,7 +184,7 @@ impl Peer {
         self.timers.handle_handshake_complete();
         self.path.end();
         self.last_handshake = Some(now);
-        self.events.completed = true;
+        (self.events.completed, self.events.changed) = (true, true);
         self.events.unanswered = None;
     }
 

@@ -7,6 +7,7 @@ mod data;
 mod handover;
 mod handshake;
 mod path;
+mod restart;
 
 pub use candidates::{CANDIDATE_PAUSE, MAX_CANDIDATES};
 pub use data::Accepted;
@@ -70,10 +71,10 @@ pub struct Peer {
     candidates: Option<Box<Candidates>>,
     /// Address and port of the last [`Self::set_endpoint`].
     configured: Option<SocketAddr>,
-    /// The address as configured, or as shown by the last completed handshake.
-    confirmed: Option<IpAddr>,
-    /// Address that the last response was sent to.
-    answered: Option<IpAddr>,
+    /// The endpoint as configured, or as shown by the last completed handshake.
+    confirmed: Option<Endpoint>,
+    /// Endpoint that the last response was sent to.
+    answered: Option<Endpoint>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
     /// The newest initiation without a response, and its sender index. Older ones are in
@@ -117,6 +118,8 @@ struct PendingEvents {
     /// Milliseconds for which initiations are unanswered.
     unanswered: Option<u32>,
     failed: bool,
+    /// What has to be known after a restart has changed.
+    changed: bool,
     /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,
 }
@@ -154,6 +157,11 @@ impl Peer {
         }
     }
 
+    /// Returns the id.
+    pub const fn id(&self) -> PeerId {
+        self.id
+    }
+
     /// Returns the public key.
     pub const fn public_key(&self) -> &PublicKey {
         &self.public
@@ -169,11 +177,21 @@ impl Peer {
         self.endpoint
     }
 
-    /// Returns the address that was configured, or that the last completed handshake proved to be
+    /// Returns the endpoint that was configured, or that the last completed handshake proved to be
     /// the peer's: a response to a message of this side came from there, or a message sent there
     /// was answered. [`Self::endpoint`] also follows data, whose source address the peer can forge.
-    pub const fn confirmed_address(&self) -> Option<IpAddr> {
+    pub const fn confirmed_endpoint(&self) -> Option<Endpoint> {
         self.confirmed
+    }
+
+    /// Returns the address of [`Self::confirmed_endpoint`].
+    pub fn confirmed_address(&self) -> Option<IpAddr> {
+        self.confirmed.map(|endpoint| endpoint.remote.ip())
+    }
+
+    /// Returns the latest timestamp of the peer's initiations.
+    pub const fn latest_timestamp(&self) -> Option<Timestamp> {
+        self.latest_timestamp
     }
 
     /// Returns the silence after which a keepalive is sent.
@@ -223,7 +241,7 @@ impl Peer {
         self.pending.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
         self.endpoint = endpoint;
         self.configured = endpoint.map(|endpoint| endpoint.remote);
-        self.confirmed = endpoint.map(|endpoint| endpoint.remote.ip());
+        self.confirmed = endpoint;
     }
 
     /// Lets the system choose the source address of datagrams again.
@@ -360,12 +378,8 @@ impl Peer {
 
     /// Returns true if [`Self::poll_event`] has an event.
     pub(super) const fn has_events(&self) -> bool {
-        let events = &self.events;
-        events.moved
-            || events.completed
-            || events.unanswered.is_some()
-            || events.failed
-            || events.clock.is_some()
+        let PendingEvents { moved, completed, unanswered, failed, changed, clock } = &self.events;
+        *moved || *completed || unanswered.is_some() || *failed || *changed || clock.is_some()
     }
 
     /// Returns the next event.
@@ -381,6 +395,8 @@ impl Peer {
             Some(Event::Unanswered { peer, elapsed: Duration::from_millis(millis.into()) })
         } else if std::mem::take(&mut self.events.failed) {
             Some(Event::HandshakeFailing { peer })
+        } else if std::mem::take(&mut self.events.changed) {
+            Some(Event::StateChanged { peer })
         } else {
             let (unix, behind) = self.events.clock.take()?;
             Some(Event::ClockBehind { peer, unix, behind })

@@ -8,6 +8,7 @@ mod handover;
 mod kernel;
 mod life;
 mod network;
+mod restart;
 mod simulation;
 mod wire;
 

@@ -1,0 +1,139 @@
+//! A restart: restores what an earlier run has known, greets the peers, and reports to the supervisor
+//! what the next run has to know.
+
+use std::net::SocketAddr;
+
+use tracing::info;
+
+use super::state_reports::{COUNTERS_INTERVAL, Comparison};
+use super::tunnel::WireGuard;
+use crate::daemon::core::Core;
+use crate::messages::{Address, FromTunnel, MAX_PEERS_PER_MESSAGE, PeerReport, RestoredPeer};
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::{Endpoint, Peer, PeerId, TIMESTAMP_LEN, Timestamp, Transfer};
+
+impl WireGuard {
+    /// Restores what an earlier run has known. Peers are greeted once the tunnel runs.
+    pub(super) fn restore(
+        &mut self,
+        core: &mut Core,
+        sent: Option<[u8; TIMESTAMP_LEN]>,
+        peers: Vec<RestoredPeer>,
+    ) {
+        if let Some(sent) = sent {
+            self.engine.skip_timestamps(Timestamp::from_bytes(sent));
+        }
+        for RestoredPeer { public_key, remote, local, latest, is_greeted } in peers {
+            // a peer that was ignored does not exist
+            let Some(id) = self.engine.peer_id(&public_key) else { continue };
+            let remote = remote.map(SocketAddr::from);
+            let remote = remote.filter(|remote| self.sockets.supports_family_of(remote.ip()));
+            let endpoint = remote.map(|remote| Endpoint { remote, local });
+            self.engine.restore_peer(id, endpoint, latest.map(Timestamp::from_bytes));
+            self.report_endpoint(core, id);
+            if is_greeted {
+                self.greetings.waiting.push_back(id);
+            }
+        }
+    }
+
+    /// Starts to greet peers.
+    pub(super) fn start_greetings(&mut self, core: &Core) {
+        // of a tunnel that was taken over
+        let has_session = |id: &PeerId| self.engine.peer(*id).is_some_and(|peer| peer.has_session(core.now));
+        self.greetings.waiting.retain(|id| !has_session(id));
+        if !self.greetings.waiting.is_empty() {
+            let peers = self.greetings.waiting.len();
+            info!(peers, "greeting the peers that were connected before the restart");
+            self.greetings.next = Some(core.now);
+        }
+    }
+
+    /// Greets some peers, if that is due.
+    pub(super) fn send_greetings(&mut self, now: Instant) {
+        for id in self.greetings.take_group(now) {
+            self.engine.greet(id, now);
+        }
+    }
+
+    /// Reports what is due: in each turn a part of it, so that thousands of peers do not keep the
+    /// loop from packets.
+    pub(super) fn report_state(&mut self, core: &mut Core) {
+        if self.state_reports.due.is_some_and(|due| core.now >= due) {
+            let changed = self.state_reports.take_changed(core.now);
+            self.send_reports(core, &changed);
+        }
+        if self.state_reports.compare_at.is_some_and(|at| core.now >= at) {
+            self.state_reports.compare_at = None;
+            self.state_reports.comparison = Some(Comparison::default());
+        }
+        if let Some(comparison) = self.state_reports.comparison.take() {
+            self.compare_counters(core, comparison);
+        }
+    }
+
+    /// Compares the counters of some peers, and reports those that have changed.
+    fn compare_counters(&mut self, core: &mut Core, comparison: Comparison) {
+        let Comparison { after, mut is_active } = comparison;
+        let mut changed = Vec::new();
+        let mut last = None;
+        for peer in self.engine.peers_after(after.as_ref()).take(MAX_PEERS_PER_MESSAGE) {
+            last = Some(*peer.public_key());
+            is_active |= peer.has_session(core.now);
+            if self.state_reports.take_bytes(peer.id(), peer.transfer()) {
+                is_active = true;
+                changed.push(peer.id());
+            }
+        }
+        if !changed.is_empty() {
+            self.send_reports(core, &changed);
+        }
+        if last.is_some() {
+            self.state_reports.comparison = Some(Comparison { after: last, is_active });
+        } else if is_active {
+            self.state_reports.compare_at = Some(core.now + COUNTERS_INTERVAL);
+        }
+    }
+
+    /// Reports everything that is not reported yet, before the end.
+    pub(super) fn report_whole_state(&mut self, core: &mut Core) {
+        if !self.state_reports.is_reporting {
+            return;
+        }
+        let mut comparison = Some(Comparison::default());
+        while let Some(part) = comparison {
+            self.compare_counters(core, part);
+            comparison = self.state_reports.comparison.take();
+        }
+        while self.state_reports.due.is_some() || !self.state_reports.changed.is_empty() {
+            let changed = self.state_reports.take_changed(core.now);
+            self.send_reports(core, &changed);
+        }
+    }
+
+    fn send_reports(&mut self, core: &mut Core, peers: &[PeerId]) {
+        let sent = self.engine.sent_timestamp();
+        self.state_reports.sent = sent;
+        let mut reports = Vec::with_capacity(peers.len());
+        for peer in peers.iter().filter_map(|id| self.engine.peer(*id)) {
+            self.state_reports.take_bytes(peer.id(), peer.transfer());
+            reports.push(report(peer, core.now));
+        }
+        let sent = sent.map(|sent| *sent.as_bytes());
+        core.send(&FromTunnel::State { sent, peers: reports });
+    }
+}
+
+fn report(peer: &Peer, now: Instant) -> PeerReport {
+    // a configured endpoint is confirmed, too, before a handshake
+    let endpoint = peer.confirmed_endpoint().filter(|_| peer.last_handshake().is_some());
+    let Transfer { received, sent, packets_received, packets_sent } = peer.transfer();
+    PeerReport {
+        public_key: *peer.public_key(),
+        remote: endpoint.map(|endpoint| Address::from(endpoint.remote)),
+        local: endpoint.and_then(|endpoint| endpoint.local),
+        handshake_age: peer.last_handshake().map(|last| now.since(last)),
+        latest: peer.latest_timestamp().map(|latest| *latest.as_bytes()),
+        counters: [received, sent, packets_received, packets_sent],
+    }
+}
