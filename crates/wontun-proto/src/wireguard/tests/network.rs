@@ -87,7 +87,7 @@ fn a_peer_that_has_moved_is_tried_at_the_usual_intervals() {
     let (peer, now) = (world.hosts[1].peer, world.now);
     world.weather = Weather { loss: 100, ..Weather::default() };
     world.hosts[1].interface.handle_path_changed(peer, true, now);
-    world.run(seconds(21.0));
+    world.run(seconds(19.0));
     assert_eq!(world.sent(1, 1).len(), 4, "at once and every five seconds");
 }
 
