@@ -22,11 +22,8 @@ fn look_up(
 }
 
 impl Context {
-    /// Discards the notifications of changes, and schedules a comparison.
+    /// Schedules a comparison, which discards the notifications of changes.
     pub(super) fn handle_path_events(&mut self) {
-        if let Err(error) = self.paths.discard_events() {
-            self.warn_paths(&error);
-        }
         self.paths.schedule(self.now);
     }
 

@@ -213,6 +213,10 @@ fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() 
     // The last packet is one without an answer, as the last ACK of a connection is.
     let _sink = lab.server().udp((INNER_SERVER, 9));
     lab.client().udp((INNER_CLIENT, 0)).send_to(b"bye", (INNER_SERVER, 9)).unwrap();
+    // The kernel has checked the hosts' IPv6 addresses for duplicates, and reports nothing more.
+    for host in [lab.server(), lab.client()] {
+        eventually("no address is tentative", || host.ip(&["-6", "address", "show", "tentative"]).is_empty());
+    }
     // One second for the packets that follow a connection.
     thread::sleep(Duration::from_secs(1));
     // The packets at the end reach both: neither may send one before the other's silence is over.

@@ -44,12 +44,8 @@ pub(super) struct PeerState {
     addresses: Vec<IpAddr>,
     /// Addresses of its endpoint name, as last answered.
     name_addresses: Vec<IpAddr>,
-    /// Addresses of its endpoint, as configured or as answered for its name.
-    native_addresses: Vec<SocketAddr>,
-    /// True if it is reached by NAT64 instead.
-    is_translated: bool,
-    /// Address at which the last handshake was completed.
-    reached: Option<IpAddr>,
+    /// Its endpoint, if one is configured: most peers of a server have none.
+    native: Option<Box<NativeEndpoint>>,
     /// Host name and port of its endpoint, if it has a name.
     host: Option<(String, u16)>,
     /// Addresses of that name, until the tunnel process requests them.
@@ -84,6 +80,17 @@ impl PeerRecord {
     }
 }
 
+/// A configured endpoint.
+#[derive(Debug, Default)]
+struct NativeEndpoint {
+    /// Addresses, as configured or as answered for the name.
+    addresses: Vec<SocketAddr>,
+    /// True if it is reached by NAT64 instead.
+    is_translated: bool,
+    /// Address at which the last handshake was completed.
+    reached: Option<IpAddr>,
+}
+
 impl PeerState {
     fn new() -> Self {
         Self {
@@ -93,9 +100,7 @@ impl PeerState {
             keepalive: 0,
             addresses: Vec::new(),
             name_addresses: Vec::new(),
-            native_addresses: Vec::new(),
-            is_translated: false,
-            reached: None,
+            native: None,
             host: None,
             early_addresses: None,
             confirmed_log: RateLimit::new(INTERVAL),
@@ -123,7 +128,8 @@ impl PeerState {
 
     /// Sets the addresses of its endpoint name.
     pub(super) fn set_name_addresses(&mut self, addresses: &[SocketAddr]) {
-        self.native_addresses = addresses.iter().take(MAX_ADDRESSES).copied().collect();
+        let native = addresses.iter().take(MAX_ADDRESSES).copied().collect();
+        self.native.get_or_insert_default().addresses = native;
         self.set_addresses(addresses.iter().map(SocketAddr::ip));
         self.name_addresses.clone_from(&self.addresses);
     }
@@ -145,28 +151,30 @@ impl PeerState {
 
     /// Returns the addresses of its endpoint, as configured or as answered for its name.
     pub(super) fn native_addresses(&self) -> &[SocketAddr] {
-        &self.native_addresses
+        self.native.as_ref().map(|native| native.addresses.as_slice()).unwrap_or_default()
     }
 
     /// Returns true if it is reached by NAT64 instead.
-    pub(super) const fn is_translated(&self) -> bool {
-        self.is_translated
+    pub(super) fn is_translated(&self) -> bool {
+        self.native.as_ref().is_some_and(|native| native.is_translated)
     }
 
     /// Records whether it is reached by NAT64.
-    pub(super) const fn set_translated(&mut self, is_translated: bool) {
-        self.is_translated = is_translated;
+    pub(super) fn set_translated(&mut self, is_translated: bool) {
+        if let Some(native) = &mut self.native {
+            native.is_translated = is_translated;
+        }
     }
 
     /// Returns the address at which the last handshake was completed, unless NAT64 was used.
     pub(super) fn reached(&self) -> Option<IpAddr> {
-        self.reached
+        self.native.as_ref()?.reached
     }
 
     /// Records the address at which a handshake was completed.
-    pub(super) const fn set_reached(&mut self, address: IpAddr) {
-        if !self.is_translated {
-            self.reached = Some(address);
+    pub(super) fn set_reached(&mut self, address: IpAddr) {
+        if let Some(native) = self.native.as_mut().filter(|native| !native.is_translated) {
+            native.reached = Some(address);
         }
     }
 
@@ -233,13 +241,13 @@ impl Peers {
 
     /// Returns the peers whose endpoint is configured, and their current or possible addresses.
     pub(super) fn configured_addresses(&self) -> impl Iterator<Item = (&PublicKey, &[IpAddr])> + '_ {
-        let configured = self.peers.iter().filter(|(_, peer)| !peer.native_addresses.is_empty());
+        let configured = self.peers.iter().filter(|(_, peer)| !peer.native_addresses().is_empty());
         configured.map(|(key, peer)| (key, peer.addresses.as_slice()))
     }
 
     /// Returns the keys of the peers whose endpoint is configured.
     pub(super) fn with_native_addresses(&self) -> impl Iterator<Item = &PublicKey> + '_ {
-        self.peers.iter().filter(|(_, peer)| !peer.native_addresses.is_empty()).map(|(key, _)| key)
+        self.peers.iter().filter(|(_, peer)| !peer.native_addresses().is_empty()).map(|(key, _)| key)
     }
 
     /// Returns the networks of all peers.
@@ -261,8 +269,7 @@ impl Peers {
     pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
         if let Some(peer) = self.peers.get_mut(key) {
             if peer.host != host {
-                peer.native_addresses.clear();
-                (peer.is_translated, peer.reached) = (false, None);
+                peer.native = None;
             }
             (peer.host, peer.early_addresses) = (host, None);
         }
@@ -329,8 +336,7 @@ impl Peers {
             (peer.host, peer.early_addresses) = (None, None);
             peer.endpoint = self.fingerprints.hash_one(endpoint);
             peer.addresses = vec![endpoint.ip()];
-            peer.native_addresses = vec![endpoint];
-            (peer.is_translated, peer.reached) = (false, None);
+            peer.native = Some(Box::new(NativeEndpoint { addresses: vec![endpoint], ..Default::default() }));
         }
         if let Some(keepalive) = changes.persistent_keepalive {
             peer.keepalive = keepalive;

@@ -182,7 +182,7 @@ impl Peer {
     fn complete_handshake(&mut self, now: Instant) {
         self.pending.initiation = false;
         self.timers.handle_handshake_complete();
-        self.path.end();
+        self.end_short_intervals();
         self.last_handshake = Some(now);
         (self.events.completed, self.events.changed) = (true, true);
         self.events.unanswered = None;
@@ -199,7 +199,7 @@ impl Peer {
             return Err(DropReason::BadCookie);
         }
         // the path works, and the peer is under load
-        self.path.end();
+        self.end_short_intervals();
         Ok(())
     }
 }

@@ -92,7 +92,8 @@ pub struct Peer {
     staged: Staged,
     pending: PendingMessages,
     timers: Timers,
-    path: PathState,
+    /// State of the handshakes after changes of the path, once there was one.
+    path: Option<Box<PathState>>,
     events: PendingEvents,
     transfer: Transfer,
     lost: u64,
@@ -147,7 +148,7 @@ impl Peer {
             staged: Staged::default(),
             pending: PendingMessages::default(),
             timers: Timers::default(),
-            path: PathState::default(),
+            path: None,
             events: PendingEvents::default(),
             transfer: Transfer::default(),
             lost: 0,
@@ -301,7 +302,7 @@ impl Peer {
     /// Returns the time of the next [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let candidates = self.candidates.as_ref().and_then(|candidates| candidates.next_timeout());
-        [self.timers.next(), candidates, self.path.due].into_iter().flatten().min()
+        [self.timers.next(), candidates, self.path_timeout()].into_iter().flatten().min()
     }
 
     /// Handles the timers that are due.

@@ -42,7 +42,7 @@ impl Peer {
     fn ready_at(&self, now: Instant) -> Option<Instant> {
         let sent = self.timers.last_sent_handshake?;
         Some(match &self.candidates {
-            Some(candidates) => candidates.ready_at(sent, self.timers.jitter, self.path.is_eager(now)),
+            Some(candidates) => candidates.ready_at(sent, self.timers.jitter, self.is_eager(now)),
             None => sent + REKEY_TIMEOUT,
         })
     }
@@ -66,7 +66,7 @@ impl Peer {
     pub(in super::super) fn take_destination(&mut self, now: Instant) -> Option<Endpoint> {
         let current = self.endpoint?;
         let has_session = self.has_session(now);
-        if self.candidates.is_none() && self.path.is_eager(now) {
+        if self.candidates.is_none() && self.is_eager(now) {
             self.candidates = Some(Box::new(Candidates::new()));
         }
         let Some(candidates) = &mut self.candidates else { return Some(current) };
@@ -144,8 +144,7 @@ impl Peer {
     /// Schedules the initiation that follows the one sent now.
     pub(in super::super) fn schedule_next_candidate(&mut self, now: Instant) {
         if let Some(candidates) = &self.candidates {
-            self.timers.retransmit =
-                Some(candidates.ready_at(now, self.timers.jitter, self.path.is_eager(now)));
+            self.timers.retransmit = Some(candidates.ready_at(now, self.timers.jitter, self.is_eager(now)));
         }
     }
 

@@ -26,21 +26,23 @@ impl Peer {
         if !is_reachable {
             return;
         }
-        if self.path.due.is_none() {
-            let free = self.timers.last_sent_handshake.map_or(now, |last| last + INITIATION_INTERVAL);
-            let at = self.path.limit.take(now).max(free);
+        let free = self.timers.last_sent_handshake.map_or(now, |last| last + INITIATION_INTERVAL);
+        let path = self.path.get_or_insert_default();
+        if path.due.is_none() {
+            let at = path.limit.take(now).max(free);
             if at <= now {
                 self.initiate_on_new_path(indices, now);
                 return;
             }
-            self.path.due = Some(at);
+            path.due = Some(at);
         }
         self.pending.keepalive |= self.has_session(now);
     }
 
     /// Sends the initiation that the limit has postponed, if it is due.
     pub(in super::super) fn handle_path_timeout(&mut self, indices: &mut IndexTable, now: Instant) {
-        if Timers::take_due(&mut self.path.due, now) {
+        let Some(path) = &mut self.path else { return };
+        if Timers::take_due(&mut path.due, now) {
             self.initiate_on_new_path(indices, now);
         }
     }
@@ -80,7 +82,24 @@ impl Peer {
         let remote = self.endpoint.map(|endpoint| endpoint.remote);
         let is_named = self.candidates.as_ref().is_some_and(|candidates| candidates.is_named());
         if is_named || remote.is_some() && remote == self.configured {
-            self.path.begin(now);
+            self.path.get_or_insert_default().begin(now);
+        }
+    }
+
+    /// Returns the time of [`Self::handle_path_timeout`].
+    pub(in super::super) fn path_timeout(&self) -> Option<Instant> {
+        self.path.as_ref().and_then(|path| path.due)
+    }
+
+    /// Returns true if initiations are repeated at short intervals.
+    pub(in super::super) fn is_eager(&self, now: Instant) -> bool {
+        self.path.as_ref().is_some_and(|path| path.is_eager(now))
+    }
+
+    /// Ends the short intervals.
+    pub(in super::super) fn end_short_intervals(&mut self) {
+        if let Some(path) = &mut self.path {
+            path.end();
         }
     }
 
