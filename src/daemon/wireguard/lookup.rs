@@ -96,12 +96,12 @@ impl WireGuard {
         while let Some(peer) = self.resolver.take_overdue(core.now) {
             let Some(name) = self.resolver.names.get(&peer).map(|name| name.host.clone()) else { continue };
             let since = core.now - OVERDUE;
-            if let Some(suppressed) = self.outages.allow(peer, OutageKind::Unresolved, since, core.now) {
+            if let Some(suppressed) = self.outages.allow(peer, OutageKind::Unanswered, since, core.now) {
                 warn!(
                     peer = self.peer_name(peer),
                     %name,
                     suppressed,
-                    "the name of a peer's endpoint is not resolved after {} s: no answer from the name servers yet; check                      this host's name servers, and that they are reached outside the tunnel",
+                    "the name of a peer's endpoint is not resolved after {} s: no answer from the name servers yet; check this host's name servers, and that they are reached outside the tunnel",
                     OVERDUE.as_secs()
                 );
             }
@@ -120,7 +120,7 @@ impl WireGuard {
                 %name,
                 error,
                 suppressed,
-                "cannot resolve an endpoint's name to a usable address; retrying in {delay} s, with backoff: check the name,                  and this host's name servers"
+                "cannot resolve an endpoint's name to a usable address; retrying in {delay} s, with backoff: check the name, and this host's name servers"
             );
         }
         self.resolver.resolve_at(peer, at);

@@ -40,9 +40,11 @@ pub(super) enum OutageKind {
     Unreachable,
     /// The name of the endpoint does not resolve.
     Unresolved,
+    /// No name server has answered yet. A line with the error follows, if there is one.
+    Unanswered,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 /// The pauses between lines of one kind about one peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,7 +118,7 @@ impl Outages {
         let following = pause.following(now)?;
         let suppressed = self.lines.allow(now)?;
         *pause = following;
-        if kind == OutageKind::Unresolved {
+        if matches!(kind, OutageKind::Unresolved | OutageKind::Unanswered) {
             outage.is_unresolved = true;
         } else {
             outage.since.get_or_insert(since);
