@@ -98,5 +98,5 @@ fn a_container_with_one_volume_is_enough() {
     assert!(text(&server).contains(&value(&added.stdout, "Address")[..11]));
     assert!(daemon.stop().status.success());
     let left = server.site.shell(&format!("ls -A {}", server.dir.display()));
-    assert_eq!(left, ".tun0.conf.lock\ntun0.conf\n");
+    assert_eq!(left, ".tun0.conf.lock\ntun0.conf\ntun0.state\n");
 }
