@@ -28,7 +28,7 @@ pub(crate) const PROCESSES: [ProcessInfo; 7] = [
         capabilities: "CAP_NET_ADMIN",
         user: OWN_USER,
         reads: "nothing: requests of root to the control socket, messages of the other processes",
-        has: "netlink, nf_tables, /proc/sys/net, the configuration's folder, key files, signals",
+        has: "netlink, nf_tables, /proc/sys/net, the configuration's folder, key files, the state file, signals",
         runs: "always: it is the supervisor",
     },
     ProcessInfo {

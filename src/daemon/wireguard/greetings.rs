@@ -8,10 +8,10 @@ use std::time::Duration;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PeerId;
 
-/// Interval between two groups of initiations, and their number: 1000 per second, each of which
+/// Interval between two groups of initiations, and their number: 2000 per second, each of which
 /// takes some 100 µs.
 const INTERVAL: Duration = Duration::from_millis(10);
-const GROUP: usize = 10;
+const GROUP: usize = 20;
 
 /// Peers that are greeted.
 #[derive(Debug, Default)]

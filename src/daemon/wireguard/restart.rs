@@ -1,5 +1,5 @@
-//! A restart: restores what an earlier run has known, greets the peers, and reports to the supervisor
-//! what the next run has to know.
+//! A restart: restores what an earlier run has known, greets the peers, and reports to the
+//! supervisor what the next run has to know.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! A restart: passes what an earlier run has known to the tunnel process, and records what it reports.
+//! A restart: passes what an earlier run has known to the tunnel process, and records what it
+//! reports.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -71,8 +71,8 @@ pub(super) enum EndpointSource {
 }
 
 impl SavedState {
-    /// Opens the state file of the tunnel called `name`. Without a file that can be written, nothing
-    /// is kept.
+    /// Opens the state file of the tunnel called `name`. Without a file that can be written,
+    /// nothing is kept.
     ///
     /// # Errors
     /// The file that the user names cannot be used.
@@ -213,8 +213,8 @@ impl SavedState {
         address(self.table.get(&key)) != old_address
     }
 
-    /// Records the latest timestamp of sent initiations: a later one is kept, so that it need not be
-    /// written for each initiation.
+    /// Records the latest timestamp of sent initiations: a later one is kept, so that it need not
+    /// be written for each initiation.
     pub(super) fn record_sent(&mut self, identity: PublicKey, sent: Timestamp) {
         let sent = sent.unix();
         let kept = self.table.sent(&identity).map(Timestamp::unix);
