@@ -47,7 +47,7 @@ pub enum FromDns {
     Lost(ErrorMessage),
 }
 
-/// At most [`MAX_ENTRIES`] warnings.
+/// At most `MAX_ENTRIES` warnings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<ErrorMessage>")]
 pub struct Warnings(Vec<ErrorMessage>);

@@ -9,7 +9,7 @@
 //!
 //! | File | Content |
 //! |---|---|
-//! | `backend.rs` | the interface of back ends ([`Backend`]) |
+//! | `backend.rs` | the interface of back ends (`Backend`) |
 //! | `select.rs` | the choice of one |
 //! | `settings.rs` | what is applied ([`DnsSettings`]) |
 //! | `messages.rs` | messages between the supervisor and the process |
@@ -25,16 +25,16 @@
 //! 1. `select` calls its `open`: as the user that wontun was started as (root, usually), or the user
 //!    of helpers if the back end is systemd-resolved; without capabilities, with `no_new_privs`, not
 //!    confined yet, with an empty environment, and with one thread. `open` may block for a second or
-//!    two: the supervisor does not wait for it, except for at most [`handle::READY_TIMEOUT`] until
+//!    two: the supervisor does not wait for it, except for at most `handle::READY_TIMEOUT` until
 //!    the settings are applied at the start.
-//! 2. [`Backend::sandbox`] gives the seccomp filter and the Landlock rules, which are engaged. A
-//!    back end has a [`SandboxRole`](crate::sandbox::SandboxRole) and a list of calls of its own.
-//! 3. [`Backend::apply`], again whenever the settings change (reload, renamed device). If the name
-//!    servers disappear from the file, [`Backend::revert`].
-//! 4. [`Backend::check`] whenever one of [`Backend::descriptors`] is readable, or
-//!    [`Backend::deadline`] has passed: compares the host's state with the applied settings and
-//!    restores them, with a rate limit ([`RepairLimit`](crate::repair_limit::RepairLimit)).
-//! 5. [`Backend::revert`] at the end of the tunnel, before the device disappears. After a kill of
+//! 2. `Backend::sandbox` gives the seccomp filter and the Landlock rules, which are engaged. A
+//!    back end has a `SandboxRole` and a list of calls of its own.
+//! 3. `Backend::apply`, again whenever the settings change (reload, renamed device). If the name
+//!    servers disappear from the file, `Backend::revert`.
+//! 4. `Backend::check` whenever one of `Backend::descriptors` is readable, or
+//!    `Backend::deadline` has passed: compares the host's state with the applied settings and
+//!    restores them, with a rate limit (`RepairLimit`).
+//! 5. `Backend::revert` at the end of the tunnel, before the device disappears. After a kill of
 //!    the supervisor nothing is reverted: the process ends at once, so that queries for names fail
 //!    rather than leak. The next start, or `wontun unlock`, cleans up.
 

@@ -19,9 +19,9 @@ pub struct DnsSettings {
     pub device: String,
     /// Index of that device.
     pub index: u32,
-    /// Name servers in order of preference, at most [`MAX_ENTRIES`]; not empty.
+    /// Name servers in order of preference, at most `MAX_ENTRIES`; not empty.
     pub servers: Vec<IpAddr>,
-    /// Search domains, at most [`MAX_ENTRIES`].
+    /// Search domains, at most `MAX_ENTRIES`.
     pub search: Vec<Domain>,
     /// True if all of IPv4 or all of IPv6 is routed through the tunnel: then all names are to be
     /// asked of `servers`, and of no others.

@@ -4,7 +4,7 @@
 //! The file is opened at the start and written in place afterwards: the process that writes it has
 //! no right to create or rename files by then. It consists of pages of 4096 bytes, each of which is
 //! there twice, with a sequence number and a checksum. A page is written over its older copy, so
-//! that an interrupted write leaves the newer one: [`page`] has the format. What is read is checked
+//! that an interrupted write leaves the newer one: `page` has the format. What is read is checked
 //! like anything from outside; a file that is lost or damaged costs what it has kept and nothing
 //! else.
 
