@@ -16,8 +16,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 const MAX_LINES: u32 = 16;
 const LINES_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Duration of send errors after which they are reported although there is a session: the peer may
-/// be restarting.
+/// Duration of send errors after which they are reported although the peer may be starting, or
+/// restarting.
 const MIN_ERROR_TIME: Duration = Duration::from_secs(1);
 /// Maximum pause between two send errors of the same outage: an unanswered initiation is repeated
 /// sooner.
@@ -126,9 +126,10 @@ impl Outages {
         Some(suppressed)
     }
 
-    /// Records a send error. Returns the time since which there are errors if they are worth a line;
-    /// with a session they are only after [`MIN_ERROR_TIME`]. `received` is the number of packets
-    /// received from the peer; an answer shows that an earlier refusal was a mistake.
+    /// Records a send error. Returns the time since which there are errors if they are worth a line:
+    /// refusals, and all errors within a session, are only after [`MIN_ERROR_TIME`]. `received` is
+    /// the number of packets received from the peer; an answer shows that an earlier refusal was a
+    /// mistake.
     pub(super) fn record_error(
         &mut self,
         peer: PeerId,
@@ -145,7 +146,8 @@ impl Outages {
         let since = outage.errors.filter(is_same).map_or(now, |errors| errors.since);
         outage.errors = Some(Errors { since, last: now, received });
         self.check_at.get_or_insert(now + RECOVERY_TIME);
-        (!has_session || now.since(since) >= MIN_ERROR_TIME).then_some(since)
+        let is_local = kind != OutageKind::Refused;
+        (is_local && !has_session || now.since(since) >= MIN_ERROR_TIME).then_some(since)
     }
 
     /// Returns true if a recent send error explains why the peer does not answer.
@@ -258,18 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_within_a_session_is_worth_a_line_only_if_it_lasts() {
+    fn a_refusal_is_worth_a_line_only_if_it_lasts() {
         let peer = peers(1)[0];
         let mut outages = Outages::default();
         let mut error = |kind, received, has_session, second| {
             outages.record_error(peer, kind, received, has_session, at(second))
         };
-        assert_eq!(error(OutageKind::Refused, 7, false, 0), Some(at(0)), "no session");
-        assert_eq!(error(OutageKind::Refused, 8, true, 1), None, "it was heard since");
-        assert_eq!(error(OutageKind::Refused, 8, true, 2), Some(at(1)));
+        assert_eq!(error(OutageKind::Refused, 7, false, 0), None, "the peer may be starting");
+        assert_eq!(error(OutageKind::Refused, 7, false, 5), Some(at(0)));
+        assert_eq!(error(OutageKind::Refused, 8, true, 6), None, "it was heard since");
+        assert_eq!(error(OutageKind::Refused, 8, true, 7), Some(at(6)));
         assert_eq!(error(OutageKind::Refused, 8, true, 60), None, "another one");
         assert_eq!(error(OutageKind::Blocked, 9, true, 61), Some(at(60)), "it may be heard all the time");
         assert!(outages.has_recent_error(peer, at(70)) && !outages.has_recent_error(peer, at(71)));
+        assert_eq!(outages.record_error(peer, OutageKind::Unreachable, 9, false, at(80)), Some(at(80)));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::lab::Host;
+use crate::waiting::eventually;
 
 /// Datagrams per second.
 const RATE: u32 = 1000;
@@ -18,6 +19,7 @@ const LAST: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Flow {
     stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<Vec<u64>>,
 }
@@ -40,9 +42,17 @@ impl Flow {
             .udp(SocketAddr::new(if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() }, 0));
         let to = target.local_addr().unwrap();
         let (ends, receives) = (Arc::clone(&stop), Arc::clone(&stop));
-        let sender = thread::spawn(move || send(&source, to, &ends));
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let sender = thread::spawn(move || send(&source, to, &ends, &count));
         let receiver = thread::spawn(move || receive(&target, &receives));
-        Self { stop, sender, receiver }
+        Self { stop, sent, sender, receiver }
+    }
+
+    /// Waits until so many more datagrams have been sent.
+    pub(super) fn wait_for(&self, more: u64) {
+        let target = self.sent.load(Ordering::Relaxed) + more;
+        eventually("the flow goes on", || self.sent.load(Ordering::Relaxed) >= target);
     }
 
     /// Ends the flow.
@@ -55,12 +65,13 @@ impl Flow {
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> u64 {
+fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool, count: &AtomicU64) -> u64 {
     let (start, mut sent) = (Instant::now(), 0_u64);
     while !stop.load(Ordering::Relaxed) {
         // one that the kernel refuses counts as lost
         let _ = socket.send_to(&sent.to_be_bytes(), to);
         sent += 1;
+        count.store(sent, Ordering::Relaxed);
         let due = start + Duration::from_secs(1) * u32::try_from(sent).unwrap() / RATE;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }

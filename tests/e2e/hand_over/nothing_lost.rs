@@ -73,6 +73,8 @@ fn nothing_is_lost(of_server: bool, arguments: &[&str]) {
         });
         let (site, node) = if of_server { (&server, &mut pair.server) } else { (&client, &mut pair.client) };
         let paused = (0..HAND_OVERS).map(|_| {
+            // the hand-overs themselves are over within milliseconds
+            flows.iter().for_each(|flow| flow.wait_for(100));
             hand_over(site, &mut node.daemon, arguments);
             let line = node.daemon.wait_for("took the tunnel over");
             field(&line, "paused").unwrap().to_owned()
