@@ -71,7 +71,7 @@ fn a_silent_peer_is_told_of_after_five_seconds_and_once_more_when_it_answers() {
 }
 
 #[test]
-fn a_refusal_is_told_at_once() {
+fn a_refusal_that_lasts_is_told() {
     let plan = plan();
     let client = start_client(&plan);
     let refused = "refuses the tunnel's datagrams";
