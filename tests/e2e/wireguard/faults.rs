@@ -272,7 +272,7 @@ fn warnings_of_a_start_in_the_background_are_told() {
     let site = Site::new(&lab, 0);
     for _ in 0..10 {
         let mut command = site.command(Wontun.binary().to_str().unwrap());
-        let started = finish(command.arg("wg0").env("WONTUN_TYPO", "1"), TIMEOUT);
+        let started = finish(command.args(["interface", "wg0"]).env("WONTUN_TYPO", "1"), TIMEOUT);
         assert_eq!(started.code(), 0, "{started:?}");
         assert!(started.stderr.contains("WONTUN_TYPO"), "{started:?}");
         site.ip(&["link", "delete", "wg0"]);
