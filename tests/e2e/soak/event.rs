@@ -15,8 +15,8 @@ pub(super) enum Side {
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Replaces a client's session while packets flow: its boot clock says that the session is two
-    /// minutes old. Only the boot clock is stepped, so to the client its host was suspended, and it
+    /// Replaces a client's session while packets flow: its boot clock says that the session has
+    /// expired; a session that the server began at its restart is not replaced sooner. Only the boot clock is stepped, so to the client its host was suspended, and it
     /// drops its session with the packets in flight. `wireguard::rekey` has rekeys without that,
     /// and without a loss.
     Rekey(usize),
