@@ -1,5 +1,6 @@
-//! Writes the text of `wontun --version`: version, revision if known, features, target; and the time
-//! of the sources, if the build is told (<https://reproducible-builds.org/specs/source-date-epoch/>).
+//! Writes the text of `wontun --version`: version, revision if known, features, target; and the
+//! time of the sources, if the build is told
+//! (<https://reproducible-builds.org/specs/source-date-epoch/>).
 
 use std::env;
 use std::fs;

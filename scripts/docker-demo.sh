@@ -50,7 +50,7 @@ clean_up() {
 on_exit clean_up
 
 say "building the static binary and the image $image"
-# scripts/docker-test.sh has put the binary there already, which may be another than this would build.
+# scripts/docker-test.sh has put the binary there already, perhaps one that was given to it.
 [[ -n ${static_is_built:-} ]] || bash "$repo/scripts/build-static.sh"
 if [[ -n $archive ]]; then
     docker load --quiet --input "$archive" >/dev/null

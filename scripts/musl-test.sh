@@ -23,8 +23,8 @@ cd "$repo"
 
 target=$(uname -m)-unknown-linux-musl
 as_builder rustup target add "$target"
-# For the C files of ring and tun-tap; rustc links by itself. Linux's headers are those of glibc's compiler, which musl's own
-# come before.
+# For the C files of ring and tun-tap; rustc links by itself. Linux's headers are those of glibc's
+# compiler; musl's own come first.
 multiarch=$(gcc -print-multiarch)
 as_builder env "CC_${target//-/_}=musl-gcc" \
     "CFLAGS_${target//-/_}=-idirafter /usr/include -idirafter /usr/include/${multiarch:-$(uname -m)-linux-gnu}" \

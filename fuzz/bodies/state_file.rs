@@ -1,5 +1,5 @@
-//! The state file: arbitrary bytes are read, what was read is unchanged after being written and read
-//! again. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! The state file: arbitrary bytes are read, what was read is unchanged after being written and
+//! read again. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::state_file::{PAGE_LEN, RECORDS_PER_PAGE, SavedPeer, StateTable};
 

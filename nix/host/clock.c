@@ -1,5 +1,5 @@
-/* A clock that is 400 days ahead, preloaded into the programs of a second build. It only adds to what the kernel says:
-   libfaketime can lock itself out in a program that has just started. */
+/* A clock that is 400 days ahead, preloaded into the programs of a second build. It only adds to the
+   kernel's: libfaketime can lock itself out in a program that has just started. */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <sys/time.h>

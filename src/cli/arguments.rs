@@ -24,8 +24,8 @@ impl Arguments {
     /// Sorts `arguments`, which begin with the program's name. Reads no further than the first
     /// argument that is neither an option nor a command.
     ///
-    /// Without a command, `-f` selects the command `interface`; so does a name if wg-quick runs this
-    /// program (`is_by_wg_quick`), and any argument if it runs as `wireguard-go`.
+    /// Without a command, `-f` selects the command `interface`; so does a name if wg-quick runs
+    /// this program (`is_by_wg_quick`), and any argument if it runs as `wireguard-go`.
     pub(super) fn new(root: &clap::Command, arguments: Vec<OsString>, is_by_wg_quick: bool) -> Self {
         let mut arguments = arguments.into_iter().peekable();
         let program = arguments.next().unwrap_or_else(|| "wontun".into());

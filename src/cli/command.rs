@@ -115,8 +115,8 @@ pub enum Command {
     },
     /// Show one screen about the running tunnels: what is up, and what to do where it is not
     ///
-    /// Peers with their latest handshakes, transfer, kill switch, DNS, problems. For people: scripts
-    /// use 'show --json' and 'health'. The exit code is 1 if no tunnel runs.
+    /// Peers with their latest handshakes, transfer, kill switch, DNS, problems. For people:
+    /// scripts use 'show --json' and 'health'. The exit code is 1 if no tunnel runs.
     Status {
         /// The running tunnel.
         #[command(flatten)]
@@ -198,8 +198,8 @@ pub enum Command {
     },
     /// End a running tunnel, and wait until it has ended
     ///
-    /// As SIGTERM: what the tunnel has set on the host is undone. A tunnel that systemd, wg-quick or
-    /// a container engine runs is left alone, and the command that ends it is printed.
+    /// As SIGTERM: what the tunnel has set on the host is undone. A tunnel that systemd, wg-quick
+    /// or a container engine runs is left alone, and the command that ends it is printed.
     Down {
         /// Name of the tunnel [default: that of --tun or --config, or the only one that runs]
         #[arg(value_name = "NAME")]
@@ -221,16 +221,18 @@ pub enum Command {
     },
     /// Own a network namespace for containers that share it, without any right
     ///
-    /// The tunnel's container and others share the network of the container that runs this, and keep
-    /// it while the tunnel's container is restarted or replaced. Drops all privileges, and waits for
-    /// SIGTERM.
+    /// The tunnel's container and others share the network of the container that runs this, and
+    /// keep it while the tunnel's container is restarted or replaced. Drops all privileges, and
+    /// waits for SIGTERM.
     Hold {
-        /// Engage the kill switch of the tunnel NAME first: no container sends anything past it, even
-        /// before the tunnel runs for the first time. Needs CAP_NET_ADMIN, which is dropped then
+        /// Engage the kill switch of the tunnel NAME first: no container sends anything past it,
+        /// even before the tunnel runs for the first time. Needs CAP_NET_ADMIN, which is dropped
+        /// then
         #[arg(long, value_name = "NAME")]
         kill_switch_for: Option<TunName>,
 
-        /// Network that the kill switch does not block; repeatable. Give the tunnel the same networks
+        /// Network that the kill switch does not block; repeatable. Give the tunnel the same
+        /// networks
         #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',')]
         kill_switch_allow: Vec<AllowedNetwork>,
     },

@@ -143,7 +143,7 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_TAKE_OVER", value_parser = FalseyValueParser::new())]
     pub take_over: bool,
 
-    /// How the name servers of the file (DNS = ...) become those of this host [default: auto]
+    /// Method to apply the file's name servers (DNS = ...) to this host [default: auto]
     ///
     /// auto: by systemd-resolved if it resolves names here, else in /etc/resolv.conf; resolved or
     /// file: only so; off: not at all. The previous name servers come back when the tunnel ends.

@@ -120,8 +120,8 @@ impl std::fmt::Display for Running<'_> {
     }
 }
 
-/// Ends the tunnel `name`, or the only one that runs, and returns when its process has ended and its
-/// device is gone.
+/// Ends the tunnel `name`, or the only one that runs, and returns when its process has ended and
+/// its device is gone.
 ///
 /// # Errors
 /// [`DownError`].

@@ -57,8 +57,9 @@ fn current_device(name: &TunName) -> Result<Option<TunName>, CommandError> {
 }
 
 /// Removes the kill switch of the tunnel called `name`, or all kill switches, restores the name
-/// servers that were there before tunnels that do not run any more, and reports it. A running tunnel is asked to remove its own, and leaves it off until its next start. It is no
-/// error if there is none.
+/// servers that were there before tunnels that do not run any more, and reports it. A running
+/// tunnel is asked to remove its own, and leaves it off until its next start. It is no error if
+/// there is none.
 ///
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::ResolvConf`].

@@ -72,8 +72,8 @@ fn processes_in(cgroup: &str) -> Vec<(i32, i32)> {
 }
 
 /// Returns the service unit of a process, from the contents of its `cgroup` file (cgroups(7)), and
-/// true if it is one of a user's service manager. A process in a scope, such as that of a login, has
-/// none.
+/// true if it is one of a user's service manager. A process in a scope, such as that of a login,
+/// has none.
 fn unit(cgroup: &str) -> Option<(String, bool)> {
     let path = |hierarchy: &str| {
         let paths = cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));

@@ -1,4 +1,5 @@
-//! Implements `wontun peer add`, `list`, `show`, `remove`, `reset` and `rename` for the clients of a server.
+//! Implements `wontun peer add`, `list`, `show`, `remove`, `reset` and `rename` for the clients of
+//! a server.
 
 use std::io::{self, Write};
 use std::path::Path;

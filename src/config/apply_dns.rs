@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the name servers of `DNS =` are applied to this host.
+/// Method to apply the name servers of `DNS =` to this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum ApplyDns {
     /// By systemd-resolved if it resolves names here, else in /etc/resolv.conf.

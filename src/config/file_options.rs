@@ -18,7 +18,7 @@ pub struct FileOptions {
     /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
     /// resolved otherwise.
     pub dns_bypass: bool,
-    /// How the name servers of the file are applied to this host.
+    /// Method to apply the file's name servers to this host.
     pub apply_dns: ApplyDns,
     /// File that keeps the state of peers over a restart.
     pub state: StateFileOption,

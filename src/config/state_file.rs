@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where the state of peers is kept over a restart.
+/// Location of the file that keeps the state of peers over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StateFileOption {
     /// Beside the configuration file, or else in a folder for state that can be written.

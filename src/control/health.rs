@@ -280,8 +280,8 @@ pub(crate) fn reload(tun: &TunName) -> Result<Health, HealthError> {
     }
 }
 
-/// Returns the process of the tunnel on `tun` that opened the health socket (SO_PEERCRED), or `None`
-/// if it is in another PID namespace.
+/// Returns the process of the tunnel on `tun` that opened the health socket (SO_PEERCRED), or
+/// `None` if it is in another PID namespace.
 ///
 /// # Errors
 /// [`HealthError`]: the tunnel does not run, or its socket is not trusted.
@@ -377,8 +377,8 @@ pub(crate) fn select_tunnel() -> Result<TunName, HealthError> {
     }
 }
 
-/// Returns the tunnels that run in this network namespace, sorted by name; none if the kernel's list
-/// cannot be read.
+/// Returns the tunnels that run in this network namespace, sorted by name; none if the kernel's
+/// list cannot be read.
 pub(crate) fn running_tunnels() -> Vec<TunName> {
     running(&fs::read_to_string(SOCKETS).unwrap_or_default())
 }

@@ -2,8 +2,8 @@
 //! ([`hand_over`]), and the process that continues them waits for that file ([`await_sessions`]).
 //!
 //! No nonce is used twice: nothing is encrypted after the threads of all workers have ended, until
-//! the supervisor says that no other process has the sessions. Packets stay in the queues of the TUN
-//! device and of the sockets meanwhile.
+//! the supervisor says that no other process has the sessions. Packets stay in the queues of the
+//! TUN device and of the sockets meanwhile.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub(super) enum HandedOver {
     Resumed,
 }
 
-/// Passes the sessions to the supervisor after the threads of all `workers` have ended, and waits for
-/// its decision.
+/// Passes the sessions to the supervisor after the threads of all `workers` have ended, and waits
+/// for its decision.
 ///
 /// # Errors
 /// The supervisor has ended, or the system fails.

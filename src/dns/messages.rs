@@ -37,9 +37,9 @@ pub enum FromDns {
     Applied(Warnings),
     /// The settings are not in effect.
     NotApplied(ErrorMessage),
-    /// What was applied is removed.
+    /// The applied settings are removed.
     Reverted(Warnings),
-    /// What was applied is still there.
+    /// The applied settings could not be removed.
     NotReverted(ErrorMessage),
     /// Another program had changed the host's state, and it was restored.
     Restored(ErrorMessage),

@@ -22,11 +22,11 @@
 //!
 //! All of a back end runs in the `dns` process, in this order:
 //!
-//! 1. `select` calls its `open`: as the user that wontun was started as (root, usually), or the user
-//!    of helpers if the back end is systemd-resolved; without capabilities, with `no_new_privs`, not
-//!    confined yet, with an empty environment, and with one thread. `open` may block for a second or
-//!    two: the supervisor does not wait for it, except for at most `handle::READY_TIMEOUT` until
-//!    the settings are applied at the start.
+//! 1. `select` calls its `open`: as the user that wontun was started as (root, usually), or the
+//!    user of helpers if the back end is systemd-resolved; without capabilities, with
+//!    `no_new_privs`, not confined yet, with an empty environment, and with one thread. `open` may
+//!    block for a second or two: the supervisor does not wait for it, except for at most
+//!    `handle::READY_TIMEOUT` until the settings are applied at the start.
 //! 2. `Backend::sandbox` gives the seccomp filter and the Landlock rules, which are engaged. A
 //!    back end has a `SandboxRole` and a list of calls of its own.
 //! 3. `Backend::apply`, again whenever the settings change (reload, renamed device). If the name

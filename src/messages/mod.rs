@@ -65,7 +65,7 @@ pub enum ToTunnel {
         /// Host name and port.
         name: Option<(String, u16)>,
     },
-    /// What an earlier run has known, sent after the peers. Split into several messages if one
+    /// State kept from an earlier run, sent after the peers. Split into several messages if one
     /// cannot hold all peers.
     Restore {
         /// TAI64N that no initiation of the earlier run exceeds.
@@ -132,8 +132,8 @@ pub enum ToTunnel {
     Export,
     /// Continue after [`Self::Export`]: no other process has the sessions.
     Resume,
-    /// Continue the sessions in the first descriptor, then send [`FromTunnel::Imported`]. The others
-    /// are the connected UDP sockets of peers. Only for a process that was started with
+    /// Continue the sessions in the first descriptor, then send [`FromTunnel::Imported`]. The
+    /// others are the connected UDP sockets of peers. Only for a process that was started with
     /// [`TunnelConfig::awaits_sessions`], after [`FromTunnel::Ready`].
     Import(Vec<ConnectedSocket>),
     /// Carry packets: no other process does any more. For the same process.
@@ -162,7 +162,7 @@ pub enum FromTunnel {
         /// True if a completed handshake has shown it.
         is_confirmed: bool,
     },
-    /// What has to be known after a restart: of peers for which it has changed.
+    /// State to be kept over a restart, of the peers for which it has changed.
     State {
         /// TAI64N that no initiation sent so far exceeds.
         sent: Option<[u8; TIMESTAMP_LEN]>,
@@ -215,7 +215,7 @@ pub enum FromTunnel {
     Imported(Result<u32, String>),
 }
 
-/// What an earlier run has known of a peer.
+/// State of a peer kept from an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredPeer {
     /// Public key of the peer.

@@ -8,10 +8,11 @@
 //! packet of this host, or a forwarded one, passes, when its output device is known. The chain's
 //! priority is behind all others. Packets that no rule accepts are dropped. Accepted are:
 //!
-//! - packets that leave by the loopback device or by the tunnel, whether that exists or not; but not
-//!   to Docker's name server in a container, 127.0.0.11 ([`EMBEDDED_DNS`]): it is a process of the
-//!   host that answers on the container's loopback device and queries name servers from the host,
-//!   outside of any tunnel of the container. Only the tunnel's own marked queries are accepted;
+//! - packets that leave by the loopback device or by the tunnel, whether that exists or not; but
+//!   not to Docker's name server in a container, 127.0.0.11 ([`EMBEDDED_DNS`]): it is a process of
+//!   the host that answers on the container's loopback device and queries name servers from the
+//!   host, outside of any tunnel of the container. Only the tunnel's own marked queries are
+//!   accepted;
 //! - packets to the networks that the user allows;
 //! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone is not
 //!   sufficient, because every process with CAP_NET_RAW may set one (Linux 5.17);

@@ -120,9 +120,9 @@ impl AsFd for LinkMonitor {
 
 /// Returns a classic BPF program. It drops new rules, and deleted routes that are neither wontun's
 /// nor the kernel's own, which lead to the networks of a device's addresses. The tunnel's device is
-/// not named: it has another index once it was in another network namespace, and the sandbox forbids
-/// another program then. Of new routes it passes those that replace another one in a table with a
-/// number above 255, such as that of policy routing: the replaced route may be wontun's.
+/// not named: it has another index once it was in another network namespace, and the sandbox
+/// forbids another program then. Of new routes it passes those that replace another one in a table
+/// with a number above 255, such as that of policy routing: the replaced route may be wontun's.
 const fn filter() -> [SockFilter; 14] {
     // nlmsg_type is in host order, and loaded in network order; rtm_protocol is in the message's
     // own header

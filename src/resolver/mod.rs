@@ -13,8 +13,9 @@
 //! a process without privileges may not. So such a request is sent along with marked sockets
 //! (`marked_sockets`), and the helper queries the name servers itself (`stub`), before it tries the
 //! system's resolver. A name server on this host does not mark its queries either: its upstream
-//! servers are queried instead (`system_files`). The system's resolver may also ask the name servers
-//! behind the tunnel, once `DNS =` is applied: the helper then queries the others itself, too.
+//! servers are queried instead (`system_files`). The system's resolver may also ask the name
+//! servers behind the tunnel, once `DNS =` is applied: the helper then queries the others itself,
+//! too.
 //!
 //! The process runs as another user. If only root may read /etc/resolv.conf, it gets a descriptor
 //! of it.
@@ -112,9 +113,10 @@ impl Resolver {
 
     /// Requests the addresses of `host`: a name, or a literal address without brackets. Answers
     /// come in the order of the requests. Of `servers` the first are queried before those of the
-    /// system, and those behind the tunnel after them. Queries to name servers carry `mark`, if there is one; only if they are not answered, the system's
-    /// resolver is used, which marks nothing. `resolv_conf` is used if the process may not open
-    /// that file itself. The name servers that `tunnel` has written into that file are not used.
+    /// system, and those behind the tunnel after them. Queries to name servers carry `mark`, if
+    /// there is one; only if they are not answered, the system's resolver is used, which marks
+    /// nothing. `resolv_conf` is used if the process may not open that file itself. The name
+    /// servers that `tunnel` has written into that file are not used.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or contains a NUL;

@@ -141,7 +141,8 @@ impl LandlockRules {
     }
 
     /// Creates rules for the folder of /etc/resolv.conf, that of its target, and those of possible
-    /// targets, in which other programs replace the file. The filter of calls restricts the process to the file itself.
+    /// targets, in which other programs replace the file. The filter of calls restricts the process
+    /// to the file itself.
     pub(super) fn for_resolv_conf() -> Result<Self, RulesetError> {
         let mut rules = base()?
             .handle_access(AccessNet::from_all(REVIEWED_ABI))?

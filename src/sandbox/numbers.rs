@@ -1,5 +1,5 @@
-//! Numbers of ioctl(2) requests (`asm-generic/ioctls.h`, `linux/sockios.h`), for which libc and musl
-//! declare different types, and of fcntl(2) commands.
+//! Numbers of ioctl(2) requests (`asm-generic/ioctls.h`, `linux/sockios.h`), for which libc and
+//! musl declare different types, and of fcntl(2) commands.
 
 use nix::libc::c_int;
 

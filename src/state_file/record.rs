@@ -8,7 +8,7 @@ use wontun_proto::wireguard::{KEY_LEN, PublicKey, TIMESTAMP_LEN, Timestamp, Tran
 /// Length of a record in bytes.
 pub(super) const RECORD_LEN: usize = 256;
 
-/// What is kept of a peer.
+/// The saved state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPeer {
     /// Public key of the peer.

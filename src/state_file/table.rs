@@ -43,7 +43,7 @@ pub struct PageWrite {
     pub bytes: [u8; PAGE_LEN],
 }
 
-/// What was wrong with the contents of a file.
+/// Defects of a file's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Defects {
     /// Number of pages of which both copies are damaged.

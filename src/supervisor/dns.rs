@@ -40,8 +40,8 @@ pub(super) struct Dns {
 }
 
 impl Dns {
-    /// Starts the process if there are `entries` of `DNS =` to apply. Otherwise removes those that a
-    /// killed run has left in /etc/resolv.conf.
+    /// Starts the process if there are `entries` of `DNS =` to apply. Otherwise removes those that
+    /// a killed run has left in /etc/resolv.conf.
     pub(super) fn open(name: &TunName, method: ApplyDns, entries: &[String], starting: &Starting) -> Self {
         let mut dns = Self {
             name: name.clone(),

@@ -17,7 +17,7 @@ use crate::resolver::{NameServers, Resolver, ResolverError, Servers, TunnelServe
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
-/// What a name is looked up for.
+/// Purpose of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LookupTarget {
     /// The server, in plain mode.

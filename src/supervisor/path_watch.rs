@@ -1,6 +1,6 @@
 //! The paths to the peers: when a route, a rule, an address or a device of the host changes, the
-//! path to each peer is looked up and compared with the one before. A peer whose path has changed is
-//! reported, so that its datagrams leave from the right address at once.
+//! path to each peer is looked up and compared with the one before. A peer whose path has changed
+//! is reported, so that its datagrams leave from the right address at once.
 //!
 //! The kernel reports each change, of which some hosts have thousands a second. They are not read:
 //! the first one causes a comparison at once, and those that follow are combined, for longer and

@@ -22,8 +22,8 @@ pub fn descriptor(iface: &tun_tap::Iface) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
 }
 
-/// Returns the features of the driver behind `node`, an open `/dev/net/tun`, as flags of linux/if_tun.h
-/// such as `IFF_MULTI_QUEUE`. Creates no device.
+/// Returns the features of the driver behind `node`, an open `/dev/net/tun`, as flags of
+/// linux/if_tun.h such as `IFF_MULTI_QUEUE`. Creates no device.
 ///
 /// # Errors
 /// Errors of the kernel.

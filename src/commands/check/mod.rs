@@ -29,8 +29,8 @@ pub(crate) struct CheckOptions {
     pub json: bool,
 }
 
-/// Checks a file, and prints its errors and warnings, and without an error what its tunnel would set
-/// up.
+/// Checks a file, and prints its errors and warnings, and without an error what its tunnel would
+/// set up.
 ///
 /// # Errors
 /// The file or the options have errors ([`exit::CONFIG`]), or the file cannot be read.

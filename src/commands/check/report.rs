@@ -23,7 +23,7 @@ pub(super) struct Plan {
     pub(super) configuration: WgQuick,
     pub(super) options: FileOptions,
     pub(super) kill_switch: Option<KillSwitchOptions>,
-    /// What would be set up; `None` if the kernel does not tell its present state.
+    /// State that would be set up; `None` if the kernel does not tell its present state.
     pub(super) preview: Option<TunnelPreview>,
 }
 

@@ -1,8 +1,8 @@
-//! What was found.
+//! A finding of `wontun doctor`.
 
 use serde::Serialize;
 
-/// The result of one look.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
@@ -11,17 +11,17 @@ pub(super) enum Verdict {
     Warning,
     /// It keeps the tunnel from working.
     Problem,
-    /// This user cannot look, or nothing can be said.
+    /// This user may not check it, or the kernel does not tell.
     Unknown,
 }
 
-/// What was found.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
-    /// What was looked at.
+    /// Subject of the check.
     pub(super) subject: &'static str,
-    /// What was found, and what to do; one line.
+    /// The result and the remedy, in one line.
     pub(super) text: String,
 }
 

@@ -12,8 +12,8 @@ use super::show::human::wants_colours;
 use crate::config::TunName;
 use crate::uapi::UapiFolders;
 
-/// Prints one screen about the tunnel `name`, or about all that run, with what to do where something
-/// is wrong.
+/// Prints one screen about the tunnel `name`, or about all that run, with what to do where
+/// something is wrong.
 ///
 /// # Errors
 /// [`CommandError::NotShown`]: no tunnel runs, or not that one, which the screen says.

@@ -1,4 +1,4 @@
-//! What is known about the running tunnels.
+//! Collects the state of the running tunnels.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(super) struct Summary {
     pub(super) file: Option<PathBuf>,
     /// Name servers and search domains of the file.
     pub(super) dns: Vec<String>,
-    /// What is wrong and what to do, one line each, the most important first.
+    /// Problems with their remedies, one line each, the most important first.
     pub(super) problems: Vec<String>,
 }
 

@@ -6,8 +6,8 @@
 //! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile` and the
 //! comment `# Name = phone` of a peer are extensions. No command in a file is ever run.
 //!
-//! [`parse`] and [`parse_all`] take the text and open no file. [`load`], [`reload`] and [`check`] read
-//! the file and its key files.
+//! [`parse`] and [`parse_all`] take the text and open no file. [`load`], [`reload`] and [`check`]
+//! read the file and its key files.
 
 pub(crate) mod amnezia;
 mod error;

@@ -2,10 +2,10 @@
 //!
 //! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket
 //! each, and keep it while they have a session (peers that are expected to answer get it with the
-//! first initiation, so that a refusal is noticed, as long as no other needs it); datagrams of all others are sent by the
-//! disconnected sockets, with the source address that the peer has sent to. So a client and a small
-//! server have the whole gain, and a thousand peers never pay for it: [`crate::daemon::sockets`]
-//! describes the cost of a connected socket for the other peers.
+//! first initiation, so that a refusal is noticed, as long as no other needs it); datagrams of all
+//! others are sent by the disconnected sockets, with the source address that the peer has sent to.
+//! So a client and a small server have the whole gain, and a thousand peers never pay for it:
+//! [`crate::daemon::sockets`] describes the cost of a connected socket for the other peers.
 //!
 //! A connected socket has a fixed source address, and only datagrams from that address are sent by
 //! it: those whose source the system chooses are sent by the disconnected sockets, until the peer

@@ -106,8 +106,8 @@ impl EndpointResolver {
         }
     }
 
-    /// Handles a change of the network: the name may have another address there, and is looked up if
-    /// the peer does not answer soon.
+    /// Handles a change of the network: the name may have another address there, and is looked up
+    /// if the peer does not answer soon.
     pub(super) fn suspect(&mut self, peer: PeerId, now: Instant) {
         let Some(name) = self.names.get_mut(&peer) else { return };
         (name.retry_delay, name.suspect) = (RETRY, Some(SUSPECT_DELAY));

@@ -5,8 +5,8 @@
 //! it may come from the peer that sent it. This module connects them with the descriptors: packets
 //! and datagrams in `data_path`, the peers' sockets in `connected_sockets`, their names in
 //! `endpoint_resolver` and `lookup`, configuration changes in `change`, reports of their addresses
-//! to the supervisor in `endpoint_reports` and `report`, what is kept over a restart in
-//! `restart`, `state_reports` and `greetings`, answers to wg(8) in `responses` and `requests`, log lines about
+//! to the supervisor in `endpoint_reports` and `report`, what is kept over a restart in `restart`,
+//! `state_reports` and `greetings`, answers to wg(8) in `responses` and `requests`, log lines about
 //! peers that do not answer in `outages` and `outage_log`.
 
 mod change;

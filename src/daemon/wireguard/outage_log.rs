@@ -146,9 +146,9 @@ impl WireGuard {
         }
     }
 
-    /// Connects a socket to a peer that an initiation is sent to, unless it has a session: the kernel
-    /// reports a refusal only to a socket that is connected. The initiation itself is sent by a
-    /// disconnected one if the system chooses its source.
+    /// Connects a socket to a peer that an initiation is sent to, unless it has a session: the
+    /// kernel reports a refusal only to a socket that is connected. The initiation itself is sent
+    /// by a disconnected one if the system chooses its source.
     ///
     /// # Errors
     /// The tunnel cannot continue.

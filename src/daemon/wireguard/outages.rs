@@ -126,10 +126,10 @@ impl Outages {
         Some(suppressed)
     }
 
-    /// Records a send error. Returns the time since which there are errors if they are worth a line:
-    /// refusals, and all errors within a session, are only after [`MIN_ERROR_TIME`]. `received` is
-    /// the number of packets received from the peer; an answer shows that an earlier refusal was a
-    /// mistake.
+    /// Records a send error. Returns the time since which there are errors if they are worth a
+    /// line: refusals, and all errors within a session, are only after [`MIN_ERROR_TIME`].
+    /// `received` is the number of packets received from the peer; an answer shows that an earlier
+    /// refusal was a mistake.
     pub(super) fn record_error(
         &mut self,
         peer: PeerId,

@@ -16,7 +16,7 @@ pub(super) const COUNTERS_INTERVAL: Duration = Duration::from_secs(30);
 /// later one than was reported, so that it covers smaller increases.
 const SENT_STEP: Duration = Duration::from_secs(10);
 
-/// What has to be reported, and when.
+/// Pending reports of state that is kept over a restart.
 #[derive(Debug, Default)]
 pub(super) struct StateReports {
     /// True if the supervisor wants reports.

@@ -1,6 +1,6 @@
 //! Handshakes with public keys that no peer has, and when the log mentions them. A client repeats
-//! its handshake every 5 s, and anybody who knows this interface's public key can send any number of
-//! keys: the state has a fixed size.
+//! its handshake every 5 s, and anybody who knows this interface's public key can send any number
+//! of keys: the state has a fixed size.
 
 use std::time::Duration;
 

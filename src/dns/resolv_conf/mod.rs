@@ -52,7 +52,7 @@ pub(in crate::dns) struct ResolvConf {
     limit: RepairLimit,
 }
 
-/// What was applied.
+/// The applied settings.
 #[derive(Debug)]
 struct Applied {
     settings: DnsSettings,

@@ -157,8 +157,8 @@ impl LinkSettings {
         Ok(connection.call(&method, Some(&service.interface()))?.decode()?)
     }
 
-    /// Returns the domains for which systemd-resolved asks the name servers of other links, or those
-    /// of its own configuration, although this link is for all names.
+    /// Returns the domains for which systemd-resolved asks the name servers of other links, or
+    /// those of its own configuration, although this link is for all names.
     ///
     /// # Errors
     /// [`BusError`].

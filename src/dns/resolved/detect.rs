@@ -14,7 +14,7 @@ const LISTED_FILE: &str = "/run/systemd/resolve/resolv.conf";
 /// Addresses of its stub listeners.
 const STUB_ADDRESSES: [[u8; 4]; 2] = [[127, 0, 0, 53], [127, 0, 0, 54]];
 
-/// What systemd-resolved does for programs that read /etc/resolv.conf.
+/// Role of systemd-resolved for programs that read /etc/resolv.conf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dns) enum Role {
     /// It answers their queries.
@@ -25,7 +25,8 @@ pub(in crate::dns) enum Role {
     Absent,
 }
 
-/// Returns what systemd-resolved does on this host (systemd-resolved.service(8), "/etc/resolv.conf").
+/// Returns what systemd-resolved does on this host (systemd-resolved.service(8),
+/// "/etc/resolv.conf").
 pub(in crate::dns) fn role() -> Role {
     let target = Path::new(RESOLV_CONF).canonicalize().ok();
     let text = fs::read(RESOLV_CONF).unwrap_or_default();

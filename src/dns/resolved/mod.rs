@@ -65,7 +65,7 @@ pub(super) struct Resolved {
     check_at: Option<Instant>,
     /// True once the loss of the service was reported, until it is back.
     is_lost: bool,
-    /// What resolved does for programs that read /etc/resolv.conf.
+    /// Role of systemd-resolved for programs that read /etc/resolv.conf.
     role: Role,
 }
 

@@ -38,8 +38,8 @@ pub(super) fn is_for_dns(host: &str) -> bool {
     name.contains('.') && name.is_ascii() && host.parse::<IpAddr>().is_err() && !is_local()
 }
 
-/// Looks up `host` in /etc/hosts, or else with the name servers: `servers` before and after those of
-/// the system. Returns at least one address; those with a route come first, and of these IPv6.
+/// Looks up `host` in /etc/hosts, or else with the name servers: `servers` before and after those
+/// of the system. Returns at least one address; those with a route come first, and of these IPv6.
 /// `resolv_conf` is the contents of /etc/resolv.conf if this process may not read it.
 ///
 /// # Errors

@@ -94,7 +94,7 @@ pub(crate) struct Predecessor {
     inheritance: Option<Inheritance>,
 }
 
-/// What the process offers.
+/// Descriptors and state that the predecessor offers.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Inheritance {
     pub(in crate::supervisor) port: u16,

@@ -21,7 +21,8 @@ pub(in crate::supervisor) struct InheritedListeners {
     pub(in crate::supervisor) metrics: Option<(SocketAddr, OwnedFd)>,
 }
 
-/// What another process needs to take the tunnel over, and that process once there is one.
+/// Descriptors and state for a process that takes the tunnel over, and that process once there is
+/// one.
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct HandOver {
     /// `None` if the tunnel cannot be taken over.

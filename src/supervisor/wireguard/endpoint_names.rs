@@ -1,7 +1,8 @@
 //! Addresses of peers with a host name: looked up, past the tunnel if the user enabled that
 //! ([`Bypass`]), and until then those at which they have answered before ([`EndpointCache`]).
 //!
-//! [`Bypass`]: super::bypass::Bypass [`EndpointCache`]: super::endpoint_cache::EndpointCache
+//! [`Bypass`]: super::bypass::Bypass
+//! [`EndpointCache`]: super::endpoint_cache::EndpointCache
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,8 +1,8 @@
-//! What the tunnel has to know after a restart: reported by the tunnel process, kept in the state
-//! file, and passed to the tunnel process of the next run.
+//! State that is kept over a restart: reported by the tunnel process, written to the state file,
+//! and passed to the tunnel process of the next run.
 //!
-//! The page cache has a change after a second at most, so that the end of the process loses next
-//! to nothing; the disk after half a minute, so that the end of the host loses no more than that.
+//! A change is in the page cache after a second at most, so that the end of the process loses next
+//! to nothing, and on the disk after half a minute, so that a crash of the host loses no more.
 
 mod locate;
 

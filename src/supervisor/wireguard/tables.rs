@@ -163,8 +163,8 @@ impl WireGuard {
     }
 
     /// Returns the networks for which NAT is set up. The networks behind a peer are excluded: they
-    /// have routes of their own. Empty if a peer has the default route: NAT is not set up for others
-    /// then.
+    /// have routes of their own. Empty if a peer has the default route: NAT is not set up for
+    /// others then.
     fn networks(&self) -> Vec<Prefix> {
         if self.is_full_tunnel() {
             return Vec::new();

@@ -154,8 +154,8 @@ fn two_tunnels_end_in_either_order() {
     }
 }
 
-/// What cannot be applied is a warning that names the remedy, and the tunnel runs; so does it when
-/// the process is killed.
+/// Settings that cannot be applied cause a warning with the remedy, and the tunnel runs; it also
+/// runs when the process is killed.
 #[test]
 fn a_failure_is_a_warning() {
     let home = Home::new();

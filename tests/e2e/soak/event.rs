@@ -16,9 +16,9 @@ pub(super) enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// Replaces a client's session while packets flow: its boot clock says that the session has
-    /// expired; a session that the server began at its restart is not replaced sooner. Only the boot clock is stepped, so to the client its host was suspended, and it
-    /// drops its session with the packets in flight. `wireguard::rekey` has rekeys without that,
-    /// and without a loss.
+    /// expired; a session that the server began at its restart is not replaced sooner. Only the
+    /// boot clock is stepped, so to the client its host was suspended, and it drops its session
+    /// with the packets in flight. `wireguard::rekey` has rekeys without that, and without a loss.
     Rekey(usize),
     /// Suspends a client longer than a session's lifetime.
     Sleep(usize),

@@ -160,8 +160,8 @@ impl<'traffic> Soak<'traffic> {
         eventually("a new session", || self.handshake(client) > before + APART);
     }
 
-    /// Sets a client's clock back while it restarts: its state file has the later timestamps that it
-    /// has sent.
+    /// Sets a client's clock back while it restarts: its state file has the later timestamps that
+    /// it has sent.
     fn set_clock_back(&mut self, client: usize) -> Duration {
         // longer than the client takes to restart on a busy machine
         const STEP: i64 = 20;

@@ -59,8 +59,8 @@ fn an_ipv6_default_route_that_moves_is_followed() {
     the_default_route_moves(Outer::V6, false);
 }
 
-/// The Wi-Fi goes, LTE comes up a moment later. Only the server sends: the client has no packet that
-/// would show the server where it is.
+/// The Wi-Fi goes, LTE comes up a moment later. Only the server sends: the client has no packet
+/// that would show the server where it is.
 #[test]
 fn a_client_that_only_listens_is_found_again() {
     let world = World::new();

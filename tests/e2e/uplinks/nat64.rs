@@ -13,7 +13,7 @@ use crate::waiting::eventually;
 use crate::wireguard::pair::{Outer, PORT};
 
 const PREFIX: &str = "2001:db8:64::";
-/// What a name server with DNS64 says about `ipv4only.arpa` there.
+/// Answers of a name server with DNS64 for `ipv4only.arpa`.
 const IPV4ONLY: [&str; 4] = ["192.0.0.170", "192.0.0.171", "2001:db8:64::c000:aa", "2001:db8:64::c000:ab"];
 
 /// The translator tayga on a router.

@@ -39,7 +39,8 @@ fn a_host_that_slept_all_night_makes_a_handshake_at_once() {
         std::thread::sleep(INITIATION_INTERVAL * 2);
         let begun = Instant::now();
         clock.sleep(NIGHT);
-        // wakes the tunnel process, as the end of a suspension does; nothing is sent into the tunnel
+        // wakes the tunnel process, as the end of a suspension does; nothing is sent into the
+        // tunnel
         site.shell("ip link set lo down; ip link set lo up");
         assert!(
             holds_within(LIMIT * 5, || sessions() == 1 + night),

@@ -10,7 +10,8 @@ fn a_plain_client_follows_the_default_route() {
     let world = World::new();
     let (client, server) = (world.client(), world.lab.server());
     client.shell(&format!("{}; {}", Uplink::Wifi.route_v4(), Uplink::Lte.route_v4()));
-    // a server takes another address for another host's until the first was silent for three intervals
+    // a server takes another address for another host's until the first was silent for three
+    // intervals
     let _server = Daemon::server(server, &["--keepalive", "1"]);
     let _client = Daemon::client(client, server, &["--keepalive", "1"]);
     client.ping(INNER_SERVER);

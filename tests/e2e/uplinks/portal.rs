@@ -9,7 +9,7 @@ use crate::wireguard::pair::{Outer, PORT};
 
 /// Time until somebody has logged in.
 const LOGIN: Duration = Duration::from_millis(2500);
-/// How the portal treats what it does not let through.
+/// Verdicts of the portal for packets that it does not let through.
 const VERDICTS: [&str; 2] = ["drop", "reject"];
 
 fn a_portal_opens(by_name: bool, verdict: &str) {

@@ -75,8 +75,8 @@ impl World {
     pub(super) fn new() -> Self {
         let world = Self { lab: Arc::new(Lab::new(4)) };
         let client = world.lab.client();
-        // a neighbour is asked for from a link-local address, and the kernel's own is not usable for a
-        // second, while it is checked for duplicates
+        // a neighbour is asked for from a link-local address, and the kernel's own is not usable
+        // for a second, while it is checked for duplicates
         for (number, host) in [0, 2, 3].map(|index| (index + 1, world.lab.host(index))) {
             host.ip(&["address", "add", &format!("fe80::{number}/64"), "dev", "eth0", "nodad"]);
         }

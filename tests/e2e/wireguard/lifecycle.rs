@@ -154,7 +154,8 @@ fn a_name_alone_makes_an_interface_for_wg_quick_only() {
     }
 }
 
-/// `wontun NAME`, as wg-quick runs it, returns when device and socket exist, and continues without a terminal.
+/// `wontun NAME`, as wg-quick runs it, returns when device and socket exist, and continues without
+/// a terminal.
 #[test]
 fn it_goes_to_the_background() {
     let lab = Arc::new(Lab::new(2));

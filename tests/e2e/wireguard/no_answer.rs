@@ -1,5 +1,5 @@
-//! A peer that does not answer: the log says so after 5 s, names the peer and its address, says what
-//! to check, does not repeat itself, and says when the peer answers again.
+//! A peer that does not answer: the log says so after 5 s, names the peer and its address, says
+//! what to check, does not repeat itself, and says when the peer answers again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -142,7 +142,7 @@ fn a_server_with_an_old_state_file_is_back_at_once() {
     assert!(back < BACK_WITHIN, "{back:?}");
 }
 
-/// What is kept, and that the totals continue.
+/// Endpoint, timestamps and totals are kept, and the totals continue.
 #[test]
 fn the_state_is_kept_over_a_stop() {
     let Pair { server, client, plan } = Pair::new(ConfigFile, ConfigFile, Outer::V6);
@@ -229,8 +229,8 @@ fn a_state_file_that_cannot_be_used_is_an_error() {
     }
 }
 
-/// An initiation that was recorded before the restart is answered once by a server that has lost its
-/// state, and not by one that has kept it.
+/// An initiation that was recorded before the restart is answered once by a server that has lost
+/// its state, and not by one that has kept it.
 #[test]
 fn a_recorded_initiation_is_rejected_after_a_restart() {
     let lab = Arc::new(Lab::new(2));

@@ -1,5 +1,5 @@
-//! The restart of a server behind a NAT that publishes its port, as Docker does: greetings leave from
-//! the port that clients know only if the published port is the server's own.
+//! The restart of a server behind a NAT that publishes its port, as Docker does: greetings leave
+//! from the port that clients know only if the published port is the server's own.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -30,8 +30,8 @@ struct Published {
 
 impl Published {
     /// Publishes the server's port as `port`, connects a client, and kills the server. The router
-    /// forgets flows as Docker does when it replaces a container. `comment` is a line of the server's
-    /// file.
+    /// forgets flows as Docker does when it replaces a container. `comment` is a line of the
+    /// server's file.
     fn killed(port: u16, comment: &str) -> Self {
         let lab = Arc::new(Lab::routed(1500));
         let router = Site::new(&lab, 2);

@@ -241,8 +241,8 @@ impl Plain {
         }
     }
 
-    /// Handles a change of the network path to the peer. A client sends `hello?` at once and until it
-    /// is answered: its server learns its new address from that.
+    /// Handles a change of the network path to the peer. A client sends `hello?` at once and until
+    /// it is answered: its server learns its new address from that.
     pub fn handle_path_changed(&mut self, now: Instant) {
         if self.role == Role::Client && self.peer.is_some() {
             self.restart_hello(now);

@@ -36,8 +36,8 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// What the interface has to know of the peer after a restart has changed: the latest timestamp
-    /// of its initiations, the last handshake, or the confirmed endpoint.
+    /// The state of the peer that is kept over a restart has changed: the latest timestamp of its
+    /// initiations, the last handshake, or the confirmed endpoint.
     StateChanged {
         /// The peer.
         peer: PeerId,

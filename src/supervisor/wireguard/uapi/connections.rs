@@ -46,8 +46,8 @@ impl Uapi {
         Some(self.listener.as_ref()?.path().parent()?.to_owned())
     }
 
-    /// Returns the path of the socket and a duplicate of it, for another process; `None` if there is
-    /// none, or if its path is no text.
+    /// Returns the path of the socket and a duplicate of it, for another process; `None` if there
+    /// is none, or if its path is no text.
     ///
     /// # Errors
     /// An error of the kernel, such as too many open files.

@@ -1,4 +1,4 @@
-//! What an interface has to know after a restart. The caller keeps it, and reads it with
+//! State of an interface that is kept over a restart. The caller stores it, and reads it with
 //! [`Peer::confirmed_endpoint`], [`Peer::latest_timestamp`] and [`Interface::sent_timestamp`].
 //!
 //! [`Peer::confirmed_endpoint`]: crate::wireguard::Peer::confirmed_endpoint

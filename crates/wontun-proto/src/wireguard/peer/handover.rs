@@ -45,7 +45,7 @@ fn to_endpoint((remote, local): Path) -> Endpoint {
     Endpoint { remote: remote.into(), local }
 }
 
-/// What another process needs to continue a peer's sessions.
+/// The state with which another process continues a peer's sessions.
 #[derive(Serialize, Deserialize)]
 pub(in super::super) struct PeerRecord {
     public: PublicKey,

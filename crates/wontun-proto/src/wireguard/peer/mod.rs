@@ -1,6 +1,6 @@
 //! A peer: identity, endpoint, timers, and what to send to it. `data` handles its packets,
-//! `handshake` its handshakes, `candidates` the addresses that are tried in turn, and `path` changes
-//! of the network.
+//! `handshake` its handshakes, `candidates` the addresses that are tried in turn, and `path`
+//! changes of the network.
 
 mod candidates;
 mod data;
@@ -119,7 +119,7 @@ struct PendingEvents {
     /// Milliseconds for which initiations are unanswered.
     unanswered: Option<u32>,
     failed: bool,
-    /// What has to be known after a restart has changed.
+    /// The state that is kept over a restart has changed.
     changed: bool,
     /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,

@@ -1,4 +1,4 @@
-//! What an interface has to know of a peer after a restart.
+//! State of a peer that is kept over a restart.
 
 use super::super::endpoint::Endpoint;
 use super::super::timestamp::Timestamp;

@@ -223,8 +223,8 @@ impl Peer {
         }
     }
 
-    /// Handles an initiation that was not sent, because this host has no route to `remote`: the next
-    /// address follows at once, until each was tried.
+    /// Handles an initiation that was not sent, because this host has no route to `remote`: the
+    /// next address follows at once, until each was tried.
     pub(in super::super::super) fn handle_unreachable(&mut self, remote: SocketAddr, now: Instant) {
         let Some(candidates) = &mut self.candidates else { return };
         let is_newest = candidates.newest.is_some_and(|(newest, _)| newest == remote);

@@ -76,8 +76,8 @@ impl Peer {
         }
     }
 
-    /// Repeats initiations at short intervals, if the peer is at a configured address: a server does
-    /// not do so for a thousand clients.
+    /// Repeats initiations at short intervals, if the peer is at a configured address: a server
+    /// does not do so for a thousand clients.
     fn retry_soon(&mut self, now: Instant) {
         let remote = self.endpoint.map(|endpoint| endpoint.remote);
         let is_named = self.candidates.as_ref().is_some_and(|candidates| candidates.is_named());

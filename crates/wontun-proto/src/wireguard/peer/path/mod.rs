@@ -4,8 +4,8 @@
 //! new path works. A network may need time until it carries datagrams (a captive portal, a modem
 //! that is not registered yet), and nothing reports that: for [`EAGER_TIME`], initiations to a
 //! configured address are repeated at shorter intervals than
-//! [`REKEY_TIMEOUT`](crate::wireguard::REKEY_TIMEOUT). Earlier ones are kept meanwhile, as for a peer with several addresses, so that an answer that takes
-//! longer than the interval is accepted.
+//! [`REKEY_TIMEOUT`](crate::wireguard::REKEY_TIMEOUT). Earlier ones are kept meanwhile, as for a
+//! peer with several addresses, so that an answer that takes longer than the interval is accepted.
 //!
 //! A path that changes all the time causes few initiations ([`Limit`]). In between, a keepalive in
 //! the present session moves the endpoint.
