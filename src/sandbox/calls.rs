@@ -72,16 +72,39 @@ const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
 const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
 pub(super) const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 
-/// Calls of the supervisor, the resolver process and look-ups, for all threads.
-const COMMON: &[Syscall] = &[
+/// Calls of every process, as used by the C library and std: open descriptors, memory, signals and
+/// the end.
+pub(super) const RUNTIME: &[Syscall] = &[
     // No call: the number that a tracer sets to skip a call (strace's injected errors). The kernel
     // returns ENOSYS.
     any(0xffff_ffff),
-    // open descriptors
     any(libc::SYS_read),
     any(libc::SYS_write),
-    any(libc::SYS_readv),
     any(libc::SYS_writev),
+    any(libc::SYS_ppoll),
+    any(libc::SYS_close),
+    any(libc::SYS_brk),
+    any(libc::SYS_madvise),
+    any(libc::SYS_futex),
+    any(libc::SYS_rt_sigaction),
+    any(libc::SYS_rt_sigprocmask),
+    any(libc::SYS_rt_sigreturn),
+    any(libc::SYS_sigaltstack),
+    any(libc::SYS_restart_syscall),
+    any(libc::SYS_exit),
+    any(libc::SYS_exit_group),
+    // abort() of glibc and of musl
+    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
+    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
+    any(libc::SYS_getpid),
+    any(libc::SYS_gettid),
+    any(libc::SYS_getrandom),
+];
+
+/// Calls of the supervisor, the resolver process and look-ups, for all threads.
+const COMMON: &[Syscall] = &[
+    // open descriptors
+    any(libc::SYS_readv),
     any(libc::SYS_sendto),
     any(libc::SYS_recvfrom),
     any(libc::SYS_sendmsg),
@@ -90,8 +113,6 @@ const COMMON: &[Syscall] = &[
     any(libc::SYS_recvmmsg),
     any(libc::SYS_epoll_pwait),
     any(libc::SYS_epoll_ctl),
-    any(libc::SYS_ppoll),
-    any(libc::SYS_close),
     any(libc::SYS_bind),
     any(libc::SYS_connect),
     any(libc::SYS_shutdown),
@@ -102,34 +123,18 @@ const COMMON: &[Syscall] = &[
     any(libc::SYS_lseek),
     any(libc::SYS_pread64),
     // memory and threads, as used by the C library and std
-    any(libc::SYS_brk),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
-    any(libc::SYS_madvise),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_futex),
     any(libc::SYS_set_robust_list),
     any(libc::SYS_rseq),
     any(libc::SYS_sched_yield),
     any(libc::SYS_sched_getaffinity),
-    any(libc::SYS_rt_sigaction),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_rt_sigreturn),
-    any(libc::SYS_sigaltstack),
-    any(libc::SYS_restart_syscall),
     any(libc::SYS_nanosleep),
     any(libc::SYS_clock_nanosleep),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
-    // abort() of glibc and of musl
-    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
-    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
     // clocks and random numbers, where the vDSO does not provide them
     any(libc::SYS_clock_gettime),
     any(libc::SYS_gettimeofday),
-    any(libc::SYS_getrandom),
-    any(libc::SYS_getpid),
-    any(libc::SYS_gettid),
     any(libc::SYS_getuid),
     any(libc::SYS_geteuid),
     any(libc::SYS_getgid),
@@ -467,13 +472,8 @@ pub(super) const ABSENT: &[Syscall] = &[any(libc::SYS_clone3)];
 
 /// Calls of all threads of the tunnel process. It opens nothing: no socket, no file, no process.
 const TUNNEL: &[Syscall] = &[
-    // no call, as above
-    any(0xffff_ffff),
     // open descriptors: packets, datagrams, events, the supervisor, the log
-    any(libc::SYS_read),
-    any(libc::SYS_write),
     any(libc::SYS_readv),
-    any(libc::SYS_writev),
     any(libc::SYS_sendto),
     any(libc::SYS_recvfrom),
     any(libc::SYS_sendmsg),
@@ -482,9 +482,7 @@ const TUNNEL: &[Syscall] = &[
     any(libc::SYS_recvmmsg),
     any(libc::SYS_epoll_pwait),
     any(libc::SYS_epoll_ctl),
-    any(libc::SYS_ppoll),
     any(libc::SYS_timerfd_settime),
-    any(libc::SYS_close),
     // spare UDP sockets; Landlock refuses TCP
     any(libc::SYS_bind),
     any(libc::SYS_connect),
@@ -497,37 +495,21 @@ const TUNNEL: &[Syscall] = &[
     any(libc::SYS_pread64),
     any(libc::SYS_getrusage),
     // memory and threads, as used by the C library and std
-    any(libc::SYS_brk),
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
-    any(libc::SYS_madvise),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
-    any(libc::SYS_futex),
     any(libc::SYS_set_robust_list),
     any(libc::SYS_rseq),
     any(libc::SYS_sched_yield),
     any(libc::SYS_sched_getaffinity),
-    any(libc::SYS_rt_sigaction),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_rt_sigreturn),
-    any(libc::SYS_sigaltstack),
-    any(libc::SYS_restart_syscall),
     any(libc::SYS_nanosleep),
     any(libc::SYS_clock_nanosleep),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
-    // abort() of glibc and of musl
-    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
-    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
-    any(libc::SYS_getpid),
-    any(libc::SYS_gettid),
     // clocks and random numbers, where the vDSO does not provide them
     any(libc::SYS_clock_gettime),
     any(libc::SYS_gettimeofday),
-    any(libc::SYS_getrandom),
     // without optimization, std checks descriptors that it closes; accepted connections are made
     // non-blocking: by fcntl in socket2, and by ioctl, below, in std
     // the sessions for another process are sealed
@@ -573,23 +555,24 @@ const TUNNEL_ABSENT_LEGACY: &[Syscall] = &[];
 
 /// Calls that are allowed to the threads of the tunnel process or fail with ENOSYS.
 pub(super) const TUNNEL_ALLOWED: &[&[Syscall]] =
-    &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
+    &[RUNTIME, TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
 /// The same for the log's thread of the tunnel process until it has found journald.
 pub(super) const TUNNEL_LOG_ALLOWED: &[&[Syscall]] =
-    &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY, LOG];
+    &[RUNTIME, TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY, LOG];
 /// Calls that fail with ENOSYS in the threads of the tunnel process.
 pub(super) const TUNNEL_MISSING: &[&[Syscall]] = &[TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
 /// Calls that are allowed to the supervisor's threads or fail with ENOSYS.
-pub(super) const SUPERVISOR_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
+pub(super) const SUPERVISOR_ALLOWED: &[&[Syscall]] = &[RUNTIME, COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
 /// The same for the log's thread of the supervisor until it has found journald.
-pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
+pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Syscall]] =
+    &[RUNTIME, COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
 /// Calls that fail with ENOSYS in the supervisor's threads.
 pub(super) const SUPERVISOR_ABSENT: &[&[Syscall]] = &[ABSENT];
 /// Calls that are allowed to the resolver process.
 pub(super) const RESOLVER_ALLOWED: &[&[Syscall]] =
-    &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER, RESOLVER_LEGACY];
+    &[RUNTIME, COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER, RESOLVER_LEGACY];
 /// Calls that are allowed to a look-up.
-pub(super) const LOOK_UP_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
+pub(super) const LOOK_UP_ALLOWED: &[&[Syscall]] = &[RUNTIME, COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
 /// Calls that kill the resolver process.
 pub(super) const RESOLVER_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NEVER];
 /// Calls that kill a look-up.

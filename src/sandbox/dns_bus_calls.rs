@@ -2,46 +2,24 @@
 
 use nix::libc;
 
-use super::calls::Condition::{Is, IsSelf};
-use super::calls::{ATTACKS, NOT_EXECUTABLE, NURSERY_NEVER, STREAM, Syscall, any, only};
+use super::calls::Condition::Is;
+use super::calls::{ATTACKS, NOT_EXECUTABLE, NURSERY_NEVER, RUNTIME, STREAM, Syscall, any, only};
 use super::numbers::FIONBIO;
 
 /// Calls of the `dns` process where systemd-resolved applies the settings, and of the one that sets
 /// them: open descriptors, and what the C library and std need. Others fail with ENOSYS.
 const DNS_BUS: &[Syscall] = &[
-    // no call, as in the other lists
-    any(0xffff_ffff),
     // the supervisor, the bus
-    any(libc::SYS_read),
-    any(libc::SYS_write),
-    any(libc::SYS_writev),
     any(libc::SYS_sendto),
     any(libc::SYS_recvfrom),
     any(libc::SYS_sendmsg),
     any(libc::SYS_recvmsg),
-    any(libc::SYS_ppoll),
-    any(libc::SYS_close),
     // memory
-    any(libc::SYS_brk),
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
-    any(libc::SYS_madvise),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_futex),
-    any(libc::SYS_rt_sigaction),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_rt_sigreturn),
-    any(libc::SYS_sigaltstack),
-    any(libc::SYS_restart_syscall),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
-    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
-    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
-    any(libc::SYS_getpid),
-    any(libc::SYS_gettid),
     any(libc::SYS_clock_gettime),
-    any(libc::SYS_getrandom),
     only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
     only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)]]),
 ];
@@ -56,8 +34,8 @@ const DNS_RECONNECT: &[Syscall] =
     &[only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), STREAM, Is(2, 0)]]), any(libc::SYS_connect)];
 
 /// Calls that are allowed to the `dns` process that is connected to the bus.
-pub(super) const DNS_BUS_ALLOWED: &[&[Syscall]] = &[DNS_BUS, DNS_BUS_LEGACY];
+pub(super) const DNS_BUS_ALLOWED: &[&[Syscall]] = &[RUNTIME, DNS_BUS, DNS_BUS_LEGACY];
 /// The same where it may connect again.
-pub(super) const DNS_RECONNECT_ALLOWED: &[&[Syscall]] = &[DNS_BUS, DNS_BUS_LEGACY, DNS_RECONNECT];
+pub(super) const DNS_RECONNECT_ALLOWED: &[&[Syscall]] = &[RUNTIME, DNS_BUS, DNS_BUS_LEGACY, DNS_RECONNECT];
 /// Calls that kill these processes.
 pub(super) const DNS_BUS_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NURSERY_NEVER];

@@ -10,9 +10,9 @@ use std::ffi::CStr;
 
 use nix::libc;
 
-use super::calls::{ABSENT, Condition, NOT_EXECUTABLE, Syscall, any, only};
+use super::calls::{ABSENT, Condition, NOT_EXECUTABLE, RUNTIME, Syscall, any, only};
 
-use Condition::{Above, FarBelow, Is, IsPath, IsSelf, LessThanBelow, Masked};
+use Condition::{Above, FarBelow, Is, IsPath, LessThanBelow, Masked};
 
 /// The path. The process must use this constant, whose address its filter allows.
 pub(crate) static RESOLV_CONF_PATH: &CStr = c"/etc/resolv.conf";
@@ -21,16 +21,9 @@ pub(super) const BELOW: u64 = 128 * 1024;
 
 /// Calls that are allowed.
 const RESOLV_CONF: &[Syscall] = &[
-    // no call: see COMMON
-    any(0xffff_ffff),
     // the channel, the file, its watch, the log of a panic
-    any(libc::SYS_read),
-    any(libc::SYS_write),
-    any(libc::SYS_writev),
     any(libc::SYS_sendmsg),
     any(libc::SYS_recvmsg),
-    any(libc::SYS_ppoll),
-    any(libc::SYS_close),
     any(libc::SYS_fstat),
     any(libc::SYS_newfstatat),
     any(libc::SYS_statx),
@@ -59,7 +52,6 @@ const RESOLV_CONF: &[Syscall] = &[
         ],
     ),
     // memory: nothing replaces the page of the path
-    any(libc::SYS_brk),
     only(
         libc::SYS_mmap,
         &[&[NOT_EXECUTABLE, Masked(3, libc::MAP_FIXED | libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)]],
@@ -69,24 +61,10 @@ const RESOLV_CONF: &[Syscall] = &[
         &[&[NOT_EXECUTABLE, Above(0)], &[NOT_EXECUTABLE, FarBelow(0), LessThanBelow(1)]],
     ),
     only(libc::SYS_munmap, &[&[Above(0)], &[FarBelow(0), LessThanBelow(1)]]),
-    any(libc::SYS_madvise),
-    any(libc::SYS_futex),
-    any(libc::SYS_rt_sigaction),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_rt_sigreturn),
-    any(libc::SYS_sigaltstack),
-    any(libc::SYS_restart_syscall),
     // the pause between two attempts to lock the file
     any(libc::SYS_nanosleep),
     any(libc::SYS_clock_nanosleep),
     any(libc::SYS_clock_gettime),
-    any(libc::SYS_getrandom),
-    any(libc::SYS_getpid),
-    any(libc::SYS_gettid),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
-    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
-    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
     // a panic
     any(libc::SYS_getcwd),
 ];
@@ -107,6 +85,6 @@ const RESOLV_CONF_ABSENT: &[Syscall] = &[any(libc::SYS_mremap)];
 
 /// Calls that are allowed, or fail with ENOSYS.
 pub(super) const RESOLV_CONF_ALLOWED: &[&[Syscall]] =
-    &[RESOLV_CONF, RESOLV_CONF_LEGACY, RESOLV_CONF_ABSENT, ABSENT];
+    &[RUNTIME, RESOLV_CONF, RESOLV_CONF_LEGACY, RESOLV_CONF_ABSENT, ABSENT];
 /// Calls that fail with ENOSYS.
 pub(super) const RESOLV_CONF_MISSING: &[&[Syscall]] = &[RESOLV_CONF_ABSENT, ABSENT];
