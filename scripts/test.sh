@@ -102,7 +102,7 @@ end_to_end() {
         beside+=($!)
         code=0
         # they wait more than they compute
-        timed "the others" --test-threads=4 "${slow[@]/#/--skip=}" "${busy[@]/#/--skip=}" || code=$?
+        timed "the others" --test-threads=6 "${slow[@]/#/--skip=}" "${busy[@]/#/--skip=}" || code=$?
         for began in "${beside[@]}"; do wait "$began" || code=$?; done
         cat "$TMPDIR/slow" "$TMPDIR/busy"
         ((code == 0))
