@@ -133,6 +133,9 @@ let
         # systemd 252 has no notify-reload.
         "ExecReload"
         "Type"
+        # NixOS stops a changed unit and starts the new one, which is no restart: nothing is kept in between.
+        "ExecStop"
+        "FileDescriptorStoreMax"
       ];
   template = builtins.readFile (../scripts/systemd + "/wontun@.service");
 

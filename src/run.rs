@@ -16,6 +16,7 @@ use crate::cli::{
 use crate::config::{
     ConfigError, KillSwitchMode, KillSwitchOptions, NatMode, PeerAddress, TunName, unknown_variables,
 };
+use crate::control::fd_store::StoredDescriptors;
 use crate::control::notify::Notifier;
 use crate::exit::{self, Failure};
 use crate::logging::{self, LogTarget, Logging};
@@ -25,7 +26,7 @@ use crate::resolver;
 use crate::sandbox::{Confinement, FeatureState, Sandbox, SandboxStatus};
 use crate::supervisor::{
     ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, Predecessor, StartOptions, Starting,
-    Supervisor, SupervisorError, WireGuard,
+    Stored, Supervisor, SupervisorError, TakeOverSource, WireGuard,
 };
 
 /// Maximum time for writing the line about the stop, before the tunnel process writes its last
@@ -89,7 +90,8 @@ pub fn run(options: RunOptions, on_ready: OnReady) -> u8 {
 }
 
 fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -> Result<(), Failure> {
-    // before anything is forked: a child must not send notifications
+    // before anything is opened, and before anything is forked: a child must not send notifications
+    let stored = StoredDescriptors::from_environment();
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
         warn!(%error, "the service manager is not notified");
         None
@@ -110,7 +112,7 @@ fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -
             let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
             let start = StartOptions { name: Some(name.clone()), ..start(common, true, logging)? };
             let context = RunContext { file: Some(path.clone()), confinement: start.confinement, on_ready };
-            let supervisor = open_file(name, path, options, kill_switch, start)?;
+            let supervisor = open_file(name, path, options, kill_switch, start, stored)?;
             supervise(supervisor, context, logging)
         }
         TunnelKind::Interface(name) => {
@@ -175,6 +177,7 @@ fn open_file(
     options: WireGuardOptions,
     kill_switch: Option<KillSwitchStart>,
     start: StartOptions,
+    stored: StoredDescriptors,
 ) -> Result<Supervisor<WireGuard>, Failure> {
     setcap::check_device(&name)?;
     // before the file is read: a child has a copy of all that is in memory
@@ -185,11 +188,7 @@ fn open_file(
         KillSwitchOptions::check(&file.configuration, &file.options)?;
     }
     privileges::require_net_admin()?;
-    let predecessor =
-        if takes_over { Predecessor::connect(&name).map_err(SupervisorError::from)? } else { None };
-    if takes_over && predecessor.is_none() {
-        info!(tun = %name, "no process runs this tunnel that it can be taken over from: starting it");
-    }
+    let take_over_from = find_running(&name, stored, takes_over)?;
     file.kill_switch = match kill_switch {
         Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
         Some(KillSwitchStart::Pending(kill_switch)) => {
@@ -198,7 +197,27 @@ fn open_file(
         }
         None => None,
     };
-    Ok(Supervisor::<WireGuard>::open(name, Some(file), starting, predecessor)?)
+    Ok(Supervisor::<WireGuard>::open(name, Some(file), starting, take_over_from)?)
+}
+
+/// Returns the tunnel called `name` that a service manager keeps, or, if `takes_over`, that another
+/// process runs.
+fn find_running(
+    name: &TunName,
+    stored: StoredDescriptors,
+    takes_over: bool,
+) -> Result<Option<TakeOverSource>, Failure> {
+    if let Some(stored) = Stored::find(stored, name) {
+        return Ok(Some(TakeOverSource::Store(stored)));
+    }
+    if !takes_over {
+        return Ok(None);
+    }
+    let predecessor = Predecessor::connect(name).map_err(SupervisorError::from)?;
+    if predecessor.is_none() {
+        info!(tun = %name, "no process runs this tunnel that it can be taken over from: starting it");
+    }
+    Ok(predecessor.map(TakeOverSource::Process))
 }
 
 /// Returns a function that makes a failure of an error of the system.

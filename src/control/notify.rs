@@ -9,13 +9,18 @@
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
+use rustix::cmsg_space;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tracing::warn;
 
 use wontun_sys::process;
@@ -29,6 +34,8 @@ const STOPPING: &str = "STOPPING=1";
 const ALIVE: &str = "WATCHDOG=1";
 const STATUS: &str = "STATUS=";
 
+/// Timeout for the service manager to handle messages, in milliseconds.
+const BARRIER_TIMEOUT_MS: u16 = 5_000;
 /// Maximum number of messages kept while the socket's queue is full.
 const MAX_PENDING: usize = 8;
 /// Maximum length of a status line in bytes; systemd accepts messages of 4096 bytes.
@@ -124,6 +131,63 @@ impl Notifier {
     /// Sends a watchdog keep-alive.
     pub(crate) fn alive(&mut self) {
         self.send(ALIVE.to_owned());
+    }
+
+    /// Makes the service manager keep a duplicate of `descriptor` under `name` after the end of this
+    /// process, for the next start of the service. It is not polled: a connected socket with an
+    /// error would be dropped.
+    ///
+    /// # Errors
+    /// An error of the kernel.
+    pub(crate) fn store(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        self.send_with(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}"), &[descriptor])
+    }
+
+    /// Makes the service manager close the descriptors that it keeps under `name`.
+    ///
+    /// # Errors
+    /// An error of the kernel.
+    pub(crate) fn remove_stored(&self, name: &str) -> io::Result<()> {
+        self.send_with(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
+    }
+
+    /// Waits until the service manager has handled all messages sent so far.
+    ///
+    /// # Errors
+    /// An error of the kernel; `TimedOut`.
+    pub(crate) fn wait_until_handled(&self) -> io::Result<()> {
+        let (near, far) = UnixStream::pair()?;
+        self.send_with("BARRIER=1", &[far.as_fd()])?;
+        drop(far);
+        // it closes the descriptor
+        let mut fds = [PollFd::new(near.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(BARRIER_TIMEOUT_MS))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a message with descriptors, and waits while the queue is full.
+    fn send_with(&self, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        loop {
+            let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(descriptors));
+            }
+            let pieces = [IoSlice::new(message.as_bytes())];
+            match sendmsg(&self.socket, &pieces, &mut control, SendFlags::NOSIGNAL).map_err(io::Error::from) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_full(&error) => {
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+                    if poll(&mut fds, PollTimeout::from(BARRIER_TIMEOUT_MS))? == 0 {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Returns true if messages wait for space in the queue; [`Self::flush`] sends them.
@@ -268,6 +332,26 @@ mod tests {
         heard.retain(|message| !message.ends_with("noise"));
         let begins = heard.iter().map(|message| message.split('\n').next().unwrap()).collect::<Vec<_>>();
         assert_eq!(begins, ["STATUS=three", "RELOADING=1", "READY=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn a_descriptor_is_stored_by_name_and_a_barrier_waits_for_the_manager() {
+        let (manager, notifier) = Manager::new();
+        notifier.store("wontun-queue-0", manager.0.as_fd()).unwrap();
+        assert_eq!(manager.receive().unwrap(), "FDSTORE=1\nFDPOLL=0\nFDNAME=wontun-queue-0");
+        notifier.remove_stored("wontun-queue-0").unwrap();
+        assert_eq!(manager.receive().unwrap(), "FDSTOREREMOVE=1\nFDNAME=wontun-queue-0");
+        // a message that is read without its descriptor closes that
+        let reads = std::thread::spawn(move || {
+            loop {
+                if let Some(message) = manager.receive() {
+                    return message;
+                }
+                std::thread::yield_now();
+            }
+        });
+        notifier.wait_until_handled().unwrap();
+        assert_eq!(reads.join().unwrap(), "BARRIER=1");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::context::{Context, StopReason};
 use super::error::{SupervisorError, system};
-use super::hand_over::Predecessor;
+use super::hand_over::TakeOverSource;
 use super::mode::{EventSource, Mode};
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::net::timer::now;
@@ -31,13 +31,13 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Supervisor<M> {
     pub(super) mode: M,
     pub(super) context: Context,
-    /// The process that the tunnel is taken over from, until it is.
-    pub(super) predecessor: Option<Predecessor>,
+    /// The process or store that the tunnel is taken over from, until it is.
+    pub(super) take_over_from: Option<TakeOverSource>,
 }
 
 impl<M: Mode> Supervisor<M> {
     pub(super) const fn new(mode: M, context: Context) -> Self {
-        Self { mode, context, predecessor: None }
+        Self { mode, context, take_over_from: None }
     }
 
     /// Returns the sandbox for this process, to be engaged before [`Self::run`]. After this call
@@ -252,7 +252,11 @@ impl<M: Mode> Supervisor<M> {
                     self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
                 }
                 FromTunnel::StopRequested => {
-                    context.stop.get_or_insert(StopReason::TunnelProcess);
+                    // a signal to all processes comes after one to this process alone
+                    self.drain_signals()?;
+                    if !self.context.hand_over.defers(Signal::SIGTERM) {
+                        self.context.stop.get_or_insert(StopReason::TunnelProcess);
+                    }
                 }
                 FromTunnel::Exported(result) => context.handle_exported(result),
                 message => self.mode.handle_message(context, message),
@@ -266,9 +270,11 @@ impl<M: Mode> Supervisor<M> {
             match signal {
                 // what is on the host is another process's
                 Signal::SIGTERM | Signal::SIGINT if self.context.stop == Some(StopReason::HandedOver) => {}
+                Signal::SIGTERM | Signal::SIGINT if self.context.hand_over.defers(signal) => {}
                 // even if the tunnel process was asked to end before
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::LogSummary),
+                Signal::SIGUSR2 => self.context.begin_store(&self.mode),
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);

@@ -30,7 +30,7 @@ mod wireguard;
 
 pub(crate) use error::SupervisorError;
 pub(crate) use event_loop::Supervisor;
-pub(crate) use hand_over::Predecessor;
+pub(crate) use hand_over::{Predecessor, Stored, TakeOverSource};
 pub(crate) use mode::Mode;
 pub(crate) use plain::Plain;
 pub(crate) use start::{StartOptions, Starting};

@@ -58,6 +58,25 @@ pub fn remove_variables(names: &[&str]) {
     }
 }
 
+/// Takes the descriptors 3 to 2 + `count`, which a service manager has passed (sd_listen_fds(3)), and
+/// closes them on exec from now on. Those that are not open, or that this program has opened itself,
+/// are `None`: it closes all that it opens on exec, and inherited ones are not closed.
+pub fn take_passed_descriptors(count: u16) -> Vec<Option<OwnedFd>> {
+    let take = |number: RawFd| {
+        // SAFETY: takes two numbers and returns one.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+            return None;
+        }
+        // SAFETY: it is open, and nothing in this process owns it: it was inherited, and is taken
+        // once, since it is closed on exec afterwards.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+        fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+        Some(descriptor)
+    };
+    (SOCKET..SOCKET + RawFd::from(count)).map(take).collect()
+}
+
 /// Starts a child that keeps standard input, output and error and `keep`, closes every other
 /// descriptor it inherited, runs `child` and exits with the returned code. The child never returns
 /// into the caller's code: a panic, too, ends it. `child` is a plain function because a closure

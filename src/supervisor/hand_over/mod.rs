@@ -24,11 +24,15 @@
 mod listener;
 mod messages;
 mod predecessor;
+mod source;
 mod state;
+mod store;
 mod successor;
 mod take_over;
 
 pub(crate) use messages::ModeOffer;
 pub(super) use predecessor::Inheritance;
 pub(crate) use predecessor::{Predecessor, TakeOverError};
+pub(crate) use source::TakeOverSource;
 pub(super) use state::{HandOver, InheritedListeners};
+pub(crate) use store::Stored;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use nix::poll::PollFlags;
+use nix::sys::signal::Signal;
 use tracing::warn;
 
 use super::listener::{Listener, PeerProcess};
-use super::messages::{FromSuccessor, ToSuccessor};
+use super::messages::{FromSuccessor, Offer, ToSuccessor};
 use crate::config::TunName;
-use crate::messages::Queue;
+use crate::messages::{BaseSocket, Queue};
 use crate::process::Channel;
 use wontun_proto::time::Instant;
 
@@ -35,6 +36,30 @@ pub(in crate::supervisor) struct HandOver {
     pub(in crate::supervisor) health: Option<OwnedFd>,
     pub(in crate::supervisor) metrics: Option<(SocketAddr, OwnedFd)>,
     pub(super) successor: Option<Successor>,
+    /// Set while the tunnel is being passed to the service manager.
+    pub(super) storing: Option<Storing>,
+}
+
+/// A tunnel that is being passed to the service manager, for the next start of the service.
+#[derive(Debug)]
+pub(super) struct Storing {
+    pub(super) tunnel: SharedTunnel,
+    /// File for the sessions.
+    pub(super) sessions: OwnedFd,
+    pub(super) deadline: Instant,
+    /// Signal that ends the tunnel if it cannot be passed.
+    pub(super) stop: Option<Signal>,
+}
+
+/// Description of a tunnel, with duplicates of its descriptors.
+#[derive(Debug)]
+pub(super) struct SharedTunnel {
+    pub(super) offer: Offer,
+    /// Listening sockets, by name.
+    pub(super) listeners: Vec<(&'static str, OwnedFd)>,
+    pub(super) queues: Vec<(Queue, OwnedFd)>,
+    /// Disconnected UDP sockets.
+    pub(super) sockets: Vec<(BaseSocket, OwnedFd)>,
 }
 
 /// The process that takes the tunnel over.
@@ -79,7 +104,8 @@ impl HandOver {
     /// Returns the descriptor that becomes readable with a connection; `None` while there is one:
     /// others wait in the queue.
     pub(in crate::supervisor) fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.as_ref().filter(|_| self.successor.is_none()).map(|listener| listener.as_fd())
+        let is_free = self.successor.is_none() && self.storing.is_none();
+        self.listener.as_ref().filter(|_| is_free).map(|listener| listener.as_fd())
     }
 
     /// Returns the connection of the process that takes the tunnel over, and the events to wait
@@ -90,8 +116,17 @@ impl HandOver {
         Some((channel.as_fd(), PollFlags::POLLIN | behind))
     }
 
+    /// Records a signal that ends the tunnel. Returns true if it waits for the tunnel being passed to
+    /// the service manager.
+    pub(in crate::supervisor) fn defers(&mut self, signal: Signal) -> bool {
+        self.storing.as_mut().map(|storing| storing.stop = Some(signal)).is_some()
+    }
+
     /// Returns the time at which `Context::handle_hand_over_timeout` is due.
     pub(in crate::supervisor) fn deadline(&self) -> Option<Instant> {
+        if let Some(storing) = &self.storing {
+            return Some(storing.deadline);
+        }
         match self.successor.as_ref()?.phase {
             Phase::Freezing { deadline, .. } | Phase::Frozen { deadline } => Some(deadline),
             Phase::Connected | Phase::Offered => None,

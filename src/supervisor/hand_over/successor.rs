@@ -10,18 +10,22 @@ use tracing::{debug, info, warn};
 
 use super::listener::{Listener, PeerProcess};
 use super::messages::{FromSuccessor, ModeOffer, Offer, PROTOCOL, ToSuccessor};
-use super::state::{Phase, Successor};
+use super::state::{Phase, SharedTunnel, Successor};
 use crate::config::TunName;
 use crate::control::health;
-use crate::messages::{ConnectedSocket, ToTunnel};
+use crate::messages::{ConnectedSocket, Queue, ToTunnel};
 use crate::process::{Channel, ChannelError, MAX_DESCRIPTORS};
 use crate::supervisor::context::{Context, StopReason};
 use crate::supervisor::mode::Mode;
+use wontun_proto::time::Instant;
 
 /// Maximum time for which packets wait; a hand-over takes some milliseconds.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Name of the file with the sessions in /proc.
-const MEMFD: &str = "wontun-sessions";
+/// Name of the file with the sessions in /proc and in a service manager's store.
+pub(super) const SESSIONS: &str = "wontun-sessions";
+/// Names of the listening sockets in a service manager's store, in the order of an offer.
+pub(super) const LISTENERS: [&str; 4] =
+    ["wontun-take-over", "wontun-health", "wontun-metrics", "wontun-uapi"];
 
 impl Context {
     /// Accepts a connection of a process that is to take the tunnel over. That of another user than
@@ -105,8 +109,26 @@ impl Context {
                  this process first"
             ));
         }
+        if self.hand_over.name.as_ref() != Some(tun) {
+            return Err(format!("this process runs another tunnel than {tun}"));
+        }
+        let SharedTunnel { offer, listeners, queues, sockets } = self.share_tunnel(mode)?;
+        let descriptors = listeners.into_iter().map(|(_, descriptor)| descriptor).collect();
+        let mut messages = vec![(ToSuccessor::Offer(Box::new(offer)), descriptors)];
+        messages.extend(split(queues, ToSuccessor::Queues));
+        messages.extend(split(sockets, ToSuccessor::Sockets));
+        messages.push((ToSuccessor::Complete, Vec::new()));
+        Ok(messages)
+    }
+
+    /// Returns the tunnel's description, with duplicates of its descriptors.
+    ///
+    /// # Errors
+    /// The reason why it cannot be handed over.
+    pub(super) fn share_tunnel(&self, mode: &impl Mode) -> Result<SharedTunnel, String> {
         let hand_over = &self.hand_over;
-        if hand_over.name.as_ref() != Some(tun) || self.name != *tun {
+        let tun = hand_over.name.as_ref().ok_or("no file describes the tunnel: stop this process first")?;
+        if self.name != *tun {
             return Err(format!("the device {tun} was renamed: stop this process first"));
         }
         if self.link.is_in_other_netns {
@@ -121,37 +143,38 @@ impl Context {
         let metrics_socket = metrics.map(|(_, socket)| socket.try_clone()).transpose().map_err(shared)?;
         let has_health = health.is_some();
         let metrics = metrics.map(|(address, _)| *address);
+        let listeners = [listener, health, metrics_socket, uapi_socket];
+        let listeners = LISTENERS.into_iter().zip(listeners).filter_map(|(name, it)| Some((name, it?)));
+        let share = |(described, queue): &(Queue, OwnedFd)| Ok((*described, queue.try_clone()?));
+        let queues = hand_over.queues.iter().map(share).collect::<Result<_, _>>().map_err(shared)?;
         let offer = Offer { port, mark, addresses, has_health, metrics, uapi };
-        let descriptors = [listener, health, metrics_socket, uapi_socket].into_iter().flatten().collect();
-        let mut messages = vec![(ToSuccessor::Offer(Box::new(offer)), descriptors)];
-        for queues in hand_over.queues.chunks(MAX_DESCRIPTORS) {
-            let descriptors = queues.iter().map(|(_, queue)| queue.try_clone()).collect::<Result<_, _>>();
-            let described = queues.iter().map(|(described, _)| *described).collect();
-            messages.push((ToSuccessor::Queues(described), descriptors.map_err(shared)?));
-        }
-        let mut rest = sockets;
-        while !rest.is_empty() {
-            let (described, descriptors) = rest.drain(..rest.len().min(MAX_DESCRIPTORS)).unzip();
-            messages.push((ToSuccessor::Sockets(described), descriptors));
-        }
-        messages.push((ToSuccessor::Complete, Vec::new()));
-        Ok(messages)
+        Ok(SharedTunnel { offer, listeners: listeners.collect(), queues, sockets })
     }
 
     /// Makes the tunnel process stop all workers and write the sessions.
     fn freeze(&mut self) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("the sessions cannot be written: {error}");
-        let sessions = create_memfd().map_err(|error| failed(error.into()))?;
-        let file = sessions.try_clone().map_err(failed)?;
-        self.tunnel.send_with(&ToTunnel::Export, vec![file]);
-        let deadline = self.now + FREEZE_TIMEOUT;
+        let (sessions, deadline) = self.request_export()?;
         self.set_phase(Phase::Freezing { sessions, deadline });
         Ok(())
+    }
+
+    /// Makes the tunnel process write the sessions to a file. Returns it, and the time by which they
+    /// must have been taken over.
+    pub(super) fn request_export(&mut self) -> Result<(OwnedFd, Instant), String> {
+        let failed = |error: std::io::Error| format!("the sessions cannot be written: {error}");
+        let sessions = create_memfd(SESSIONS).map_err(|error| failed(error.into()))?;
+        let file = sessions.try_clone().map_err(failed)?;
+        self.tunnel.send_with(&ToTunnel::Export, vec![file]);
+        Ok((sessions, self.now + FREEZE_TIMEOUT))
     }
 
     /// Passes the sessions on, which the tunnel process has written.
     pub(in crate::supervisor) fn handle_exported(&mut self, result: Result<Vec<ConnectedSocket>, String>) {
         let connected = self.tunnel.take_descriptors();
+        if self.hand_over.storing.is_some() {
+            self.store_exported(result, connected);
+            return;
+        }
         let Some(successor) = &mut self.hand_over.successor else { return };
         // otherwise it was told to continue, or is compromised
         let Phase::Freezing { deadline, .. } = &successor.phase else { return };
@@ -177,6 +200,7 @@ impl Context {
     pub(in crate::supervisor) fn handle_hand_over_timeout(&mut self) {
         if self.hand_over.deadline().is_some_and(|deadline| self.now >= deadline) {
             self.abandon("it took too long");
+            self.abandon_store("it took too long");
         }
     }
 
@@ -216,12 +240,25 @@ impl Context {
     }
 }
 
+/// Splits descriptors with their descriptions into messages.
+fn split<T>(
+    mut rest: Vec<(T, OwnedFd)>,
+    message: fn(Vec<T>) -> ToSuccessor,
+) -> Vec<(ToSuccessor, Vec<OwnedFd>)> {
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let (described, descriptors) = rest.drain(..rest.len().min(MAX_DESCRIPTORS)).unzip();
+        messages.push((message(described), descriptors));
+    }
+    messages
+}
+
 /// Creates a file in memory that can be sealed, and not executed where the kernel supports that
 /// (Linux 6.3).
-fn create_memfd() -> Result<OwnedFd, Errno> {
+pub(super) fn create_memfd(name: &str) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    match memfd_create(MEMFD, flags | MemfdFlags::NOEXEC_SEAL) {
-        Err(Errno::INVAL) => memfd_create(MEMFD, flags),
+    match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
         result => result,
     }
 }

@@ -37,6 +37,16 @@ impl ServiceManager {
         Self { notifier, ..Self::default() }
     }
 
+    /// Returns the connection to the service manager, if there is one.
+    pub(in crate::supervisor) const fn notifier(&self) -> Option<&Notifier> {
+        self.notifier.as_ref()
+    }
+
+    /// Returns true if a service manager has started the process.
+    pub(in crate::supervisor) const fn has_notifier(&self) -> bool {
+        self.notifier.is_some()
+    }
+
     /// Schedules another attempt if messages did not fit the queue.
     pub(super) fn schedule_retry(&mut self, now: Instant) {
         let is_behind = self.notifier.as_ref().is_some_and(Notifier::has_pending);

@@ -11,7 +11,6 @@ use crate::config::Cidr;
 use crate::supervisor::context::Context;
 use crate::supervisor::error::SupervisorError;
 use crate::supervisor::hand_over::ModeOffer;
-use wontun_proto::wireguard::message::DATA_OVERHEAD;
 
 impl WireGuard {
     /// Returns the resources for the process that takes the tunnel over.
@@ -50,9 +49,9 @@ impl WireGuard {
         self.update_firewall();
         self.warn_of_other_family();
         self.settle_port(context);
-        if context.link.datagram_overhead.is_some() {
-            context.link.set_gso_queue(DATA_OVERHEAD);
-        }
+        // the other process has left its own in place
+        self.apply_dns(context);
+        context.link.adapt_gso_size();
     }
 
     fn settle_device(&mut self, context: &mut Context) -> Result<(), SupervisorError> {

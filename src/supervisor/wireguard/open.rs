@@ -27,7 +27,7 @@ use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::event_loop::Supervisor;
-use crate::supervisor::hand_over::{Inheritance, InheritedListeners, Predecessor};
+use crate::supervisor::hand_over::{Inheritance, InheritedListeners, TakeOverSource};
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
@@ -44,7 +44,7 @@ impl Supervisor<WireGuard> {
     /// ip(8) do the rest. The file's kill switch is engaged before everything else, and stays in
     /// place after an error.
     ///
-    /// With a `predecessor` that runs the tunnel, everything is prepared for
+    /// With `take_over_from`, everything is prepared for
     /// [`Supervisor::take_over`], and nothing on the host is changed.
     ///
     /// # Errors
@@ -53,10 +53,10 @@ impl Supervisor<WireGuard> {
         name: TunName,
         file: Option<ConfigFile>,
         mut starting: Starting,
-        mut predecessor: Option<Predecessor>,
+        mut take_over_from: Option<TakeOverSource>,
     ) -> Result<Self, SupervisorError> {
         let mut file = file;
-        let inheritance = predecessor.as_mut().and_then(Predecessor::take_inheritance);
+        let inheritance = take_over_from.as_mut().and_then(TakeOverSource::take_inheritance);
         let is_taken_over = inheritance.is_some();
         if let Some(inheritance) = &inheritance {
             // the device and the sockets are as they are
@@ -89,6 +89,14 @@ impl Supervisor<WireGuard> {
                 addresses: Vec::new(),
                 listeners: None,
             },
+        };
+        // the file of the other process's socket may be gone
+        let uapi = match uapi {
+            None if is_taken_over => open_uapi(&name, file.as_ref()).unwrap_or_else(|error| {
+                warn!(%error, "wg(8) and `wontun show` do not work");
+                None
+            }),
+            uapi => uapi,
         };
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let mut firewall = Firewall::open(&name, file.as_ref(), kill_switch);
@@ -167,10 +175,12 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
-        mode.apply_dns(&mut context);
-        mode.dns.wait(context.now);
+        if !is_taken_over {
+            mode.apply_dns(&mut context);
+            mode.dns.wait(context.now);
+        }
         let mut supervisor = Self::new(mode, context);
-        supervisor.predecessor = predecessor;
+        supervisor.take_over_from = take_over_from;
         Ok(supervisor)
     }
 }
@@ -192,7 +202,7 @@ impl Resources {
         let Inheritance { port, mark, addresses, queues, sockets, listeners, uapi } = inheritance;
         let adopt = |(path, socket): (PathBuf, OwnedFd)| {
             UapiListener::adopt(socket, path)
-                .inspect_err(|error| warn!(%error, "wg(8) and `wontun show` will not work"))
+                .inspect_err(|error| debug!(%error, "cannot use the socket for wg(8) of the other process"))
                 .ok()
         };
         let tuns = queues.into_iter().map(|(described, queue)| Tun::from_parts(queue, described));

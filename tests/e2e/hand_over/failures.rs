@@ -60,7 +60,7 @@ fn what_is_asked_out_of_order_or_in_another_version_is_refused() {
     let reason = Impostor::connect(server).ask(2, "wg0").unwrap_err();
     assert!(reason.contains("expects version 2") && reason.contains("has version 1"), "{reason}");
     let reason = Impostor::connect(server).ask(1, "wg1").unwrap_err();
-    assert!(reason.contains("renamed"), "{reason}");
+    assert!(reason.contains("another tunnel"), "{reason}");
     let impostor = Impostor::connect(server);
     impostor.freeze();
     assert_eq!(impostor.receive().unwrap().0, 0, "refused");

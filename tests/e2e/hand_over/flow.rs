@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
+
 use crate::lab::Host;
 use crate::waiting::eventually;
 
 /// Datagrams per second.
-const RATE: u32 = 1000;
+pub(super) const RATE: u32 = 1000;
 /// Time for the last datagrams to arrive.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -33,18 +36,26 @@ pub(super) struct Tally {
 }
 
 impl Flow {
-    /// Sends from `from` to `address`, which is on `to`, until [`Self::stop`].
+    /// Sends [`RATE`] datagrams per second from `from` to `address`, which is on `to`, until
+    /// [`Self::stop`].
     pub(super) fn start(from: &Host, to: &Host, address: SocketAddr) -> Self {
+        Self::with_rate(RATE, from, to, address)
+    }
+
+    /// As [`Self::start`], with another rate.
+    pub(super) fn with_rate(rate: u32, from: &Host, to: &Host, address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let target = to.udp(address);
         target.set_read_timeout(Some(LAST)).unwrap();
+        // what has waited arrives at once, and the usual buffer holds some 250 datagrams
+        setsockopt(&target, RcvBufForce, &(4 << 20)).unwrap();
         let source = from
             .udp(SocketAddr::new(if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() }, 0));
         let to = target.local_addr().unwrap();
         let (ends, receives) = (Arc::clone(&stop), Arc::clone(&stop));
         let sent = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&sent);
-        let sender = thread::spawn(move || send(&source, to, &ends, &count));
+        let sender = thread::spawn(move || send(&source, to, rate, &ends, &count));
         let receiver = thread::spawn(move || receive(&target, &receives));
         Self { stop, sent, sender, receiver }
     }
@@ -65,14 +76,14 @@ impl Flow {
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool, count: &AtomicU64) -> u64 {
+fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool, count: &AtomicU64) -> u64 {
     let (start, mut sent) = (Instant::now(), 0_u64);
     while !stop.load(Ordering::Relaxed) {
         // one that the kernel refuses counts as lost
         let _ = socket.send_to(&sent.to_be_bytes(), to);
         sent += 1;
         count.store(sent, Ordering::Relaxed);
-        let due = start + Duration::from_secs(1) * u32::try_from(sent).unwrap() / RATE;
+        let due = start + Duration::from_secs(1) * u32::try_from(sent).unwrap() / rate;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     sent

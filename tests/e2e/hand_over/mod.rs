@@ -6,6 +6,7 @@ mod impostor;
 mod failures;
 mod nothing_lost;
 mod state;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ fn at(address: &str) -> SocketAddr {
 
 /// Panics if two data messages have the same receiver index and counter. Returns the number of data
 /// messages and of initiations.
-fn check_nonces(frames: &[Frame]) -> (usize, usize) {
+pub(super) fn check_nonces(frames: &[Frame]) -> (usize, usize) {
     let outer = frames.iter().filter(|frame| frame.from.1 == PORT || frame.to.1 == PORT);
     let (mut seen, mut initiations) = (BTreeMap::new(), 0);
     for frame in outer {
