@@ -326,6 +326,28 @@ with subtest("its client reaches it, and by its address a web server that knows 
     wait_for_status(server, VPN, "^1 of 2 peers connected, last handshake ")
     wait_for_status(client, "test-vpn.service", "^1 of 1 peers connected, last handshake ")
 
+with subtest("a restart keeps the tunnel in systemd's store, and loses nothing"):
+    client.succeed(
+        "systemd-run --quiet --unit=test-ping --property=StandardOutput=file:/tmp/pings "
+        f'"$(command -v ping)" -n -q -i 0.1 {VPN_SERVER[0]}'
+    )
+    for _ in range(3):
+        old = main_pid(server, VPN)
+        server.succeed(f"systemctl restart {VPN}")
+        assert main_pid(server, VPN) != old
+    client.succeed("systemctl kill --signal=INT test-ping")
+    client.wait_until_succeeds("grep transmitted /tmp/pings", timeout=PATIENCE)
+    pings = client.succeed("cat /tmp/pings")
+    assert re.search(r"[1-9][0-9]+ packets transmitted, .* 0% packet loss", pings), pings
+    taken = f"journalctl --quiet --output=cat --unit={VPN} | grep -c '^took the tunnel over, with the sessions'"
+    assert server.succeed(taken).strip() == "3"
+    client.succeed(f"ping -c 1 -W 5 {VPN_SERVER[0]}")
+    # A stop takes everything away, as ever.
+    server.succeed(f"systemctl stop {VPN}")
+    server.fail("ip link show dev vpn")
+    server.succeed(f"systemctl start {VPN}")
+    client.wait_until_succeeds(f"ping -c 1 -W 2 {VPN_SERVER[0]}", timeout=PATIENCE)
+
 with subtest("a reload disturbs nobody, and its failure is in the status"):
     old = main_pid(server, VPN)
     server.succeed(f"systemctl reload {VPN}")
