@@ -10,6 +10,7 @@ mod nat_mode;
 mod peer_address;
 mod peer_name;
 mod peer_policy;
+pub mod peer_settings;
 mod state_file;
 mod tun_name;
 pub mod wg_quick;

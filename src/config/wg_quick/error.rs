@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::amnezia::{IgnoredKeys, IncompatibleKey};
 use super::field::{Field, Section};
 use crate::config::Cidr;
+use crate::config::peer_settings::{PeerComment, SettingError};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Minimum length of a run of base64 characters that may be part of a key, in any value.
@@ -115,6 +116,18 @@ pub enum ErrorKind {
     #[error("{section} has no {field}: expected {expected}", section = .0.section(), field = .0,
         expected = .0.expected())]
     Missing(Field),
+    /// An invalid setting in a comment of a peer. It is an error, since ignoring a restriction would
+    /// grant more than intended.
+    #[error("the comment {0}")]
+    Comment(SettingError),
+    /// A comment with a single value is given twice.
+    #[error("the comment {key} is given twice, first at line {first}: leave one out")]
+    RepeatedComment {
+        /// The key.
+        key: PeerComment,
+        /// Line number of the first occurrence.
+        first: usize,
+    },
     /// A file without an `[Interface]` section.
     #[error("expected an [Interface] section, found the end of the file")]
     NoInterface,
@@ -140,6 +153,8 @@ impl ErrorKind {
             | Self::Hook(_)
             | Self::SaveConfig
             | Self::Missing(_)
+            | Self::Comment(_)
+            | Self::RepeatedComment { .. }
             | Self::NoInterface => None,
         }
     }
@@ -189,6 +204,13 @@ pub enum Notice {
         /// Line number of the other peer's entry.
         first: usize,
     },
+    /// A comment of a peer that is probably a misspelled setting.
+    SimilarComment {
+        /// The key as written.
+        name: String,
+        /// The key that it resembles.
+        nearest: PeerComment,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -198,6 +220,9 @@ impl fmt::Display for Notice {
             Self::HookIgnored(field) => write!(f, "{field} is ignored, as --ignore-hooks asks"),
             Self::HostBits { given, taken } => {
                 write!(f, "AllowedIPs: {given} is an address and not a network; using {taken}")
+            }
+            Self::SimilarComment { name, nearest } => {
+                write!(f, "the comment '{}' is ignored; did you mean {nearest}?", name.escape_debug())
             }
             Self::Reassigned { prefix, first } => {
                 write!(

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::field::{Field, Section};
 use super::{Interface, KeySource, Peer, Table, WgQuick, outline};
+use crate::config::peer_settings::PeerComment;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey};
 
 impl WgQuick {
@@ -60,6 +61,11 @@ impl Peer {
         writeln!(out, "\n{}", Section::Peer)?;
         if let Some(name) = &self.name {
             writeln!(out, "# {} = {name}", outline::NAME)?;
+        }
+        for key in PeerComment::ALL {
+            if let Some(value) = self.settings().get(key) {
+                writeln!(out, "# {key} = {value}")?;
+            }
         }
         line(out, Field::PublicKey, &self.public_key)?;
         match &self.preshared_key {

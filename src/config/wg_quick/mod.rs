@@ -3,8 +3,8 @@
 //! Files are read as `wg-quick` and `wg setconf` read them: keys and sections in any case and any
 //! order, `#` begins a comment anywhere in a line, most white space (CRLF too) is ignored, lists
 //! may be split over lines. Contradictions that those tools accept silently (a key given twice, two
-//! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile` and the
-//! comment `# Name = phone` of a peer are extensions. No command in a file is ever run.
+//! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile`, the comment
+//! `# Name = phone` of a peer and those of its [`PeerSettings`] are extensions. No command in a file is ever run.
 //!
 //! [`parse`] and [`parse_all`] take the text and open no file. [`load`], [`reload`] and [`check`]
 //! read the file and its key files.
@@ -32,6 +32,7 @@ pub use value::is_space;
 pub(crate) use value::items;
 pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
+use super::peer_settings::PeerSettings;
 use super::{Cidr, PeerAddress, PeerName};
 use wontun_proto::allowed_ips::Prefix;
 
@@ -153,6 +154,16 @@ pub struct Peer {
     /// Seconds without traffic after which a keepalive is sent; `None` (`off` or 0 in the file) for
     /// no keepalives.
     pub persistent_keepalive: Option<NonZeroU16>,
+    /// Settings from its comments; `None` if there are none.
+    pub settings: Option<Box<PeerSettings>>,
+}
+
+impl Peer {
+    /// Returns the settings from its comments.
+    pub fn settings(&self) -> &PeerSettings {
+        const NONE: &PeerSettings = &PeerSettings::NONE;
+        self.settings.as_deref().unwrap_or(NONE)
+    }
 }
 
 /// The source of a secret key.

@@ -7,6 +7,8 @@
 use std::ops::Range;
 
 use super::Section;
+use super::error::{ErrorKind, Notice};
+use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -66,6 +68,52 @@ pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
             str::from_utf8(text.get(range)?).ok()?.parse().ok()
         })
         .collect()
+}
+
+/// The comments of the peers' sections.
+#[derive(Debug, Default)]
+pub(super) struct PeerComments {
+    /// The settings of each peer, in the order of the sections; `None` for a peer without any.
+    pub(super) settings: Vec<Option<Box<PeerSettings>>>,
+    /// Errors, with their line numbers.
+    pub(super) errors: Vec<(usize, ErrorKind)>,
+    /// Warnings, with their line numbers.
+    pub(super) notices: Vec<(usize, Notice)>,
+}
+
+/// Returns the settings that the comments of the peers contain.
+pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
+    let mut comments = PeerComments::default();
+    for block in blocks(text).iter().filter(|block| block.section == Section::Peer) {
+        let mut settings = PeerSettings::NONE;
+        let mut seen: Vec<(PeerComment, &Range<usize>)> = Vec::new();
+        for line in &block.comments {
+            let Some((name, value)) = comment(text, line) else { continue };
+            let Some(key) = PeerComment::named(name) else {
+                if let Some(nearest) = PeerComment::nearest(name) {
+                    let notice = Notice::SimilarComment { name: name.to_owned(), nearest };
+                    comments.notices.push((line_number(text, line), notice));
+                }
+                continue;
+            };
+            let value = text.get(value).and_then(|value| str::from_utf8(value).ok()).unwrap_or_default();
+            let earlier = seen.iter().find(|(other, _)| *other == key && !key.is_list());
+            if let Some((_, first)) = earlier {
+                let first = line_number(text, first);
+                comments.errors.push((line_number(text, line), ErrorKind::RepeatedComment { key, first }));
+            } else if let Err(error) = settings.set(key, value) {
+                comments.errors.push((line_number(text, line), ErrorKind::Comment(error)));
+            }
+            seen.push((key, line));
+        }
+        comments.settings.push((settings != PeerSettings::NONE).then(|| Box::new(settings)));
+    }
+    comments
+}
+
+/// Returns the number of the line that begins where `line` does, starting at 1.
+fn line_number(text: &[u8], line: &Range<usize>) -> usize {
+    text.get(..line.start).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Returns the sections of `text` in their order. For a text that the parser accepts, these are the
@@ -153,16 +201,18 @@ const fn is_space(byte: u8) -> bool {
 /// Returns the byte range in `text` of the value of a comment `# KEY = VALUE`; `line` is the range
 /// of the comment. Returns `None` if it has another key or is not UTF-8.
 pub(crate) fn comment_value(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
+    comment(text, line).filter(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+}
+
+/// Returns the key of a comment `# KEY = VALUE`, and the byte range in `text` of its value.
+pub(crate) fn comment<'a>(text: &'a [u8], line: &Range<usize>) -> Option<(&'a str, Range<usize>)> {
     let comment = str::from_utf8(text.get(line.clone())?).ok()?;
     let (before, value) = comment.split_once('=')?;
     let name =
         before.trim_start_matches('\u{feff}').trim_start().strip_prefix('#')?.trim_matches(['#', ' ', '\t']);
-    if !name.eq_ignore_ascii_case(key) {
-        return None;
-    }
     let trimmed = value.trim_matches(|c: char| c.is_ascii() && u8::try_from(c).is_ok_and(is_space));
     let start = line.start + before.len() + 1 + value.find(trimmed)?;
-    Some(start..start + trimmed.len())
+    Some((name, start..start + trimmed.len()))
 }
 
 /// Returns the range to remove along with the section at `block` so that no double gap remains: the

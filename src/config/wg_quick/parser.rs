@@ -35,6 +35,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
 /// All errors that are no consequence of another one.
 pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<Invalid>> {
     let names = || outline::peer_names(text);
+    let comments = outline::peer_comments(text);
     let client_port = || outline::client_port(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
@@ -49,6 +50,8 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
         Ok(ignored) => notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored)))),
         Err((line, refused)) => parser.report(line, refused.into()),
     }
+    notices.extend(comments.notices);
+    comments.errors.into_iter().for_each(|(line, error)| parser.report(line, error));
     notices.sort_by_key(|(line, _)| *line);
     let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
     let warnings = notices.into_iter().map(warning).collect();
@@ -58,7 +61,10 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
     let mut found = errors.found.into_iter().map(error);
     match (configuration, found.next()) {
         (Some(mut configuration), None) => {
-            configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
+            let peers = configuration.peers.iter_mut();
+            for ((peer, name), settings) in peers.zip(names()).zip(comments.settings) {
+                (peer.name, peer.settings) = (name, settings);
+            }
             Ok(Parsed { configuration, warnings, client_port: client_port() })
         }
         (_, first) => {
@@ -439,7 +445,7 @@ impl InterfaceDraft {
 }
 
 impl PeerDraft {
-    /// Returns the section, without its name, or `None` without a public key.
+    /// Returns the section, without its name and settings, or `None` without a public key.
     fn finish(self) -> Option<Peer> {
         Some(Peer {
             name: None,
@@ -448,6 +454,7 @@ impl PeerDraft {
             allowed_ips: self.allowed_ips,
             endpoint: self.endpoint,
             persistent_keepalive: self.persistent_keepalive,
+            settings: None,
         })
     }
 }

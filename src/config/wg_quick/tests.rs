@@ -344,7 +344,7 @@ prop_compose! {
         allowed_ips.dedup();
         let persistent_keepalive = NonZeroU16::new(persistent_keepalive);
         let name = name.map(|name| name.parse().unwrap());
-        Peer { name, public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive }
+        Peer { name, public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive, settings: None }
     }
 }
 

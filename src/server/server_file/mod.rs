@@ -11,6 +11,7 @@ use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use super::new_peer::NewPeer;
 use crate::config::PeerName;
+use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, ENDPOINT, NAME};
 use crate::config::wg_quick::{
@@ -208,6 +209,7 @@ impl ServerFile {
             allowed_ips: peer.allowed_ips().collect(),
             endpoint: None,
             persistent_keepalive: None,
+            settings: None,
         });
         self.edited(self.text().len()..self.text().len(), section.as_bytes(), &expected)
     }
@@ -233,6 +235,41 @@ impl ServerFile {
         let mut expected = self.configuration.clone();
         expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?.name = Some(name.clone());
         self.with_comment(block, NAME, name.as_str(), &expected)
+    }
+
+    /// Replaces the settings of the peer with this index. Each comment that changes is replaced in
+    /// its first line; a new one is inserted below the peer's name.
+    ///
+    /// # Errors
+    /// `ServerError::Edit`, also if there is no such peer.
+    pub fn with_settings(&self, number: usize, settings: &PeerSettings) -> Result<Self, ServerError> {
+        let mut expected = self.configuration.clone();
+        let peer = expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?;
+        let before = peer.settings.take().unwrap_or_default();
+        peer.settings = (*settings != PeerSettings::NONE).then(|| Box::new(settings.clone()));
+        let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
+        let end = self.line_end();
+        let name =
+            block.comments.iter().find(|line| outline::comment_value(self.text(), line, NAME).is_some());
+        // below the header, if the name is above it
+        let new = name.map_or(block.after_header, |line| line.end.max(block.after_header));
+        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+        for key in PeerComment::ALL {
+            let value = settings.get(key);
+            if value == before.get(key) {
+                continue;
+            }
+            let is_key =
+                |line: &&Range<usize>| outline::comment_value(self.text(), line, key.name()).is_some();
+            let mut lines = block.comments.iter().filter(is_key).cloned();
+            let range = lines.next().unwrap_or(new..new);
+            let is_below_text = self.text().get(..range.start).is_some_and(|text| text.ends_with(b"\n"));
+            let begin = if is_below_text { "" } else { end };
+            let line = value.map(|value| format!("{begin}# {key} = {value}{end}")).unwrap_or_default();
+            edits.push((range, line));
+            edits.extend(lines.map(|line| (line, String::new())));
+        }
+        self.edited_all(edits, &expected)
     }
 
     fn peer_blocks(&self) -> impl Iterator<Item = &Block> {
@@ -298,10 +335,29 @@ impl ServerFile {
     /// # Errors
     /// `ServerError::Edit` if the result does not parse to the expected configuration.
     fn edited(&self, range: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, ServerError> {
-        let before = self.text().get(..range.start).unwrap_or_default();
-        let behind = self.text().get(range.end..).unwrap_or_default();
-        let mut text = Zeroizing::new(Vec::with_capacity(before.len() + new.len() + behind.len()));
-        [before, new, behind].iter().for_each(|part| text.extend_from_slice(part));
+        self.edited_all(vec![(range, new)], expected)
+    }
+
+    /// Replaces bytes in several ranges, which do not overlap; what is inserted at one place stays
+    /// in its order.
+    ///
+    /// # Errors
+    /// As [`Self::edited`].
+    fn edited_all(
+        &self,
+        mut edits: Vec<(Range<usize>, impl AsRef<[u8]>)>,
+        expected: &WgQuick,
+    ) -> Result<Self, ServerError> {
+        edits.sort_by_key(|(range, _)| (range.start, range.end));
+        let new: usize = edits.iter().map(|(_, new)| new.as_ref().len()).sum();
+        let mut text = Zeroizing::new(Vec::with_capacity(self.text().len() + new));
+        let mut done = 0;
+        for (range, new) in &edits {
+            text.extend_from_slice(self.text().get(done..range.start).unwrap_or_default());
+            text.extend_from_slice(new.as_ref());
+            done = range.end;
+        }
+        text.extend_from_slice(self.text().get(done..).unwrap_or_default());
         let edited = Self::parse(&self.path, text).map_err(|_| self.edit_error())?;
         if edited.configuration == *expected { Ok(edited) } else { Err(self.edit_error()) }
     }

@@ -313,3 +313,50 @@ proptest! {
         prop_assert_eq!(text(&again), text(&after).replace("vpn.example.com", "192.0.2.1:51820"));
     }
 }
+
+#[test]
+fn settings_are_replaced_in_their_lines() {
+    let file = read(&format!(
+        "[Interface]\nPrivateKey = {PRIVATE}\n\n[Peer]\n# Name = phone\n# allow = lan\n# Note = old\n# kept = as it is\nPublicKey = {BOB}\n# Allow = dns\n"
+    ));
+    let mut settings = file.configuration().peers[0].settings().clone();
+    assert_eq!(settings.get(PeerComment::Allow).as_deref(), Some("lan, dns"));
+    settings.set(PeerComment::Allow, "server:22/tcp").unwrap();
+    settings.set(PeerComment::Disabled, "yes").unwrap();
+    settings.set(PeerComment::Deny, "any").unwrap();
+    settings.note = None;
+    let edited = file.with_settings(0, &settings).unwrap();
+    assert_eq!(edited.configuration().peers[0].settings(), &settings);
+    let peer = text(&edited).split_once("[Peer]\n").unwrap().1;
+    assert!(
+        peer.starts_with(
+            "# Name = phone\n# Disabled = yes\n# Deny = any\n# Allow = lan, dns, server:22/tcp\n# kept = as it is\nPublicKey"
+        ) && peer.lines().count() == 6,
+        "{peer}"
+    );
+    let none = edited.with_settings(0, &PeerSettings::NONE).unwrap();
+    assert_eq!(none.configuration().peers[0].settings, None);
+    assert!(file.with_settings(1, &settings).is_err());
+}
+
+#[test]
+fn an_invalid_setting_is_an_error_with_its_line() {
+    let error = |comments: &str| {
+        let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\n{comments}\nPublicKey = {BOB}\n");
+        wg_quick::parse(Path::new("x"), text.as_bytes(), Hooks::Refuse).unwrap_err().to_string()
+    };
+    assert!(
+        error("# Allow = 10.0.0").starts_with("x:4: the comment Allow: found '10.0.0', expected a network")
+    );
+    assert!(
+        error("# Expires = 2026-12-31\n# Expires = 2027-12-31")
+            .starts_with("x:5: the comment Expires is given twice, first at line 4")
+    );
+}
+
+#[test]
+fn a_misspelled_setting_is_a_warning() {
+    let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\n# Alow = lan\nPublicKey = {BOB}\n");
+    let parsed = wg_quick::parse(Path::new("x"), text.as_bytes(), Hooks::Refuse).unwrap();
+    assert_eq!(parsed.warnings[0].to_string(), "x:4: the comment 'Alow' is ignored; did you mean Allow?");
+}

@@ -1,0 +1,70 @@
+//! The keys of the comments.
+
+use std::fmt;
+
+/// Key of a comment in a peer's section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerComment {
+    /// What the peer may reach.
+    Allow,
+    /// What the peer may not reach.
+    Deny,
+    /// Who may open connections to the peer.
+    AllowFrom,
+    /// Ports of the server that lead to the peer.
+    Forward,
+    /// End of the peer's access.
+    Expires,
+    /// Whether the peer has no access.
+    Disabled,
+    /// Text for people.
+    Note,
+}
+
+/// Maximum number of letters that a misspelled key differs by.
+const MAX_DISTANCE: usize = 2;
+
+impl PeerComment {
+    /// All keys, in the order in which they are written.
+    pub const ALL: [Self; 7] =
+        [Self::Disabled, Self::Expires, Self::Allow, Self::Deny, Self::AllowFrom, Self::Forward, Self::Note];
+
+    /// Returns the key as it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "Allow",
+            Self::Deny => "Deny",
+            Self::AllowFrom => "AllowFrom",
+            Self::Forward => "Forward",
+            Self::Expires => "Expires",
+            Self::Disabled => "Disabled",
+            Self::Note => "Note",
+        }
+    }
+
+    /// Returns true if several comments of this key make one list.
+    pub const fn is_list(self) -> bool {
+        matches!(self, Self::Allow | Self::Deny | Self::AllowFrom | Self::Forward)
+    }
+
+    /// Returns the key with this name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the key that `name` is probably meant to be. A misspelled restriction would be
+    /// ignored like any other comment.
+    pub fn nearest(name: &str) -> Option<Self> {
+        let distance = |key: &Self| strsim::osa_distance(&key.name().to_lowercase(), &name.to_lowercase());
+        let nearest = Self::ALL.into_iter().min_by_key(distance)?;
+        // of short words, every other one is near
+        let max = MAX_DISTANCE.min(nearest.name().len() / 3);
+        (distance(&nearest) <= max).then_some(nearest)
+    }
+}
+
+impl fmt::Display for PeerComment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,136 @@
+//! Settings of a peer that `wg-quick` has no key for: comments `# KEY = VALUE` of its section, which
+//! other programs ignore.
+//!
+//! | Comment | Value |
+//! |---|---|
+//! | `Allow`, `Deny` | list of targets: what the peer may reach, and may not |
+//! | `AllowFrom` | list of targets: who may open connections to the peer |
+//! | `Forward` | list of port forwards to the peer |
+//! | `Expires` | end of the peer's access |
+//! | `Disabled` | `yes` or `no` |
+//! | `Note` | text |
+
+mod comment;
+mod error;
+mod expiry;
+mod forward;
+mod note;
+mod target;
+
+pub use comment::PeerComment;
+pub use error::SettingError;
+pub use expiry::Expiry;
+pub use forward::PortForward;
+pub use note::Note;
+pub use target::{Destination, Ports, Protocol, Target};
+
+/// Settings of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// What the peer may reach; `None` for what the server's policy allows.
+    pub allow: Option<Vec<Target>>,
+    /// What the peer may not reach, even if it is allowed.
+    pub deny: Vec<Target>,
+    /// Who may open connections to the peer, besides its port forwards; `None` without the comment.
+    pub allow_from: Option<Vec<Target>>,
+    /// Ports of the server that lead to the peer.
+    pub forwards: Vec<PortForward>,
+    /// End of the peer's access.
+    pub expires: Option<Expiry>,
+    /// True if the peer has no access.
+    pub is_disabled: bool,
+    /// Text for people.
+    pub note: Option<Note>,
+}
+
+impl PeerSettings {
+    /// No settings.
+    pub const NONE: Self = Self {
+        allow: None,
+        deny: Vec::new(),
+        allow_from: None,
+        forwards: Vec::new(),
+        expires: None,
+        is_disabled: false,
+        note: None,
+    };
+
+    /// Returns true if the peer has rules of its own: then nobody may open connections to it,
+    /// except as [`Self::allow_from`] says.
+    pub const fn has_rules(&self) -> bool {
+        self.allow.is_some() || !self.deny.is_empty() || self.allow_from.is_some()
+    }
+
+    /// Sets what the comment `key` says. A list continues that of an earlier comment.
+    ///
+    /// # Errors
+    /// [`SettingError`]: the value is invalid.
+    pub fn set(&mut self, key: PeerComment, value: &str) -> Result<(), SettingError> {
+        match key {
+            PeerComment::Allow => self.allow.get_or_insert_default().extend(targets(key, value)?),
+            PeerComment::Deny => self.deny.extend(targets(key, value)?),
+            PeerComment::AllowFrom => self.allow_from.get_or_insert_default().extend(targets(key, value)?),
+            PeerComment::Forward => {
+                for item in items(value) {
+                    self.forwards.push(item.parse().map_err(|error| SettingError::new(key, item, error))?);
+                }
+            }
+            PeerComment::Expires => {
+                self.expires = Some(value.parse().map_err(|error| SettingError::new(key, value, error))?);
+            }
+            PeerComment::Disabled => {
+                self.is_disabled = match value {
+                    _ if value.eq_ignore_ascii_case("yes") => true,
+                    _ if value.eq_ignore_ascii_case("no") => false,
+                    _ => return Err(SettingError::new(key, value, "yes or no")),
+                }
+            }
+            PeerComment::Note => {
+                self.note = Some(value.parse().map_err(|error| SettingError::new(key, value, error))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the value of the comment `key`; `None` if it says nothing.
+    pub fn get(&self, key: PeerComment) -> Option<String> {
+        match key {
+            PeerComment::Allow => self.allow.as_deref().map(list_or_none),
+            PeerComment::Deny => (!self.deny.is_empty()).then(|| list_or_none(&self.deny)),
+            PeerComment::AllowFrom => self.allow_from.as_deref().map(list_or_none),
+            PeerComment::Forward => (!self.forwards.is_empty()).then(|| list(&self.forwards)),
+            PeerComment::Expires => self.expires.map(|expires| expires.to_string()),
+            PeerComment::Disabled => self.is_disabled.then(|| "yes".to_owned()),
+            PeerComment::Note => self.note.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
+/// A list without entries, which an absent comment is not.
+const NONE: &str = "none";
+
+fn targets(key: PeerComment, value: &str) -> Result<Vec<Target>, SettingError> {
+    if value.eq_ignore_ascii_case(NONE) {
+        return Ok(Vec::new());
+    }
+    if items(value).next().is_none() {
+        return Err(SettingError::new(key, value, target::EXPECTED));
+    }
+    items(value).map(|item| item.parse().map_err(|error: &str| SettingError::new(key, item, error))).collect()
+}
+
+/// Splits a list at commas.
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn list_or_none(targets: &[Target]) -> String {
+    if targets.is_empty() { NONE.to_owned() } else { list(targets) }
+}
+
+#[cfg(test)]
+mod tests;

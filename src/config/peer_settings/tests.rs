@@ -1,0 +1,150 @@
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn target(text: &str) -> Target {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn targets_are_read_as_people_write_them() {
+    for (text, written) in [
+        ("10.0.0.0/24", "10.0.0.0/24"),
+        ("10.0.0.7/24", "10.0.0.0/24"),
+        ("192.0.2.7:443/tcp", "192.0.2.7:443/tcp"),
+        ("192.0.2.7:80-443", "192.0.2.7:80-443"),
+        ("192.0.2.0/24:53/UDP", "192.0.2.0/24:53/udp"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("2001:db8::/32/tcp", "2001:db8::/32/tcp"),
+        ("[2001:db8::1]:443/tcp", "[2001:db8::1]:443/tcp"),
+        ("[2001:db8::/32]:443", "[2001:db8::/32]:443"),
+        ("dns", "dns"),
+        ("Internet:443/tcp", "internet:443/tcp"),
+        ("any/icmp", "any/icmp"),
+        ("server:22", "server:22"),
+        ("nas:445/tcp", "nas:445/tcp"),
+        ("Anna's laptop", "Anna's laptop"),
+        ("@lan", "@lan"),
+        ("@nas", "nas"),
+        ("@a:b:80", "@a:b:80"),
+    ] {
+        assert_eq!(target(text).to_string(), written, "{text}");
+        assert_eq!(target(written), target(text));
+    }
+    assert_eq!(target("@lan").destination, Destination::Peer("lan".parse().unwrap()));
+    for text in [
+        "",
+        ":80",
+        "10.0.0.0/33",
+        "10.0.0",
+        "10.0.0.1:0",
+        "10.0.0.1:80-79",
+        "10.0.0.1:65536",
+        "nas:http",
+        "[10.0.0.1]:80",
+        "[::1",
+        "[::1]80",
+        "server:22/icmp",
+        "dns:54",
+        "@",
+        "nas/tcp/udp/x:",
+    ] {
+        assert!(text.parse::<Target>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn forwards_are_read() {
+    for (text, written) in [("8443/tcp=443", "8443/tcp=443"), ("53/udp", "53/udp"), ("25/tcp=25", "25/tcp")] {
+        assert_eq!(text.parse::<PortForward>().unwrap().to_string(), written);
+    }
+    for text in ["8443", "8443/icmp", "0/tcp", "1/tcp=0", "1/tcp=", "/tcp", "80/tcp=x"] {
+        assert!(text.parse::<PortForward>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_date_is_the_last_day() {
+    let expiry: Expiry = "2026-12-31".parse().unwrap();
+    assert_eq!(expiry.since_epoch(), Duration::from_secs(1_798_761_600));
+    assert_eq!(expiry, "2027-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(expiry.to_string(), "2026-12-31");
+    let time: Expiry = "2026-12-31T19:30:00+01:00".parse().unwrap();
+    assert_eq!(time.to_string(), "2026-12-31T18:30:00Z");
+    assert!(time < expiry);
+    for text in ["", "tomorrow", "2026-13-01", "2026-12-31T18:00", "30d", "2026-12-311"] {
+        assert!(text.parse::<Expiry>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_duration_begins_now() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_500);
+    let end = |text: &str| Expiry::parse_from(text, now).map(|expiry| expiry.since_epoch().as_secs());
+    assert_eq!(end("30d"), Ok(1_800_000_000 + 30 * 86_400));
+    assert_eq!(end("12h"), Ok(1_800_000_000 + 12 * 3600));
+    assert_eq!(end("2w"), Ok(1_800_000_000 + 14 * 86_400));
+    assert_eq!(end("90m"), Ok(1_800_000_000 + 90 * 60));
+    assert_eq!(end("2026-12-31"), Ok(1_798_761_600));
+    for text in ["1mo", "-1d", "0d", "d", "soon", "9999999999d"] {
+        assert!(end(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn settings_are_what_the_comments_say() {
+    let mut settings = PeerSettings::NONE;
+    settings.set(PeerComment::Allow, "lan, 192.0.2.7:443/tcp").unwrap();
+    settings.set(PeerComment::Allow, "dns").unwrap();
+    settings.set(PeerComment::AllowFrom, "none").unwrap();
+    settings.set(PeerComment::Disabled, "Yes").unwrap();
+    settings.set(PeerComment::Note, "Anna, room 5").unwrap();
+    assert_eq!(settings.get(PeerComment::Allow).as_deref(), Some("lan, 192.0.2.7:443/tcp, dns"));
+    assert_eq!(settings.get(PeerComment::AllowFrom).as_deref(), Some("none"));
+    assert_eq!(settings.get(PeerComment::Deny), None);
+    assert!(settings.is_disabled && settings.has_rules());
+    for (key, value) in [
+        (PeerComment::Allow, ""),
+        (PeerComment::Allow, "lan, 10.0.0"),
+        (PeerComment::Disabled, "maybe"),
+        (PeerComment::Note, "a\u{202e}b"),
+        (PeerComment::Expires, "soon"),
+    ] {
+        let error = PeerSettings::NONE.clone().set(key, value).unwrap_err().to_string();
+        assert!(error.starts_with(key.name()) && error.contains("expected"), "{error}");
+    }
+}
+
+#[test]
+fn a_misspelled_key_is_recognised() {
+    for (name, key) in [
+        ("Alow", Some(PeerComment::Allow)),
+        ("allow-from", Some(PeerComment::AllowFrom)),
+        ("Expire", Some(PeerComment::Expires)),
+        ("Disable", Some(PeerComment::Disabled)),
+        ("Name", None),
+        ("TODO", None),
+        ("ClientDNS", None),
+        ("Date", None),
+    ] {
+        assert_eq!(PeerComment::nearest(name), key, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_value_is_written_as_it_is_read(text in "(any|lan|dns|nas|@lan|10\\.[0-9]\\.0\\.0|fd00::[0-9]|[a-z:/@.\\[\\]]{0,8})(/[0-9]{1,3})?(:[0-9]{1,5}(-[0-9]{1,5})?)?(/(tcp|udp|icmp|x))?") {
+        if let Ok(target) = text.parse::<Target>() {
+            prop_assert_eq!(target.to_string().parse(), Ok(target));
+        }
+    }
+
+    #[test]
+    fn every_expiry_is_written_as_it_is_read(text in "[0-9]{4}-[01][0-9]-[0-3][0-9](T[0-2][0-9]:[0-5][0-9]:00Z)?") {
+        if let Ok(expiry) = text.parse::<Expiry>() {
+            prop_assert_eq!(expiry.to_string().parse::<Expiry>(), Ok(expiry));
+        }
+    }
+}
