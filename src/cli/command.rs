@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use super::options::{
     PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
     interval,
 };
+use super::peer::PeerCommand;
 use crate::config::{AllowedNetwork, TunName};
+use crate::server::InitOptions;
 use crate::server::import::Import;
-use crate::server::{ClientDns, InitOptions, PeerName};
 
 /// Commands.
 #[derive(Clone, Debug, Subcommand)]
@@ -322,118 +323,6 @@ pub enum KillSwitchCommand {
         #[command(flatten)]
         tunnel: RunningTunnel,
     },
-}
-
-/// Subcommands of `wontun peer`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum PeerCommand {
-    /// Add a client and print its configuration
-    ///
-    /// The configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
-    /// of the client's private key: redirect it to a file of mode 0600 (umask 077), or use --qr.
-    Add {
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-
-        /// The client.
-        #[command(flatten)]
-        options: AddOptions,
-    },
-    /// List clients: names, addresses, latest handshakes
-    #[command(visible_alias = "ls")]
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-    },
-    /// Show a client; never a private key
-    Show {
-        /// Name or public key of the client
-        #[arg(value_name = "NAME")]
-        name: String,
-
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-    },
-    /// Remove a client and disconnect it at once
-    #[command(visible_alias = "rm")]
-    Remove {
-        /// Name or public key of the client
-        #[arg(value_name = "NAME")]
-        name: String,
-
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-    },
-    /// Accept a client's clock as it is, after it was once in the future
-    ///
-    /// A client's handshakes have timestamps, which must grow. If its clock was once in the future,
-    /// its handshakes are rejected until then. This forgets the latest timestamp; its session
-    /// continues.
-    Reset {
-        /// Name or public key of the client
-        #[arg(value_name = "NAME")]
-        name: String,
-
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-    },
-    /// Rename a client; its session continues
-    Rename {
-        /// Name or public key of the client
-        #[arg(value_name = "NAME")]
-        name: String,
-
-        /// New name of the client
-        #[arg(value_name = "NEW-NAME")]
-        new_name: PeerName,
-
-        /// Folder of the server.
-        #[command(flatten)]
-        folder: ServerFolder,
-    },
-}
-
-/// The client that `wontun peer add` adds.
-#[derive(Clone, Debug, Args)]
-#[group(skip)]
-pub struct AddOptions {
-    /// Name of the new client
-    #[arg(value_name = "NAME")]
-    pub name: PeerName,
-
-    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
-    #[arg(long)]
-    pub full_tunnel: bool,
-
-    /// Public key of a client that keeps its private key; the configuration is printed without one
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
-    pub public_key: Option<String>,
-
-    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
-    /// file]
-    #[arg(long, value_name = "ADDRESSES")]
-    pub dns: Option<ClientDns>,
-
-    /// Also print the configuration as a QR code, on standard error
-    #[arg(long)]
-    pub qr: bool,
-
-    /// Also write the configuration as a QR code, to a new SVG file of mode 0600
-    #[arg(long, value_name = "FILE")]
-    pub qr_file: Option<PathBuf>,
 }
 
 /// A shell with completion scripts.

@@ -9,6 +9,7 @@ mod bare;
 mod command;
 mod hints;
 mod options;
+mod peer;
 mod unknown_word;
 mod usage;
 
@@ -17,12 +18,13 @@ use std::io;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub use command::{AddOptions, Command, KillSwitchCommand, PeerCommand, Shell};
+pub use command::{Command, KillSwitchCommand, Shell};
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
+pub use peer::{AddOptions, PeerCommand};
 
 use crate::config::TunName;
 use crate::exit::{self, Failure};
