@@ -12,6 +12,7 @@
 
 mod comment;
 mod error;
+mod exclusion;
 mod expiry;
 mod forward;
 mod note;
@@ -19,6 +20,7 @@ mod target;
 
 pub use comment::PeerComment;
 pub use error::SettingError;
+pub use exclusion::Exclusion;
 pub use expiry::Expiry;
 pub use forward::PortForward;
 pub use note::Note;

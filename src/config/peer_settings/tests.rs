@@ -118,6 +118,19 @@ fn settings_are_what_the_comments_say() {
 }
 
 #[test]
+fn a_peer_has_access_until_its_end() {
+    let seconds = Duration::from_secs;
+    let mut settings = PeerSettings::NONE;
+    assert_eq!(settings.exclusion(seconds(u64::MAX)), None);
+    settings.set(PeerComment::Expires, "2026-12-31").unwrap();
+    assert_eq!(settings.exclusion(seconds(1_798_761_599)), None, "the last second of that day");
+    assert_eq!(settings.exclusion(seconds(1_798_761_600)), Some(Exclusion::Expired));
+    settings.is_disabled = true;
+    assert_eq!(settings.exclusion(Duration::ZERO), Some(Exclusion::Disabled));
+    assert_eq!(settings.exclusion(seconds(1_798_761_600)), Some(Exclusion::Disabled));
+}
+
+#[test]
 fn a_misspelled_key_is_recognised() {
     for (name, key) in [
         ("Alow", Some(PeerComment::Allow)),
