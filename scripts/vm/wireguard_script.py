@@ -473,6 +473,21 @@ with subtest("a unit whose file is missing does not start, and says so"):
     state = run(server, "systemctl show --property=AssertResult,ActiveState,NRestarts wontun@nothing.service")
     assert set(state.split()) == {"AssertResult=no", "ActiveState=inactive", "NRestarts=0"}, state
 
+with subtest("a service writes /etc/resolv.conf with the drop-in of the guide"):
+    own_keys = make_keys(client, 1)[0]
+    interface = f"[Interface]\\nPrivateKey = {own_keys.private}\\nAddress = 10.99.0.2/24\\nDNS = 10.99.0.1\\n"
+    drop_in = "/etc/systemd/system/wontun@dns.service.d/override.conf"
+    run(client, f"umask 077; mkdir -p /etc/wontun; printf '{interface}' >/etc/wontun/dns.conf")
+    run(client, "echo WONTUN_CONFIG=/etc/wontun/dns.conf >/etc/wontun/dns.env; touch /etc/resolv.conf")
+    run(client, f"mkdir -p {drop_in.rpartition('/')[0]}")
+    run(client, f"printf '[Service]\\nDynamicUser=no\\nUser=root\\nReadWritePaths=/etc\\n' >{drop_in}")
+    before = run(client, "cat /etc/resolv.conf")
+    run(client, "systemctl daemon-reload; systemctl start wontun@dns.service")
+    wait(client, "grep -q '^nameserver 10.99.0.1' /etc/resolv.conf", "the name server is applied")
+    run(client, "systemctl stop wontun@dns.service")
+    assert run(client, "cat /etc/resolv.conf") == before
+    run(client, f"rm {drop_in}; systemctl daemon-reload")
+
 for client_kind, server_kind in ((FILE, KERNEL), (KERNEL, NAME), (NAME, FILE)):
     with subtest(f"client: {client_kind}; server: {server_kind}"), Pair(client_kind, server_kind) as pair:
         ping_all(pair)
