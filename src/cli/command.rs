@@ -32,7 +32,7 @@ pub enum Command {
         #[command(flatten)]
         common: TunnelOptions,
     },
-    /// Add, list, show, remove, reset or rename clients of the server
+    /// Add, list, show, change, remove, reset or rename clients of the server
     ///
     /// Changes DIR/tun0.conf and the running tunnel.
     Peer {

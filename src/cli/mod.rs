@@ -24,7 +24,7 @@ pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
-pub use peer::{AddOptions, PeerCommand};
+pub use peer::{AddOptions, PeerCommand, SetOptions};
 
 use crate::config::TunName;
 use crate::exit::{self, Failure};

@@ -1,10 +1,12 @@
 //! The commands of `wontun peer`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
 use super::options::ServerFolder;
+use crate::config::peer_settings::Note;
 use crate::server::{ClientDns, PeerName};
 
 /// Subcommands of `wontun peer`.
@@ -43,6 +45,22 @@ pub enum PeerCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Change settings of a client
+    ///
+    /// The settings are comments of the client's section in DIR/tun0.conf. Sessions continue.
+    Set {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// The settings.
+        #[command(flatten)]
+        options: SetOptions,
 
         /// Folder of the server.
         #[command(flatten)]
@@ -117,4 +135,28 @@ pub struct AddOptions {
     /// Also write the configuration as a QR code, to a new SVG file of mode 0600
     #[arg(long, value_name = "FILE")]
     pub qr_file: Option<PathBuf>,
+}
+
+/// The settings that `wontun peer set` changes.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct SetOptions {
+    /// Text for people; '' removes it
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<NoteOption>,
+}
+
+/// The value of `--note`: a note, or none.
+#[derive(Clone, Debug)]
+pub struct NoteOption(pub Option<Note>);
+
+impl FromStr for NoteOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|note| Self(Some(note))).map_err(|expected: String| format!("expected {expected}"))
+    }
 }

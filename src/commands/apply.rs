@@ -35,7 +35,31 @@ pub(super) fn change(
     peer: PeerChanges,
     then: Option<&str>,
 ) -> Result<(), CommandError> {
-    match try_change(folder, file, peer) {
+    report(file, then, try_change(folder, file, peer))
+}
+
+/// Makes the running tunnel read its file again, which it has applied then: for what a change of
+/// one peer does not carry. It is no error if the tunnel does not run, as for [`change`].
+///
+/// # Errors
+/// [`CommandError::NotApplied`].
+pub(super) fn reload(folder: &Folder, file: &ServerFile, then: Option<&str>) -> Result<(), CommandError> {
+    let reloaded = status(folder, file).and_then(|status| match status {
+        Some(TunnelStatus { name, .. }) => {
+            connect(folder, &name).and_then(|socket| client::reload(socket, &name))
+        }
+        None => Err(ClientError::NotRunning(folder.tun().clone())),
+    });
+    report(file, then, reloaded)
+}
+
+/// Reports how a change of the file was applied to the tunnel.
+fn report(
+    file: &ServerFile,
+    then: Option<&str>,
+    applied: Result<(), ClientError>,
+) -> Result<(), CommandError> {
+    match applied {
         Err(ClientError::NotRunning(tun)) => {
             if let Some(then) = then {
                 let path = file.path().display();

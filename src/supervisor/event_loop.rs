@@ -275,15 +275,7 @@ impl<M: Mode> Supervisor<M> {
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::LogSummary),
                 Signal::SIGUSR2 => self.context.begin_store(&self.mode),
-                Signal::SIGHUP => {
-                    self.context.notify_reloading();
-                    self.mode.reload(&mut self.context);
-                    // also restores state that other programs have removed meanwhile
-                    self.context.reconcile_unlimited(&mut self.mode);
-                    self.context.link.identity.retry(self.context.now);
-                    self.context.send_host(&self.mode);
-                    self.context.notify_ready();
-                }
+                Signal::SIGHUP => drop(self.context.reload(&mut self.mode)),
                 Signal::SIGCHLD => self.reap(),
                 _ => {}
             }

@@ -21,6 +21,7 @@ mod path_changes;
 mod path_watch;
 mod plain;
 mod reconcile;
+mod reload;
 mod service_manager;
 mod socket_budget;
 mod sockets;

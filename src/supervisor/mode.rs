@@ -79,8 +79,12 @@ pub(crate) trait Mode: Sized {
     /// Handles deadlines that have passed.
     fn handle_timeouts(&mut self, context: &mut Context);
 
-    /// Reloads the configuration (SIGHUP).
-    fn reload(&mut self, context: &mut Context);
+    /// Reads the configuration again, and applies it. Returns the number with which the tunnel
+    /// process acknowledges its part.
+    ///
+    /// # Errors
+    /// The reason why nothing was changed, which was logged.
+    fn reload(&mut self, context: &mut Context) -> Result<u32, String>;
 
     /// Handles a new name or index of the device: updates everything that depends on them. Called
     /// again after an error, which describes what is not updated yet.

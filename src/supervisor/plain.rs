@@ -200,8 +200,9 @@ impl Mode for Plain {
 
     fn handle_timeouts(&mut self, _: &mut Context) {}
 
-    fn reload(&mut self, _: &mut Context) {
+    fn reload(&mut self, _: &mut Context) -> Result<u32, String> {
         info!("SIGHUP: plain mode has no configuration file to reload");
+        Err("plain mode has no configuration file".to_owned())
     }
 
     fn handle_renamed(&mut self, _: &mut Context) -> Result<(), String> {

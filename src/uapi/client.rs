@@ -31,6 +31,11 @@ const MAX_ANSWER: u64 = 64 << 20;
 const ID_MAPPED_USER: u32 = 65534;
 const STATUS_REQUEST: &[u8] = b"status=1\n\n";
 const FILE_REQUEST: &[u8] = b"file=1\n\n";
+/// Error number of the answer to an operation that the tunnel does not know.
+const UNKNOWN_OPERATION: i64 = -(Errno::EPROTO as i64);
+const RELOAD_REQUEST: &[u8] = b"reload=1\n\n";
+/// Maximum length of the answer to that in bytes.
+const MAX_RELOAD_ANSWER: u64 = 16 << 10;
 /// Maximum length of the path of a file, and its key, in bytes.
 const MAX_FILE_ANSWER: u64 = 4096 + 16;
 /// Maximum length of the answer to a change in bytes.
@@ -81,6 +86,17 @@ pub(crate) enum ClientError {
         /// Error number of the answer.
         errno: i64,
     },
+    /// The tunnel refused to read its file again.
+    #[error("the tunnel {tun} refused it: {reason}")]
+    ReloadRefused {
+        /// Name of the tunnel.
+        tun: TunName,
+        /// Reason, in one line.
+        reason: String,
+    },
+    /// The tunnel does not know the request to read its file again.
+    #[error("the tunnel {0} runs an older version of wontun: restart it")]
+    Older(TunName),
     /// Any other error.
     #[error("cannot query {}: {source}", path.display())]
     Other {
@@ -288,7 +304,8 @@ pub(crate) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, 
     let mut status = TunnelStatus::new(tun);
     let mut has_answered = false;
     let reader =
-        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT }.take(MAX_ANSWER);
+        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: IO_TIMEOUT }
+            .take(MAX_ANSWER);
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.map_err(failed)?;
         if line.is_empty() {
@@ -317,6 +334,8 @@ pub(crate) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, 
 struct DeadlineReader<'a> {
     socket: &'a UnixStream,
     deadline: Instant,
+    /// Timeout of each read.
+    each: Duration,
 }
 
 impl Read for DeadlineReader<'_> {
@@ -325,7 +344,7 @@ impl Read for DeadlineReader<'_> {
         if remaining.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.socket.set_read_timeout(Some(remaining.min(IO_TIMEOUT)))?;
+        self.socket.set_read_timeout(Some(remaining.min(self.each)))?;
         self.socket.read(buffer)
     }
 }
@@ -343,6 +362,36 @@ pub(crate) fn set(socket: UnixStream, tun: &TunName, changes: &Changes) -> Resul
         Some(Ok(errno)) => Err(ClientError::Reported { tun: tun.clone(), errno }),
         _ => Err(ClientError::Foreign(tun.clone())),
     }
+}
+
+/// Requests that the tunnel reads its file again, and waits until that is applied.
+pub(crate) fn reload(socket: UnixStream, tun: &TunName) -> Result<(), ClientError> {
+    let failed = |error| failed(&error, tun);
+    (&socket).write_all(RELOAD_REQUEST).map_err(failed)?;
+    // the kernel may take time to set routes and tables on a busy host
+    let reader =
+        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
+    let mut reason = None;
+    for line in BufReader::new(reader.take(MAX_RELOAD_ANSWER)).lines() {
+        let line = line.map_err(failed)?;
+        match line.split_once('=') {
+            Some(("error", text)) => {
+                reason = Some(text.chars().filter(|letter| !letter.is_control()).collect());
+            }
+            Some(("errno", errno)) => {
+                let tun = tun.clone();
+                return match (errno.parse().ok(), reason) {
+                    (Some(0), _) => Ok(()),
+                    (Some(_), Some(reason)) => Err(ClientError::ReloadRefused { tun, reason }),
+                    (Some(UNKNOWN_OPERATION), None) => Err(ClientError::Older(tun)),
+                    (Some(errno), None) => Err(ClientError::Reported { tun, errno }),
+                    (None, _) => Err(ClientError::Foreign(tun)),
+                };
+            }
+            _ => {}
+        }
+    }
+    Err(ClientError::Foreign(tun.clone()))
 }
 
 fn failed(error: &io::Error, tun: &TunName) -> ClientError {

@@ -11,6 +11,8 @@
 //!
 //! # Extensions
 //! `status=1` is an additional operation ([`Request::Status`]), `name` an additional key of a peer.
+//! `reload=1` reads the configuration file again, as SIGHUP; if it is refused, the answer has
+//! `error=`, the reason.
 //! `wontun_kill_switch=off`, a key of the interface in `set=1`, makes the tunnel remove the table
 //! of its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
 //! process owns the table, no other process can remove it. `wontun_forget_timestamp=true`, a key of
@@ -23,7 +25,7 @@
 //!
 //! | Number | When |
 //! |---|---|
-//! | `-EINVAL` | an unknown key, or an invalid value |
+//! | `-EINVAL` | an unknown key, or an invalid value; a file that `reload=1` refuses |
 //! | `-EPROTO` | a line without `=`, an unknown operation, a request without its empty line |
 //! | `-E2BIG` | a request longer than `MAX_REQUEST`; the connection ends |
 //! | `-EOPNOTSUPP` | `wontun_kill_switch=on` for a tunnel that was started without one |
@@ -53,8 +55,8 @@ pub(crate) use folders::UapiFolders;
 pub use folders::{UapiError, UapiWarning};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use request::{Progress, Request, RequestParser};
-pub(crate) use response::file_response;
 pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
+pub(crate) use response::{file_response, reload_refused_response};
 pub(crate) use secret_text::SecretText;
 pub(crate) use status::{TunnelPeer, TunnelStatus};
 

@@ -16,6 +16,9 @@ pub enum Request {
     Status,
     /// `file=1`, an extension for `wontun peer`: returns the path of the configuration file.
     File,
+    /// `reload=1`, an extension for `wontun peer`: reads the configuration file again, as SIGHUP. The
+    /// answer comes after it was applied; if it was refused, with the reason.
+    Reload,
     /// `set=1`: applies the changes.
     Set(Changes),
 }
@@ -115,6 +118,7 @@ impl RequestParser {
                 b"get=1" => self.start(State::NoArguments(Request::Get, "get=1")),
                 b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
                 b"file=1" => self.start(State::NoArguments(Request::File, "file=1")),
+                b"reload=1" => self.start(State::NoArguments(Request::Reload, "reload=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
                 _ => Some(RequestErrorKind::Operation(describe(text))),
             },

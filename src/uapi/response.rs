@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -12,6 +13,9 @@ use super::secret_text::SecretText;
 use crate::config::PeerName;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
+
+/// Maximum number of characters of the reason for which a reload was refused.
+const MAX_REASON: usize = 2000;
 
 /// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +179,15 @@ pub(crate) fn file_response(path: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("config_file={path}\nerrno=0\n\n").into_bytes())
 }
 
-/// Returns the answer to a successful `set=1`.
+/// Returns the answer to a refused `reload=1`.
+pub(crate) fn reload_refused_response(reason: &str) -> Zeroizing<Vec<u8>> {
+    let line = reason.lines().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+    let errno = -(Errno::EINVAL as i32);
+    Zeroizing::new(format!("error={line}\nerrno={errno}\n\n").into_bytes())
+}
+
+/// Returns the answer to a successful `set=1` or `reload=1`.
 pub fn ok_response() -> Zeroizing<Vec<u8>> {
     error_response(0)
 }

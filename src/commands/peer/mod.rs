@@ -1,12 +1,14 @@
-//! Implements `wontun peer`: `add`, `list`, `show`, `remove`, `reset` and `rename` for the clients of
-//! a server.
+//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `remove`, `reset` and `rename` for the
+//! clients of a server.
 
 mod add;
+mod settings;
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peer;
+pub(crate) use self::settings::set_peer;
 use super::apply;
 use super::error::CommandError;
 use super::output::{stdout, write};

@@ -124,8 +124,12 @@ impl Mode for WireGuard {
         self.close_bypass(context, None);
     }
 
-    fn reload(&mut self, context: &mut Context) {
-        self.reload_file(context);
+    fn reload(&mut self, context: &mut Context) -> Result<u32, String> {
+        let result = self.reload_file(context);
+        if let (Err(error), ConfigSource::File(_)) = (&result, &self.source) {
+            context.reconciler.reload_error = Some(error.clone());
+        }
+        result
     }
 
     fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String> {

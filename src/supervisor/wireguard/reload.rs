@@ -45,11 +45,15 @@ impl WireGuard {
         messages
     }
 
-    /// Reloads the file and applies the differences; a file with an error changes nothing.
-    pub(super) fn reload_file(&mut self, context: &mut Context) {
+    /// Reads the file again and applies the differences. Returns the number with which the tunnel
+    /// process acknowledges its part.
+    ///
+    /// # Errors
+    /// The file has an error or cannot be applied, which was logged, and nothing was changed.
+    pub(super) fn reload_file(&mut self, context: &mut Context) -> Result<u32, String> {
         let ConfigSource::File(file) = &self.source else {
             info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
-            return;
+            return Err("it has no configuration file, wg(8) configures it".to_owned());
         };
         let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.options.hooks) {
             Ok(loaded) => loaded,
@@ -61,8 +65,7 @@ impl WireGuard {
                          elsewhere that existed at the start: keep keys in that folder, or restart wontun"
                     );
                 }
-                context.reconciler.reload_error = Some(error.to_string());
-                return;
+                return Err(error.to_string());
             }
         };
         warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -74,9 +77,8 @@ impl WireGuard {
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
-            context.reconciler.reload_error = Some(error.to_string());
             self.set_configuration(old);
-            return;
+            return Err(error.to_string());
         }
         let mut names = Vec::new();
         if let Some(new) = self.source.configuration().cloned() {
@@ -88,11 +90,12 @@ impl WireGuard {
         }
         self.update_firewall();
         self.warn_of_other_family();
-        self.send_changes(context, changes);
+        let number = self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "reloaded the configuration: {differences}");
+        Ok(number)
     }
 
     fn set_configuration(&mut self, configuration: WgQuick) {

@@ -212,6 +212,7 @@ remove=true
 fn operations() {
     assert_eq!(parse("get=1\n\n"), Ok(Request::Get));
     assert_eq!(parse("status=1\n\n"), Ok(Request::Status));
+    assert_eq!(parse("reload=1\n\n"), Ok(Request::Reload));
     assert_eq!(parse("set=1\n\n"), Ok(Request::Set(Changes::default())));
     for (text, errno) in [
         ("get=2\n\n", -71),
@@ -219,6 +220,7 @@ fn operations() {
         ("GET / HTTP/1.1\r\n\r\n\n", -71),
         ("get=1\nset=1\n\n", -22),
         ("status=1\nx\n\n", -22),
+        ("reload=1\nx\n\n", -22),
     ] {
         let error = parse(text).unwrap_err();
         assert_eq!(error.errno(), errno, "{text}: {error}");
@@ -227,7 +229,7 @@ fn operations() {
     let error = parse("frobnicate=1\n\n").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "line 1 of the request: found 'frobnicate=1', expected get=1, set=1 or status=1"
+        "line 1 of the request: found 'frobnicate=1', expected get=1, set=1, status=1, file=1 or reload=1"
     );
 }
 

@@ -7,4 +7,5 @@ mod locate;
 mod places;
 mod running;
 pub(crate) mod server;
+mod settings;
 pub(crate) mod story;

@@ -17,6 +17,7 @@ use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
 use crate::uapi::{
     MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, file_response, ok_response,
+    reload_refused_response,
 };
 use wontun_proto::time::Instant;
 
@@ -123,6 +124,15 @@ impl WireGuard {
                     None => error_response(-(Errno::ENOENT as i32)),
                 };
                 return client.stream.respond(response).is_ok();
+            }
+            Request::Reload => {
+                return match context.reload(self) {
+                    Ok(change) => {
+                        client.change = Some(change);
+                        true
+                    }
+                    Err(reason) => client.stream.respond(reload_refused_response(&reason)).is_ok(),
+                };
             }
             Request::Set(changes) => {
                 let audit = Audit::new(self, Some(&changes));

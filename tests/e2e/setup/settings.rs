@@ -1,0 +1,37 @@
+//! Settings of peers, which the running server reads again when a command has changed them.
+
+use super::server::Server;
+
+#[test]
+fn a_changed_setting_is_in_the_file_and_the_running_server_has_read_it() {
+    let server = Server::with_file();
+    server.output(&["peer", "add", "phone"]);
+    // no error without a tunnel
+    let set = server.run(&["peer", "set", "phone", "--note", "Anna, room 5"]);
+    assert!(set.code() == 0 && set.stderr.contains("has the settings when it starts"), "{set:?}");
+    assert!(server.text().contains("# Note = Anna, room 5\n"));
+    server.fails(&["peer", "set", "phone"], 2, "--note");
+    server.fails(&["peer", "set", "phone", "--note", "a\u{202e}b"], 2, "visible characters");
+    server.fails(&["peer", "set", "tablet", "--note", "x"], 1, "there is no peer 'tablet'");
+
+    let daemon = server.serve(&["--ignore-hooks"]);
+    server.output(&["peer", "set", "phone", "--note", "Anna, room 6"]);
+    // it was applied when the command ended
+    assert_eq!(daemon.count("reloaded the configuration"), 1);
+    // nothing is written or read again for what is so already
+    server.output(&["peer", "set", "phone", "--note", "Anna, room 6"]);
+    assert_eq!(daemon.count("reloaded the configuration"), 1);
+    server.output(&["peer", "set", "phone", "--note", ""]);
+    assert!(!server.text().contains("Note"));
+    assert_eq!(daemon.count("reloaded the configuration"), 2);
+    assert!(daemon.stop().status.success());
+
+    // the tunnel's error reaches the command
+    let daemon = server.serve(&[]);
+    std::fs::write(server.file(), server.text().replace("[Interface]\n", "[Interface]\nPostUp = true\n"))
+        .unwrap();
+    let set = server.run(&["peer", "set", "phone", "--note", "Anna"]);
+    assert!(set.code() == 1 && set.stderr.contains("was changed, but the running tunnel was not"), "{set:?}");
+    assert!(set.stderr.contains("tun0 refused it") && set.stderr.contains("PostUp"), "{set:?}");
+    daemon.wait_for("cannot reload the configuration, nothing was changed");
+}
