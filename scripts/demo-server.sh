@@ -101,15 +101,15 @@ start "$folder/server" run_at server "$wontun" serve --dir "$etc" --endpoint 192
 wait_ready $! "$folder/server"
 indent "the folder has" < <(ls -A "$etc")
 
-say "on the server:  wontun peer add phone --full-tunnel --qr >phone.conf"
-(umask 077 && at server "$wontun" peer add --dir "$etc" phone --full-tunnel --qr >"$folder/phone.conf" 2>"$folder/qr") ||
+say "on the server:  wontun peer add phone --full-tunnel --qr --out phone.conf"
+at server "$wontun" peer add --dir "$etc" phone --full-tunnel --qr --out "$folder/phone.conf" 2>"$folder/qr" ||
     die "the phone was not added: $(<"$folder/qr")"
 cat "$folder/qr"
 say "    a phone scans this; the file says the same (here without the keys):"
 grep -v Key "$folder/phone.conf" | indent phone.conf
 
-say "on the server:  wontun peer add laptop >laptop.conf"
-(umask 077 && at server "$wontun" peer add --dir "$etc" laptop >"$folder/laptop.conf")
+say "on the server:  wontun peer add laptop --out laptop.conf"
+at server "$wontun" peer add --dir "$etc" laptop --out "$folder/laptop.conf"
 
 say "both bring their file up:  wontun --config phone.conf,  wontun --config laptop.conf"
 for host in phone laptop; do

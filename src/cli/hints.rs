@@ -1,14 +1,26 @@
 //! Expected values and examples of arguments, for error messages.
 
+/// Returns what [`option`] does for an option of the command `path`: the options of `peer` differ
+/// from those of tunnels with the same name.
+pub(super) fn option_of(path: &[String], name: &str) -> Option<(Option<&'static str>, &'static str)> {
+    match name {
+        _ if path.first().is_none_or(|command| command != "peer") => option(name),
+        "address" => Some((Some("an address in the server's network"), "10.8.0.9")),
+        "keepalive" => Some((Some("a number of seconds, 0 to 65535, or off"), "25")),
+        _ => option(name),
+    }
+}
+
 /// Returns the description of the expected value of an option, unless the error of its parser
 /// contains it, and a valid value. Options with fixed values are not in this list.
-pub(super) fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
+fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
     Some(match name {
         "address" => (None, "10.8.0.1/24"),
         "allow" | "kill-switch-allow" => (None, "192.0.2.0/24"),
         "config" => (Some("the path of a file"), "/etc/wontun/tun0.conf"),
         "dir" => (Some("the path of a folder"), "/etc/wontun"),
         "dns" => (None, "9.9.9.9,2620:fe::fe"),
+        "forward" => (Some("PORT/tcp or PORT/udp, and =PORT for another port of the client"), "8443/tcp=443"),
         "endpoint" => (None, "vpn.example.com:51820"),
         "interval" => (None, "0.5"),
         "kill-switch-for" => (None, "wg0"),
@@ -21,11 +33,14 @@ pub(super) fn option(name: &str) -> Option<(Option<&'static str>, &'static str)>
         "mtu" => (Some("a number of bytes"), "1400"),
         "nat-allow" => (None, "169.254.169.254/32"),
         "note" => (None, "'Anna, room 5'"),
+        "out" => (Some("the path of a new file"), "phone.conf"),
         "peer" => (None, "vpn.example.com:19988"),
         "private-key-file" => (None, "/run/credentials/wontun.service/key"),
         "public-key" => (Some("a public key in base64"), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="),
         "qr-file" => (Some("the path of a new file"), "phone.svg"),
         "resolver" => (Some("the IPv4 or IPv6 address of a name server"), "9.9.9.9"),
+        "route" => (None, "10.0.0.0/8"),
+        "site" => (None, "192.168.5.0/24"),
         "state" => (Some("the path of a file, or off"), "/var/lib/wontun/tun0.state"),
         "subnet" => (None, "10.8.0.0/24"),
         "tun" => (None, "tun0"),

@@ -10,6 +10,7 @@ mod command;
 mod hints;
 mod options;
 mod peer;
+mod peer_settings;
 mod unknown_word;
 mod usage;
 
@@ -25,6 +26,7 @@ pub use options::{
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
 pub use peer::{AddOptions, PeerCommand, SetOptions};
+pub use peer_settings::{ClientOptions, PeerSettingsOptions};
 
 use crate::config::TunName;
 use crate::exit::{self, Failure};

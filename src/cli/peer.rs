@@ -1,21 +1,22 @@
 //! The commands of `wontun peer`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
 use super::options::ServerFolder;
-use crate::config::peer_settings::Note;
-use crate::server::{ClientDns, PeerName};
+use super::peer_settings::{ClientOptions, PeerSettingsOptions};
+use crate::config::Network;
+use crate::server::PeerName;
 
 /// Subcommands of `wontun peer`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PeerCommand {
-    /// Add a client and print its configuration
+    /// Add clients and print their configurations
     ///
-    /// The configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
-    /// of the client's private key: redirect it to a file of mode 0600 (umask 077), or use --qr.
+    /// A configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
+    /// of the client's private key: write it to a file with --out, or use --qr.
     Add {
         /// Folder of the server.
         #[command(flatten)]
@@ -107,30 +108,48 @@ pub enum PeerCommand {
     },
 }
 
-/// The client that `wontun peer add` adds.
+/// The clients that `wontun peer add` adds.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 pub struct AddOptions {
-    /// Name of the new client
-    #[arg(value_name = "NAME")]
-    pub name: PeerName,
+    /// Names of the new clients
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<PeerName>,
 
-    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
-    #[arg(long)]
-    pub full_tunnel: bool,
+    /// Address of the client in the server's network: one of IPv4, one of IPv6, or both, separated
+    /// by commas [default: the next free ones]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub address: Vec<IpAddr>,
+
+    /// Network behind the client, which the server routes to it; repeatable
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub site: Vec<Network>,
 
     /// Public key of a client that keeps its private key; the configuration is printed without one
     #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
     pub public_key: Option<String>,
 
-    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
-    /// file]
-    #[arg(long, value_name = "ADDRESSES")]
-    pub dns: Option<ClientDns>,
+    /// The client's own file.
+    #[command(flatten)]
+    pub client: ClientOptions,
 
-    /// Also print the configuration as a QR code, on standard error
+    /// Settings of the client on the server.
+    #[command(flatten)]
+    pub settings: PeerSettingsOptions,
+
+    /// Write the configuration to a new file of mode 0600 instead of standard output; of several
+    /// clients to DIR/NAME.conf
+    #[arg(long, value_name = "FILE|DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Print the configuration as a QR code: on a terminal instead of the text, else on standard
+    /// error
     #[arg(long)]
     pub qr: bool,
+
+    /// With --qr on a terminal, print the text, too
+    #[arg(long, requires = "qr")]
+    pub text: bool,
 
     /// Also write the configuration as a QR code, to a new SVG file of mode 0600
     #[arg(long, value_name = "FILE")]
@@ -138,25 +157,10 @@ pub struct AddOptions {
 }
 
 /// The settings that `wontun peer set` changes.
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = true)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[group(skip)]
 pub struct SetOptions {
-    /// Text for people; '' removes it
-    #[arg(long, value_name = "TEXT")]
-    pub note: Option<NoteOption>,
-}
-
-/// The value of `--note`: a note, or none.
-#[derive(Clone, Debug)]
-pub struct NoteOption(pub Option<Note>);
-
-impl FromStr for NoteOption {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        text.parse().map(|note| Self(Some(note))).map_err(|expected: String| format!("expected {expected}"))
-    }
+    /// Settings of the client on the server.
+    #[command(flatten)]
+    pub settings: PeerSettingsOptions,
 }

@@ -41,7 +41,7 @@ fn each_option_has_a_valid_example_and_an_error_that_says_what_is_expected() {
     each_command(&mut |path, command| {
         for option in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
             let Some(name) = option.get_long() else { continue };
-            let example = match (option.get_possible_values().first(), hints::option(name)) {
+            let example = match (option.get_possible_values().first(), hints::option_of(path, name)) {
                 (Some(value), _) => value.get_name().to_owned(),
                 (None, Some((_, example))) => example.to_owned(),
                 (None, None) => panic!("--{name} has no example in hints.rs"),
@@ -147,7 +147,7 @@ fn an_option_of_another_command_is_refused_with_those_that_have_it() {
             "genkey --dir /x",
             "'wontun serve', 'wontun peer', 'wontun init', 'wontun import', 'wontun status', 'wontun show', 'wontun top' and 'wontun down';",
         ),
-        ("--mtu 1400 serve", "it is an option of 'wontun plain' and 'wontun --peer HOST';"),
+        ("--mtu 1400 serve", "it is an option of 'wontun peer', 'wontun plain' and 'wontun --peer HOST';"),
         ("--config /x serve", "--config does not apply to 'wontun serve'"),
         ("--subnet 10.0.0.0/24 --config /x", "--subnet does not apply to 'wontun' without a command"),
     ] {
@@ -246,7 +246,7 @@ fn a_command_shows_its_own_options() {
             ("--workers", &["", "interface", "serve", "plain"]),
             ("--log-level", &["", "interface", "serve", "plain"]),
             ("--full-tunnel", &["peer add"]),
-            ("--mtu", &["", "plain"]),
+            ("--mtu", &["", "plain", "peer add"]),
             ("--nat ", &["", "check", "doctor", "serve"]),
         ] {
             assert_eq!(

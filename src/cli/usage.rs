@@ -61,7 +61,7 @@ impl Context<'_> {
         let value = self.string(ContextKind::InvalidValue).unwrap_or_default();
         let name = bare_name(&shown);
         let long = argument.and_then(clap::Arg::get_long);
-        let hint = long.and_then(hints::option);
+        let hint = long.and_then(|long| hints::option_of(&self.arguments.path, long));
         let valid: Vec<_> = self.strings(ContextKind::ValidValue);
         let expected = match (hint.and_then(|(expected, _)| expected), self.error.source()) {
             _ if !valid.is_empty() => format!("expected {}", alternatives(&valid)),

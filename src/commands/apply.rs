@@ -35,7 +35,17 @@ pub(super) fn change(
     peer: PeerChanges,
     then: Option<&str>,
 ) -> Result<(), CommandError> {
-    report(file, then, try_change(folder, file, peer))
+    change_all(folder, file, vec![peer], then)
+}
+
+/// Changes peers of the running tunnel at once, as [`change`] does one.
+pub(super) fn change_all(
+    folder: &Folder,
+    file: &ServerFile,
+    peers: Vec<PeerChanges>,
+    then: Option<&str>,
+) -> Result<(), CommandError> {
+    report(file, then, try_change(folder, file, peers))
 }
 
 /// Makes the running tunnel read its file again, which it has applied then: for what a change of
@@ -80,11 +90,11 @@ pub(super) fn change_running(
     file: &ServerFile,
     peer: PeerChanges,
 ) -> Result<(), CommandError> {
-    Ok(try_change(folder, file, peer)?)
+    Ok(try_change(folder, file, vec![peer])?)
 }
 
-fn try_change(folder: &Folder, file: &ServerFile, peer: PeerChanges) -> Result<(), ClientError> {
-    let changes = Changes { peers: vec![peer], ..Changes::default() };
+fn try_change(folder: &Folder, file: &ServerFile, peers: Vec<PeerChanges>) -> Result<(), ClientError> {
+    let changes = Changes { peers, ..Changes::default() };
     match status(folder, file)? {
         Some(TunnelStatus { name, .. }) => {
             connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))

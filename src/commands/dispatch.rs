@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peer, check,
+    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, check,
     completions, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on,
     list_peers, prepare, pubkey, remove_peer, rename_peer, reset_peer, set_peer, show, show_peer, status,
     top,
@@ -161,7 +161,7 @@ fn existing_folder(ServerFolder { dir, tun }: ServerFolder) -> Result<Folder, Co
 
 fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
-        PeerCommand::Add { folder, options } => add_peer(&existing_folder(folder)?, options),
+        PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Reset { folder, name } => reset_peer(&existing_folder(folder)?, &name),

@@ -26,6 +26,18 @@ pub(crate) enum CommandError {
     /// No randomness is available for a key.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// An option is for one client, and several are to be added.
+    #[error("{0} belongs to one client: give one NAME, or add the others by another command")]
+    OneClient(&'static str),
+    /// No setting is to be changed.
+    #[error("no setting is given: give at least one option, such as --note TEXT; see wontun peer set --help")]
+    NothingToSet,
+    /// A client cannot be added.
+    #[error("{0}")]
+    NewPeer(String),
+    /// Clients cannot be added; the errors were printed.
+    #[error("{0} errors: nothing was changed")]
+    NewPeers(usize),
     /// The input is no key.
     #[error("standard input has no key: {0}")]
     Key(#[from] KeyError),
@@ -97,6 +109,7 @@ impl ExitCode for CommandError {
             Self::Link(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
             Self::Down(error) => error.exit_code(),
+            Self::OneClient(_) | Self::NothingToSet => exit::USAGE,
             _ => exit::FAILURE,
         }
     }

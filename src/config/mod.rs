@@ -3,10 +3,13 @@
 
 mod apply_dns;
 mod cidr;
+mod client_dns;
 mod environment;
 mod file_options;
 mod kill_switch;
+mod mtu;
 mod nat_mode;
+mod network;
 mod peer_address;
 mod peer_name;
 mod peer_policy;
@@ -20,10 +23,13 @@ use std::time::Duration;
 
 pub use apply_dns::ApplyDns;
 pub use cidr::{Cidr, CidrError};
+pub(crate) use client_dns::ClientDns;
 pub(crate) use environment::unknown_variables;
 pub(crate) use file_options::FileOptions;
 pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
+pub(crate) use mtu::WIREGUARD_MTU;
 pub(crate) use nat_mode::NatMode;
+pub(crate) use network::Network;
 pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 pub(crate) use peer_name::{PeerName, display_name};
 pub(crate) use peer_policy::PeerPolicy;

@@ -62,7 +62,7 @@ impl Subnet {
 
     /// Returns the server's address: the first host address.
     pub fn server(self) -> Option<Cidr> {
-        Cidr::new(next_free(self.0, &[])?, self.0.length())
+        Cidr::new(FreeAddresses::new(self.0, std::iter::empty()).next()?, self.0.length())
     }
 }
 
@@ -100,29 +100,77 @@ pub(super) fn overlap(a: Prefix, b: Prefix) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }
 
-/// Returns the lowest host address of `network` that no prefix in `used` covers, or `None` if there
-/// is none. Prefixes in `used` that are as large as `network` or larger are ignored: the more
-/// specific route has precedence.
-pub(super) fn next_free(network: Prefix, used: &[Prefix]) -> Option<IpAddr> {
+/// The host addresses of a network that are free, in ascending order. Each is returned once.
+#[derive(Debug)]
+pub(super) struct FreeAddresses {
+    network: Prefix,
+    /// The next address to try, unless all were.
+    candidate: Option<u128>,
+    last: u128,
+    /// First and last addresses that are in use, in descending order.
+    taken: Vec<(u128, u128)>,
+}
+
+impl FreeAddresses {
+    /// Returns the addresses of `network` that no prefix in `used` covers. Prefixes in `used` that
+    /// are as large as `network` or larger are ignored: the more specific route has precedence.
+    pub(super) fn new(network: Prefix, used: impl Iterator<Item = Prefix>) -> Self {
+        let (first, last) = hosts(network);
+        let inside =
+            |prefix: &Prefix| network.contains(prefix.network()) && prefix.length() > network.length();
+        let mut taken: Vec<_> = used.filter(inside).map(range).collect();
+        taken.sort_unstable_by(|a, b| b.cmp(a));
+        Self { network, candidate: Some(first), last, taken }
+    }
+}
+
+impl Iterator for FreeAddresses {
+    type Item = IpAddr;
+
+    fn next(&mut self) -> Option<IpAddr> {
+        let mut candidate = self.candidate?;
+        while let Some((_, end)) = self.taken.pop_if(|(begin, _)| *begin <= candidate) {
+            let after = end.checked_add(1);
+            self.candidate = after;
+            candidate = candidate.max(after?);
+        }
+        self.candidate = candidate.checked_add(1);
+        (candidate <= self.last).then(|| address(self.network, candidate)).flatten()
+    }
+}
+
+/// Returns the first and the last address of a network that hosts may have, as numbers.
+///
+/// The first address is the network itself, in IPv6 the subnet-router anycast address (RFC 4291,
+/// section 2.6.1); the last of IPv4 is the broadcast address. Networks of two addresses have
+/// neither (RFC 3021, RFC 6164).
+fn hosts(network: Prefix) -> (u128, u128) {
     let (first, last) = range(network);
-    // The first address is the network itself, in IPv6 the subnet-router anycast address (RFC 4291,
-    // section 2.6.1); the last of IPv4 is the broadcast address. Networks of two addresses have
-    // neither (RFC 3021, RFC 6164).
-    let (mut candidate, last) = match (last - first, network.network()) {
+    match (last - first, network.network()) {
         (0 | 1, _) => (first, last),
         (_, IpAddr::V4(_)) => (first + 1, last - 1),
         (_, IpAddr::V6(_)) => (first + 1, last),
-    };
-    let inside = |prefix: &&Prefix| network.contains(prefix.network()) && prefix.length() > network.length();
-    let mut taken: Vec<_> = used.iter().filter(inside).copied().map(range).collect();
-    taken.sort_unstable();
-    for (begin, end) in taken {
-        if candidate < begin {
-            break;
-        }
-        candidate = candidate.max(end.checked_add(1)?);
     }
-    (candidate <= last).then(|| address(network, candidate)).flatten()
+}
+
+/// Returns true if no host may have this address of the network.
+pub(super) fn is_reserved(network: Prefix, address: IpAddr) -> bool {
+    let (first, last) = hosts(network);
+    let (number, _) = range(host(address));
+    !(first..=last).contains(&number)
+}
+
+/// A key by which networks are sorted: the networks that are part of another one follow it.
+pub(super) type Order = (bool, u128, u8);
+
+/// Returns the key of a network.
+pub(super) fn order(prefix: Prefix) -> Order {
+    (prefix.network().is_ipv6(), range(prefix).0, prefix.length())
+}
+
+/// Returns the keys of the first and the last network that are part of `prefix`.
+pub(super) fn first_and_last(prefix: Prefix) -> std::ops::RangeInclusive<Order> {
+    order(prefix)..=(prefix.network().is_ipv6(), range(prefix).1, u8::MAX)
 }
 
 /// Returns a network's first and last address as numbers.
@@ -157,6 +205,10 @@ mod tests {
     fn prefix(text: &str) -> Prefix {
         let cidr: Cidr = text.parse().unwrap();
         Prefix::new(cidr.address(), cidr.prefix()).unwrap()
+    }
+
+    fn next_free(network: Prefix, used: &[Prefix]) -> Option<IpAddr> {
+        FreeAddresses::new(network, used.iter().copied()).next()
     }
 
     fn next(network: &str, used: &[&str]) -> Option<String> {
@@ -272,7 +324,8 @@ mod tests {
             }
             let is_free = |host: &IpAddr| !used.iter()
                 .any(|prefix| prefix.length() > network.length() && prefix.contains(*host));
-            prop_assert_eq!(next_free(network, &used), hosts.into_iter().find(is_free));
+            let free: Vec<_> = FreeAddresses::new(network, used.iter().copied()).collect();
+            prop_assert_eq!(free, hosts.into_iter().filter(is_free).collect::<Vec<_>>());
         }
 
         #[test]

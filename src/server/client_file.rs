@@ -6,16 +6,13 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 use super::address::host;
-use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
+use crate::config::ClientDns;
+use crate::config::peer_settings::{ClientKeepalive, ClientMtu};
 use crate::config::wg_quick::{Field, Section};
 use crate::uapi::SecretText;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
-
-/// Keepalive interval in seconds; the usual value. Keeps the NAT mapping of the client open, so
-/// that others can reach it.
-const KEEPALIVE: u16 = 25;
 
 /// The configuration file of a client. The server never stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +25,26 @@ pub(crate) struct ClientFile {
     pub addresses: Vec<IpAddr>,
     /// Name servers of the client.
     pub dns: ClientDns,
+    /// MTU of the client's device; `None` for the default.
+    pub mtu: Option<ClientMtu>,
     /// Public key of the server.
     pub server: PublicKey,
     /// Key shared with the server in addition to the key pairs.
-    pub preshared_key: PresharedKey,
+    pub preshared_key: Option<PresharedKey>,
     /// Networks that the client routes through the tunnel.
     pub allowed_ips: Vec<Prefix>,
     /// Address of the server.
     pub endpoint: ClientEndpoint,
+    /// Interval of the client's keepalives.
+    pub keepalive: ClientKeepalive,
 }
 
 impl ClientFile {
+    /// Returns true if `prefix` is one of the client's own addresses.
+    pub(crate) fn has_address(&self, prefix: Prefix) -> bool {
+        self.addresses.iter().any(|&address| host(address) == prefix)
+    }
+
     /// Returns the text of the file. It contains secrets.
     pub(crate) fn to_text(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
@@ -54,13 +60,21 @@ impl ClientFile {
             None => writeln!(out, "# {} = the one that belongs to {}", Field::PrivateKey, self.public_key)?,
         }
         list(out, Field::Address, self.addresses.iter().map(|&address| host(address)))?;
+        if let Some(mtu) = self.mtu {
+            writeln!(out, "{} = {mtu}", Field::Mtu)?;
+        }
         list(out, Field::Dns, self.dns.addresses().iter())?;
         writeln!(out, "\n{}", Section::Peer)?;
         writeln!(out, "{} = {}", Field::PublicKey, self.server)?;
-        writeln!(out, "{} = {}", Field::PresharedKey, *self.preshared_key.to_base64())?;
+        if let Some(key) = &self.preshared_key {
+            writeln!(out, "{} = {}", Field::PresharedKey, *key.to_base64())?;
+        }
         list(out, Field::AllowedIps, self.allowed_ips.iter())?;
         writeln!(out, "{} = {}", Field::Endpoint, self.endpoint)?;
-        writeln!(out, "{} = {KEEPALIVE}", Field::PersistentKeepalive)
+        if self.keepalive.seconds() > 0 {
+            writeln!(out, "{} = {}", Field::PersistentKeepalive, self.keepalive)?;
+        }
+        Ok(())
     }
 }
 
@@ -96,13 +110,15 @@ mod tests {
             addresses: vec!["10.8.0.2".parse().unwrap(), "fd12::2".parse().unwrap()],
             dns: if full { ClientDns::public() } else { ClientDns::none() },
             server: PrivateKey::generate(&mut random).public_key(),
-            preshared_key: PresharedKey::generate(&mut random),
+            mtu: None,
+            preshared_key: Some(PresharedKey::generate(&mut random)),
             allowed_ips: if full {
                 vec![prefix("0.0.0.0", 0), prefix("::", 0)]
             } else {
                 vec![prefix("10.8.0.0", 24), prefix("fd12::", 64)]
             },
             endpoint: "vpn.example.com".parse().unwrap(),
+            keepalive: ClientKeepalive::default(),
         }
     }
 
@@ -155,7 +171,7 @@ mod tests {
             prop_assert_eq!(parsed.interface.dns.join(", "), if full { client.dns.to_string() } else { String::new() });
             let [peer] = &parsed.peers[..] else { panic!("{parsed:?}") };
             prop_assert_eq!(peer.public_key, client.server);
-            prop_assert_eq!(peer.preshared_key.clone(), Some(KeySource::Inline(client.preshared_key)));
+            prop_assert_eq!(peer.preshared_key.clone(), client.preshared_key.map(KeySource::Inline));
             prop_assert_eq!(&peer.allowed_ips, &client.allowed_ips);
             prop_assert_eq!(peer.endpoint.as_ref().map(ToString::to_string), Some(client.endpoint.to_string()));
         }

@@ -9,7 +9,6 @@ use crate::config::wg_quick::LoadError;
 use crate::config::{Cidr, PeerName, TunName};
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
-use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Maximum number of names in a message.
@@ -130,15 +129,14 @@ pub enum ServerError {
         "there is a peer '{0}' already: choose another name, or remove it first with 'wontun peer remove'"
     )]
     NameTaken(PeerName),
-    /// Another peer has this public key.
-    #[error("the peer {0} has that public key already: a client has a key of its own")]
-    KeyTaken(String),
-    /// The public key of a client is the server's.
-    #[error("that is the public key of this server: give the client's")]
-    ServerKey,
     /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
     PublicKey(#[from] KeyError),
+    /// The name of a client cannot be that of a file.
+    #[error(
+        "the name '{0}' has a '/' and cannot be the name of a file: add that client alone, with --out FILE"
+    )]
+    NoFileName(PeerName),
     /// No peer has this name or key.
     #[error("there is no peer '{}': {}", wanted.escape_debug(), Known(known))]
     UnknownPeer {
@@ -174,9 +172,6 @@ pub enum ServerError {
     /// No address of the server has a network with room for clients.
     #[error("{} has no Address with room for clients: write one with its network's prefix length, such as 10.8.0.1/24", .0.display())]
     NoSubnet(PathBuf),
-    /// All addresses of the network are in use.
-    #[error("all addresses of {0} are in use: remove a peer, or change Address to a larger network by hand")]
-    SubnetFull(Prefix),
     /// The client's file exceeds the capacity of a QR code.
     #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
     TooLongForQr,

@@ -20,12 +20,10 @@
 
 mod address;
 mod client_file;
-mod dns;
 mod endpoint;
 mod error;
 mod folder;
 pub mod import;
-mod new_peer;
 mod outer_address;
 pub(crate) mod peers;
 mod qr;
@@ -36,8 +34,7 @@ mod write;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use crate::config::PeerName;
-pub(crate) use dns::ClientDns;
+pub(crate) use crate::config::{ClientDns, PeerName};
 pub(crate) use endpoint::ClientEndpoint;
 pub(crate) use error::ServerError;
 pub(crate) use folder::{Folder, InitOptions, Prepared};

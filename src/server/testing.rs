@@ -4,7 +4,43 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::client_file::ClientFile;
+use super::peers::{self, AddError, Added, AddedPeer, NewPeerOptions};
+use super::server_file::ServerFile;
+use crate::config::peer_settings::PeerSettings;
+use crate::config::wg_quick::Peer;
 use wontun_proto::wireguard::Random;
+
+/// A server's file with one more peer.
+#[derive(Debug)]
+pub(super) struct AddedOne {
+    pub(super) file: ServerFile,
+    pub(super) peer: Peer,
+    pub(super) client: ClientFile,
+}
+
+/// Returns the options of a peer with nothing special.
+pub(super) fn wanted(name: &str) -> NewPeerOptions {
+    NewPeerOptions {
+        name: name.parse().unwrap(),
+        public_key: None,
+        addresses: Vec::new(),
+        sites: Vec::new(),
+        full_tunnel: false,
+        settings: PeerSettings::NONE,
+    }
+}
+
+/// Adds one peer.
+pub(super) fn add_one(
+    file: &ServerFile,
+    wanted: NewPeerOptions,
+    random: &mut dyn Random,
+) -> Result<AddedOne, AddError> {
+    let Added { file, mut peers, .. } = peers::add(file, vec![wanted], random)?;
+    let AddedPeer { peer, client } = peers.remove(0);
+    Ok(AddedOne { file, peer, client })
+}
 
 /// A temporary folder, removed on drop.
 pub(super) struct TestFolder(PathBuf);

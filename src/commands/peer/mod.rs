@@ -2,12 +2,13 @@
 //! clients of a server.
 
 mod add;
+mod delivery;
 mod settings;
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub(crate) use self::add::add_peer;
+pub(crate) use self::add::add_peers;
 pub(crate) use self::settings::set_peer;
 use super::apply;
 use super::error::CommandError;

@@ -12,12 +12,10 @@ use crate::server::Folder;
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
 pub(crate) fn set_peer(folder: &Folder, wanted: &str, options: SetOptions) -> Result<(), CommandError> {
-    change_settings(folder, wanted, |settings| {
-        let SetOptions { note } = options;
-        if let Some(note) = note {
-            settings.note = note.0;
-        }
-    })
+    if options == SetOptions::default() {
+        return Err(CommandError::NothingToSet);
+    }
+    change_settings(folder, wanted, |settings| options.settings.apply(settings))
 }
 
 fn change_settings(

@@ -17,6 +17,14 @@ pub enum PeerComment {
     Expires,
     /// Whether the peer has no access.
     Disabled,
+    /// Networks that the client's file sends through the tunnel, besides the server's.
+    ClientRoutes,
+    /// Name servers of the client's file.
+    ClientDns,
+    /// MTU of the client's file.
+    ClientMtu,
+    /// Interval of keepalives of the client's file.
+    ClientKeepalive,
     /// Text for people.
     Note,
 }
@@ -26,8 +34,19 @@ const MAX_DISTANCE: usize = 2;
 
 impl PeerComment {
     /// All keys, in the order in which they are written.
-    pub const ALL: [Self; 7] =
-        [Self::Disabled, Self::Expires, Self::Allow, Self::Deny, Self::AllowFrom, Self::Forward, Self::Note];
+    pub const ALL: [Self; 11] = [
+        Self::Disabled,
+        Self::Expires,
+        Self::Allow,
+        Self::Deny,
+        Self::AllowFrom,
+        Self::Forward,
+        Self::ClientRoutes,
+        Self::ClientDns,
+        Self::ClientMtu,
+        Self::ClientKeepalive,
+        Self::Note,
+    ];
 
     /// Returns the key as it is written.
     pub const fn name(self) -> &'static str {
@@ -38,13 +57,17 @@ impl PeerComment {
             Self::Forward => "Forward",
             Self::Expires => "Expires",
             Self::Disabled => "Disabled",
+            Self::ClientRoutes => "ClientRoutes",
+            Self::ClientDns => "ClientDNS",
+            Self::ClientMtu => "ClientMTU",
+            Self::ClientKeepalive => "ClientKeepalive",
             Self::Note => "Note",
         }
     }
 
     /// Returns true if several comments of this key make one list.
     pub const fn is_list(self) -> bool {
-        matches!(self, Self::Allow | Self::Deny | Self::AllowFrom | Self::Forward)
+        matches!(self, Self::Allow | Self::Deny | Self::AllowFrom | Self::Forward | Self::ClientRoutes)
     }
 
     /// Returns the key with this name, in any case.

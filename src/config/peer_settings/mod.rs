@@ -8,8 +8,13 @@
 //! | `Forward` | list of port forwards to the peer |
 //! | `Expires` | end of the peer's access |
 //! | `Disabled` | `yes` or `no` |
+//! | `ClientRoutes` | list of networks that the client's file sends through the tunnel, besides the server's |
+//! | `ClientDNS` | name servers of the client's file, or `none` |
+//! | `ClientMTU` | MTU of the client's file |
+//! | `ClientKeepalive` | interval of keepalives of the client's file, or `off` |
 //! | `Note` | text |
 
+mod client;
 mod comment;
 mod error;
 mod exclusion;
@@ -18,6 +23,10 @@ mod forward;
 mod note;
 mod target;
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+pub use client::{ClientKeepalive, ClientMtu, ClientSettings};
 pub use comment::PeerComment;
 pub use error::SettingError;
 pub use exclusion::Exclusion;
@@ -41,6 +50,8 @@ pub struct PeerSettings {
     pub expires: Option<Expiry>,
     /// True if the peer has no access.
     pub is_disabled: bool,
+    /// What the client's file is made of.
+    pub client: ClientSettings,
     /// Text for people.
     pub note: Option<Note>,
 }
@@ -54,6 +65,7 @@ impl PeerSettings {
         forwards: Vec::new(),
         expires: None,
         is_disabled: false,
+        client: ClientSettings::NONE,
         note: None,
     };
 
@@ -74,12 +86,10 @@ impl PeerSettings {
             PeerComment::AllowFrom => self.allow_from.get_or_insert_default().extend(targets(key, value)?),
             PeerComment::Forward => {
                 for item in items(value) {
-                    self.forwards.push(item.parse().map_err(|error| SettingError::new(key, item, error))?);
+                    self.forwards.push(parsed(key, item)?);
                 }
             }
-            PeerComment::Expires => {
-                self.expires = Some(value.parse().map_err(|error| SettingError::new(key, value, error))?);
-            }
+            PeerComment::Expires => self.expires = Some(parsed(key, value)?),
             PeerComment::Disabled => {
                 self.is_disabled = match value {
                     _ if value.eq_ignore_ascii_case("yes") => true,
@@ -87,9 +97,15 @@ impl PeerSettings {
                     _ => return Err(SettingError::new(key, value, "yes or no")),
                 }
             }
-            PeerComment::Note => {
-                self.note = Some(value.parse().map_err(|error| SettingError::new(key, value, error))?);
+            PeerComment::ClientRoutes => {
+                for item in items(value) {
+                    self.client.routes.push(parsed(key, item)?);
+                }
             }
+            PeerComment::ClientDns => self.client.dns = Some(parsed(key, value)?),
+            PeerComment::ClientMtu => self.client.mtu = Some(parsed(key, value)?),
+            PeerComment::ClientKeepalive => self.client.keepalive = Some(parsed(key, value)?),
+            PeerComment::Note => self.note = Some(parsed(key, value)?),
         }
         Ok(())
     }
@@ -103,9 +119,18 @@ impl PeerSettings {
             PeerComment::Forward => (!self.forwards.is_empty()).then(|| list(&self.forwards)),
             PeerComment::Expires => self.expires.map(|expires| expires.to_string()),
             PeerComment::Disabled => self.is_disabled.then(|| "yes".to_owned()),
+            PeerComment::ClientRoutes => (!self.client.routes.is_empty()).then(|| list(&self.client.routes)),
+            PeerComment::ClientDns => self.client.dns.as_ref().map(ToString::to_string),
+            PeerComment::ClientMtu => self.client.mtu.map(|mtu| mtu.to_string()),
+            PeerComment::ClientKeepalive => self.client.keepalive.map(|keepalive| keepalive.to_string()),
             PeerComment::Note => self.note.as_ref().map(ToString::to_string),
         }
     }
+}
+
+/// Parses one value, or one entry of a list.
+fn parsed<T: FromStr<Err: Display>>(key: PeerComment, value: &str) -> Result<T, SettingError> {
+    value.parse().map_err(|error| SettingError::new(key, value, error))
 }
 
 /// A list without entries, which an absent comment is not.

@@ -139,7 +139,8 @@ fn a_misspelled_key_is_recognised() {
         ("Disable", Some(PeerComment::Disabled)),
         ("Name", None),
         ("TODO", None),
-        ("ClientDNS", None),
+        ("ClientDNS", Some(PeerComment::ClientDns)),
+        ("ClientEndpoint", None),
         ("Date", None),
     ] {
         assert_eq!(PeerComment::nearest(name), key, "{name}");

@@ -14,22 +14,17 @@ impl WgQuick {
     /// [`super::parse`] returns the same configuration for it, provided that paths and DNS entries
     /// are as it returns them.
     pub fn to_text(&self) -> Zeroizing<String> {
-        // count first: a text that grows leaves copies of itself in memory
-        let mut length = Length(0);
-        let _ = self.write(&mut length);
-        let mut text = Zeroizing::new(String::with_capacity(length.0));
-        let _ = self.write(&mut *text);
-        text
+        text(|out| self.write(out))
     }
 
-    fn write(&self, out: &mut impl Write) -> fmt::Result {
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
         self.interface.write(out)?;
         self.peers.iter().try_for_each(|peer| peer.write(out))
     }
 }
 
 impl Interface {
-    fn write(&self, out: &mut impl Write) -> fmt::Result {
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "{}", Section::Interface)?;
         match &self.private_key {
             KeySource::Inline(key) => line(out, Field::PrivateKey, &*PrivateKey::to_base64(key))?,
@@ -57,7 +52,12 @@ impl Interface {
 }
 
 impl Peer {
-    fn write(&self, out: &mut impl Write) -> fmt::Result {
+    /// Returns the text of the section, after an empty line. It contains secrets.
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+        text(|out| self.write(out))
+    }
+
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "\n{}", Section::Peer)?;
         if let Some(name) = &self.name {
             writeln!(out, "# {} = {name}", outline::NAME)?;
@@ -90,7 +90,17 @@ impl Peer {
     }
 }
 
-fn line(out: &mut impl Write, field: Field, value: &dyn fmt::Display) -> fmt::Result {
+/// Returns what `write` writes.
+fn text(write: impl Fn(&mut dyn Write) -> fmt::Result) -> Zeroizing<String> {
+    // count first: a text that grows leaves copies of itself in memory
+    let mut length = Length(0);
+    let _ = write(&mut length);
+    let mut text = Zeroizing::new(String::with_capacity(length.0));
+    let _ = write(&mut *text);
+    text
+}
+
+fn line(out: &mut dyn Write, field: Field, value: &dyn fmt::Display) -> fmt::Result {
     writeln!(out, "{field} = {value}")
 }
 

@@ -10,13 +10,9 @@ use zeroize::Zeroizing;
 use super::error::{ErrorKind, describe, describe_secret};
 use super::field::Field;
 use super::{KeySource, Table};
-use crate::config::{Cidr, PeerAddress, PeerAddressError};
+use crate::config::{Cidr, PeerAddress, PeerAddressError, WIREGUARD_MTU};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
-
-/// Minimum of IPv4 (RFC 791), and the largest packet that fits as a data message into a UDP
-/// datagram.
-const MTU: std::ops::RangeInclusive<u32> = 68..=65_475;
 
 /// Returns true for white space as `wg` and `wg-quick` see it, which includes the vertical tab.
 pub const fn is_space(c: char) -> bool {
@@ -102,7 +98,7 @@ pub(super) fn mtu(text: &str) -> Result<Option<u32>, ErrorKind> {
     if text.is_empty() {
         return Ok(None);
     }
-    decimal(text).filter(|mtu| MTU.contains(mtu)).map(Some).ok_or_else(|| wrong(Field::Mtu, text))
+    decimal(text).filter(|mtu| WIREGUARD_MTU.contains(mtu)).map(Some).ok_or_else(|| wrong(Field::Mtu, text))
 }
 
 /// Parses a routing table. An empty value is the default, as in `wg-quick`, which passes any other

@@ -11,12 +11,12 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
 use super::address::{Subnet, overlap};
-use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use super::server_file::ServerFile;
 use super::volume::is_ephemeral;
 use super::write::{Writer, write_error};
+use crate::config::ClientDns;
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
 use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, TunName};
 use crate::net::random::SystemRandom;
@@ -152,6 +152,15 @@ impl Folder {
             Ok(file) => Prepared { file, is_new: false, updated: Ok(true) },
             Err(error) => Prepared { file, is_new: false, updated: Err(error) },
         })
+    }
+
+    /// Returns the name and the address of an interface of this host, other than the tunnel, whose
+    /// network overlaps `network`.
+    pub fn overlapping_interface(&self, network: Prefix) -> Option<(String, Cidr)> {
+        let is_other = |(name, address): &(String, Cidr)| {
+            name != self.tun.as_str() && overlap(network, Prefix::of(address.address(), address.prefix()))
+        };
+        host_addresses().into_iter().find(is_other)
     }
 
     fn exists(&self) -> Result<bool, ServerError> {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::wg_quick::{Hooks, WgQuick, parse};
-use crate::server::testing::{Counting, TestFolder};
+use crate::server::testing::{Counting, TestFolder, add_one, wanted};
 use wontun_proto::wireguard::{PresharedKey, PrivateKey};
 
 const SERVER: u64 = 1;
@@ -482,13 +482,7 @@ fn an_address_without_a_network_gets_one() {
             imported.notices
         );
         assert_eq!(text(&imported).contains("# ours"), address.contains("# ours"));
-        let wanted = crate::server::peers::NewPeerOptions {
-            name: "new".parse().unwrap(),
-            full_tunnel: false,
-            public_key: None,
-            dns: None,
-        };
-        crate::server::peers::add(&imported.file, wanted, &mut Counting(9000)).unwrap();
+        add_one(&imported.file, wanted("new"), &mut Counting(9000)).unwrap();
     }
     // the peers are in another network
     let imported = translate(&linuxserver("10.13.13.1", &["172.16.0.9/32"])).unwrap();

@@ -6,17 +6,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
-use super::new_peer::NewPeer;
-use crate::config::PeerName;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, ENDPOINT, NAME};
 use crate::config::wg_quick::{
-    Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, private_key, read_text,
+    Hooks, Interface, LoadError, Peer, PublicKey, Section, WgQuick, private_key, read_text,
 };
+use crate::config::{ClientDns, PeerName};
 use crate::uapi::SecretText;
 
 const DNS: &str = "ClientDNS";
@@ -180,38 +178,25 @@ impl ServerFile {
         self.with_interface_comment(DNS, &dns.to_string())
     }
 
-    /// Appends a peer.
+    /// Appends peers.
     ///
     /// # Errors
     /// `ServerError::Edit`.
-    pub fn with_peer(&self, peer: &NewPeer) -> Result<Self, ServerError> {
-        let mut section = SecretText::default();
+    pub fn with_peers<'a>(&self, peers: impl Iterator<Item = &'a Peer>) -> Result<Self, ServerError> {
+        let mut sections = SecretText::default();
         let end = self.line_end();
-        let mut line = |parts: &[&str]| {
-            parts.iter().for_each(|part| section.push(part.as_bytes()));
-            section.push(end.as_bytes());
-        };
         if !self.text().ends_with(b"\n") {
-            line(&[]);
+            sections.push(end.as_bytes());
         }
-        line(&[]);
-        line(&["[Peer]"]);
-        line(&["# ", NAME, " = ", peer.name.as_str()]);
-        line(&[Field::PublicKey.name(), " = ", &peer.public_key.to_string()]);
-        line(&[Field::PresharedKey.name(), " = ", &peer.preshared_key.to_base64()]);
-        let networks: Vec<_> = peer.allowed_ips().map(|prefix| prefix.to_string()).collect();
-        line(&[Field::AllowedIps.name(), " = ", &networks.join(", ")]);
         let mut expected = self.configuration.clone();
-        expected.peers.push(Peer {
-            name: Some(peer.name.clone()),
-            public_key: peer.public_key,
-            preshared_key: Some(KeySource::Inline(peer.preshared_key.clone())),
-            allowed_ips: peer.allowed_ips().collect(),
-            endpoint: None,
-            persistent_keepalive: None,
-            settings: None,
-        });
-        self.edited(self.text().len()..self.text().len(), section.as_bytes(), &expected)
+        for peer in peers {
+            for line in peer.to_text().lines() {
+                sections.push(line.as_bytes());
+                sections.push(end.as_bytes());
+            }
+            expected.peers.push(peer.clone());
+        }
+        self.edited(self.text().len()..self.text().len(), sections.as_bytes(), &expected)
     }
 
     /// Removes the peer with this index.

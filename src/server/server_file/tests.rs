@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::wg_quick::{KeyError, PrivateKey};
-use crate::server::peers::{self, AddedPeer, NewPeerOptions};
-use crate::server::testing::{Counting, TestFolder};
+use crate::server::peers::{AddError, NewPeerError, NewPeerOptions};
+use crate::server::testing::{AddedOne, Counting, TestFolder, add_one, wanted};
 use proptest::prelude::*;
 
 /// RFC 7748, section 6.1.
@@ -28,12 +28,12 @@ fn name(text: &str) -> PeerName {
     text.parse().unwrap()
 }
 
-fn wanted(text: &str) -> NewPeerOptions {
-    NewPeerOptions { name: name(text), full_tunnel: false, public_key: None, dns: None }
+fn add(file: &ServerFile, text: &str) -> Result<AddedOne, AddError> {
+    add_one(file, wanted(text), &mut Counting(file.text().len() as u64 * 1000))
 }
 
-fn add(file: &ServerFile, text: &str) -> Result<AddedPeer, ServerError> {
-    peers::add(file, wanted(text), &mut Counting(file.text().len() as u64 * 1000))
+fn is_error(added: Result<AddedOne, AddError>, error: &NewPeerError) -> bool {
+    matches!(added, Err(AddError::Peers(errors)) if errors == [(0, error.clone())])
 }
 
 /// Returns a file as edited by hand: with hooks, comments, names above and within sections.
@@ -65,7 +65,7 @@ fn a_peer_goes_to_the_end_and_away_again_without_a_trace() {
     let file = read(&before);
     let added = add(&file, "phone").unwrap();
     let key = added.peer.public_key;
-    let shared = added.peer.preshared_key.to_base64();
+    let shared = added.client.preshared_key.unwrap().to_base64();
     assert_eq!(
         text(&added.file),
         format!(
@@ -119,7 +119,7 @@ fn what_clients_are_told_is_in_the_interfaces_section() {
     // commented-out keys of wg-quick are ignored
     let other = read(&by_hand().replace("#ClientEndpoint=", "#Endpoint = 192.0.2.7:1\n#DNS=192.0.2.8\n#"));
     assert_eq!((other.endpoint().unwrap(), other.dns().unwrap()), (None, None));
-    assert!(matches!(add(&other, "phone"), Err(ServerError::NoEndpoint(_))));
+    assert!(matches!(add(&other, "phone"), Err(AddError::Server(ServerError::NoEndpoint(_)))));
 }
 
 #[test]
@@ -142,19 +142,19 @@ fn ends_of_lines_are_those_of_the_file() {
 #[test]
 fn who_cannot_be_added_is_told() {
     let file = read(&by_hand());
-    assert!(matches!(add(&file, "Bob"), Err(ServerError::NameTaken(_))));
+    assert!(is_error(add(&file, "Bob"), &NewPeerError::NameTaken(name("Bob"))));
     let with_key = |key: &str| {
         let wanted = NewPeerOptions { public_key: Some(key.parse().unwrap()), ..wanted("phone") };
-        peers::add(&file, wanted, &mut Counting(0))
+        add_one(&file, wanted, &mut Counting(0))
     };
-    assert!(matches!(with_key(PUBLIC), Err(ServerError::ServerKey)));
+    assert!(is_error(with_key(PUBLIC), &NewPeerError::ServerKey));
     let error = with_key(BOB).unwrap_err().to_string();
     assert!(error.contains("the peer Bob has that"), "{error}");
     let full = by_hand().replace("10.8.0.16/28", "10.8.0.128/25\nAllowedIPs = 10.8.0.2/31, 10.8.0.4/30, 10.8.0.8/29, 10.8.0.16/28, 10.8.0.32/27, 10.8.0.64/26");
     let error = add(&read(&full), "phone").unwrap_err().to_string();
     assert!(error.contains("all addresses of 10.8.0.0/24 are in use"), "{error}");
     let hosts = by_hand().replace("10.8.0.1/24,fd12::1/64", "10.8.0.1");
-    assert!(matches!(add(&read(&hosts), "phone"), Err(ServerError::NoSubnet(_))));
+    assert!(matches!(add(&read(&hosts), "phone"), Err(AddError::Server(ServerError::NoSubnet(_)))));
     let twins = format!("{}# Name = Bob\n", by_hand());
     assert!(matches!(read(&twins).find("Bob"), Err(ServerError::Ambiguous { .. })));
 }
@@ -163,24 +163,24 @@ fn who_cannot_be_added_is_told() {
 fn a_client_that_keeps_its_key_and_one_that_sends_everything() {
     let file = read(&by_hand());
     let key = PrivateKey::from_bytes(&[9; 32]).public_key();
-    let added =
-        peers::add(&file, NewPeerOptions { public_key: Some(key), ..wanted("phone") }, &mut Counting(0))
-            .unwrap();
+    let added = add_one(&file, NewPeerOptions { public_key: Some(key), ..wanted("phone") }, &mut Counting(0))
+        .unwrap();
     assert_eq!((added.client.private_key, added.client.public_key, added.peer.public_key), (None, key, key));
     let networks: Vec<_> = added.client.allowed_ips.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.8.0.0/24", "fd12::/64"]);
     assert_eq!(added.client.dns, ClientDns::none());
     let full = NewPeerOptions { full_tunnel: true, ..wanted("phone") };
-    let added = peers::add(&file, full.clone(), &mut Counting(0)).unwrap();
+    let added = add_one(&file, full.clone(), &mut Counting(0)).unwrap();
     let networks: Vec<_> = added.client.allowed_ips.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["0.0.0.0/0", "::/0"]);
     assert_eq!(added.client.dns, ClientDns::public());
     let told: ClientDns = "10.8.0.1".parse().unwrap();
     let file = file.with_dns(&told).unwrap();
-    assert_eq!(peers::add(&file, full.clone(), &mut Counting(0)).unwrap().client.dns, told);
+    assert_eq!(add_one(&file, full.clone(), &mut Counting(0)).unwrap().client.dns, told);
     assert_eq!(add(&file, "phone").unwrap().client.dns, told);
-    let none = NewPeerOptions { dns: Some(ClientDns::none()), ..full };
-    assert_eq!(peers::add(&file, none, &mut Counting(0)).unwrap().client.dns, ClientDns::none());
+    let mut none = full;
+    none.settings.client.dns = Some(ClientDns::none());
+    assert_eq!(add_one(&file, none, &mut Counting(0)).unwrap().client.dns, ClientDns::none());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From an empty directory to connected clients: `wontun init`, `serve` and `peer`.
 
+mod adding;
 mod files;
 mod greeting;
 mod killed;

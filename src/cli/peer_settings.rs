@@ -1,0 +1,106 @@
+//! Options for the settings of a peer, of `wontun peer add` and `set`.
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::config::peer_settings::{
+    ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
+};
+use crate::config::{ClientDns, Network};
+
+/// Settings of a peer on the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[group(skip)]
+pub struct PeerSettingsOptions {
+    /// Port of the server that leads to the client, to its port PORT after '=', or 'none';
+    /// repeatable
+    #[arg(long, value_name = "PORT/PROTOCOL[=PORT]")]
+    pub forward: Vec<PortForwards>,
+
+    /// Text for people; '' removes it
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<NoteOption>,
+}
+
+impl PeerSettingsOptions {
+    /// Changes what is given; everything else stays as it is.
+    pub(crate) fn apply(&self, settings: &mut PeerSettings) {
+        if !self.forward.is_empty() {
+            settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();
+        }
+        if let Some(NoteOption(note)) = &self.note {
+            settings.note.clone_from(note);
+        }
+    }
+}
+
+/// What the client's own file is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[group(skip)]
+pub struct ClientOptions {
+    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
+    #[arg(long, conflicts_with = "route")]
+    pub full_tunnel: bool,
+
+    /// Network that the client sends through the tunnel, besides the server's; repeatable
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub route: Vec<Network>,
+
+    /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
+    /// file]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub dns: Option<ClientDns>,
+
+    /// MTU of the client's device [default: the client's own choice]
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<ClientMtu>,
+
+    /// Interval of the client's keepalives in seconds, or 'off' [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    pub keepalive: Option<ClientKeepalive>,
+}
+
+impl ClientOptions {
+    /// Changes what is given, except for the full tunnel; everything else stays as it is.
+    pub(crate) fn apply(&self, settings: &mut ClientSettings) {
+        if !self.route.is_empty() {
+            settings.routes.clone_from(&self.route);
+        }
+        if self.dns.is_some() {
+            settings.dns.clone_from(&self.dns);
+        }
+        settings.mtu = self.mtu.or(settings.mtu);
+        settings.keepalive = self.keepalive.or(settings.keepalive);
+    }
+}
+
+/// A list of port forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortForwards(Vec<PortForward>);
+
+impl FromStr for PortForwards {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',').map(|item| item.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The value of `--note`: a note, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteOption(pub Option<Note>);
+
+impl FromStr for NoteOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|note| Self(Some(note))).map_err(|expected: String| format!("expected {expected}"))
+    }
+}

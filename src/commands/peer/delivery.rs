@@ -1,0 +1,188 @@
+//! Delivers the files of new clients: on standard output, to files of their own, as QR codes.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::cli::AddOptions;
+use crate::commands::error::CommandError;
+use crate::commands::output::{print_secret, stdout, write};
+use crate::config::PeerName;
+use crate::server::peers::AddedPeer;
+use crate::server::{QrCode, ServerError, create_secret};
+use crate::uapi::SecretText;
+
+/// Where the files of new clients go.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// File of the client, or folder of several clients' files; `None` for standard output.
+    out: Option<PathBuf>,
+    /// True to print the files as QR codes.
+    qr: bool,
+    /// True to print the files as text even if QR codes are.
+    text: bool,
+    qr_file: Option<PathBuf>,
+}
+
+/// The file of a new client.
+#[derive(Debug)]
+pub(super) struct ClientText {
+    name: PeerName,
+    text: Zeroizing<Vec<u8>>,
+}
+
+/// Files that are ready to be delivered. The created ones are removed when this is dropped, unless
+/// they are kept.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// What is printed on standard output.
+    text: Option<Zeroizing<Vec<u8>>>,
+    /// QR codes, with the names of the clients.
+    codes: Vec<(PeerName, QrCode)>,
+    created: Vec<PathBuf>,
+    is_terminal: bool,
+}
+
+impl ClientText {
+    /// Returns the file of a client.
+    pub(super) fn new(AddedPeer { peer, client }: &AddedPeer) -> Result<Self, ServerError> {
+        let name = peer.name.clone().ok_or_else(|| ServerError::Edit(PathBuf::new()))?;
+        Ok(Self { name, text: client.to_text() })
+    }
+}
+
+impl Delivery {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// [`CommandError::OneClient`]: an option is for one client only, and several are given.
+    pub(super) fn new(options: &AddOptions) -> Result<Self, CommandError> {
+        let AddOptions { names, out, qr, qr_file, text, .. } = options;
+        if names.len() > 1 && qr_file.is_some() {
+            return Err(CommandError::OneClient("--qr-file"));
+        }
+        Ok(Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() })
+    }
+
+    /// Does everything that can fail, except for writing to standard output.
+    ///
+    /// # Errors
+    /// [`ServerError`]: a file exists or cannot be created, or a text is too long for a QR code. No
+    /// file was left.
+    pub(super) fn prepare(&self, clients: Vec<ClientText>) -> Result<Prepared, ServerError> {
+        let is_terminal = io::stdout().is_terminal();
+        let mut prepared = Prepared { text: None, codes: Vec::new(), created: Vec::new(), is_terminal };
+        if self.qr || self.qr_file.is_some() {
+            for client in &clients {
+                prepared.codes.push((client.name.clone(), QrCode::new(&client.text)?));
+            }
+        }
+        if let (Some(path), [(_, code), ..]) = (&self.qr_file, &prepared.codes[..]) {
+            let svg = code.svg();
+            prepared.create(path.clone(), &svg)?;
+        }
+        if !self.qr {
+            prepared.codes.clear();
+        }
+        match &self.out {
+            Some(out) => self.write_files(out, &clients, &mut prepared)?,
+            // on a terminal the code is enough
+            None if self.qr && is_terminal && !self.text => {}
+            None => prepared.text = Some(joined(&clients)),
+        }
+        Ok(prepared)
+    }
+
+    fn write_files(
+        &self,
+        out: &Path,
+        clients: &[ClientText],
+        prepared: &mut Prepared,
+    ) -> Result<(), ServerError> {
+        if let ([client], false) = (clients, out.is_dir()) {
+            return prepared.create(out.to_owned(), &client.text);
+        }
+        for client in clients {
+            if client.name.as_str().contains('/') {
+                return Err(ServerError::NoFileName(client.name.clone()));
+            }
+        }
+        match DirBuilder::new().mode(0o700).create(out) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ServerError::Write { path: out.to_owned(), source: error, remedy: "" });
+            }
+            _ => {}
+        }
+        for client in clients {
+            prepared.create(out.join(format!("{}.conf", client.name)), &client.text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Prepared {
+    fn create(&mut self, path: PathBuf, content: &[u8]) -> Result<(), ServerError> {
+        create_secret(&path, content)?;
+        self.created.push(path);
+        Ok(())
+    }
+
+    /// Prints what is to be printed.
+    ///
+    /// # Errors
+    /// [`CommandError::Output`]: nobody has the clients' files.
+    pub(super) fn print(&self) -> Result<(), CommandError> {
+        if let Some(text) = &self.text {
+            print_secret(text)?;
+        }
+        for (name, code) in &self.codes {
+            let mut shown = SecretText::default();
+            if self.codes.len() > 1 {
+                shown.push(format!("{name}:\n").as_bytes());
+            }
+            shown.push(&code.terminal());
+            if self.is_terminal {
+                write(&mut stdout()?, shown.as_bytes())?;
+            } else {
+                io::stderr().write_all(shown.as_bytes()).map_err(CommandError::Output)?;
+            }
+        }
+        if self.text.is_none() && self.created.is_empty() && !self.codes.is_empty() {
+            let _ = writeln!(
+                io::stderr(),
+                "wontun: this code is the only copy of the client's private key; --text prints the file, too, --out writes it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Keeps the created files.
+    pub(super) fn keep(mut self) {
+        self.created.clear();
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        for path in &self.created {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Returns the files of the clients in one text. Of several, each begins with a comment that has the
+/// client's name.
+fn joined(clients: &[ClientText]) -> Zeroizing<Vec<u8>> {
+    let mut text = SecretText::default();
+    for (index, client) in clients.iter().enumerate() {
+        if clients.len() > 1 {
+            let gap = if index == 0 { "" } else { "\n" };
+            text.push(format!("{gap}# Name = {}\n", client.name).as_bytes());
+        }
+        text.push(&client.text);
+    }
+    text.into_inner()
+}

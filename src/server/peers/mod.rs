@@ -1,0 +1,202 @@
+//! Adds peers to a server.
+
+mod error;
+mod options;
+mod taken;
+
+use std::net::IpAddr;
+
+pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
+pub(crate) use self::options::NewPeerOptions;
+use self::taken::Taken;
+use super::address::{FreeAddresses, host};
+use super::client_file::ClientFile;
+use super::endpoint::ClientEndpoint;
+use super::error::ServerError;
+use super::server_file::ServerFile;
+use crate::config::peer_settings::PeerSettings;
+use crate::config::wg_quick::{KeySource, Peer};
+use crate::config::{ClientDns, Network};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, Random};
+
+/// A server's file with new peers.
+#[derive(Clone, Debug)]
+pub(crate) struct Added {
+    /// The server's file with the peers.
+    pub file: ServerFile,
+    /// The peers, in the order in which they were given.
+    pub peers: Vec<AddedPeer>,
+    /// Warnings, each with the index of its peer.
+    pub warnings: Vec<(usize, NewPeerWarning)>,
+}
+
+/// A new peer.
+#[derive(Clone, Debug)]
+pub(crate) struct AddedPeer {
+    /// The peer in the server's file.
+    pub peer: Peer,
+    /// The file of the client.
+    pub client: ClientFile,
+}
+
+/// Generates the keys of new peers, and allocates the next free address of each family.
+///
+/// # Errors
+/// [`AddError`] with all errors of the peers: a name, key, address or network is in use or cannot
+/// be used, no address is free, or the file lacks a required value.
+pub(crate) fn add(
+    file: &ServerFile,
+    wanted: Vec<NewPeerOptions>,
+    random: &mut dyn Random,
+) -> Result<Added, AddError> {
+    let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
+    let default_dns = file.dns()?;
+    let networks = networks(file);
+    if networks.is_empty() {
+        return Err(ServerError::NoSubnet(file.path().to_owned()).into());
+    }
+    let (addresses, warnings) = check(file, &networks, &wanted)?;
+    let mut peers = Vec::with_capacity(wanted.len());
+    for (mut wanted, addresses) in wanted.into_iter().zip(addresses) {
+        if wanted.full_tunnel {
+            wanted.settings.client.routes = default_routes();
+        }
+        let private_key = wanted.public_key.is_none().then(|| PrivateKey::generate(random));
+        let public_key = private_key.as_ref().map(PrivateKey::public_key).or(wanted.public_key);
+        let public_key = public_key.ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
+        let sites = wanted.sites.iter().map(|site| site.prefix());
+        let peer = Peer {
+            name: Some(wanted.name),
+            public_key,
+            preshared_key: Some(KeySource::Inline(PresharedKey::generate(random))),
+            allowed_ips: addresses.iter().map(|&address| host(address)).chain(sites).collect(),
+            endpoint: None,
+            persistent_keepalive: None,
+            settings: (wanted.settings != PeerSettings::NONE).then(|| Box::new(wanted.settings)),
+        };
+        let client = client_file(file, &peer, &networks, &endpoint, default_dns.as_ref(), private_key);
+        peers.push(AddedPeer { peer, client });
+    }
+    let file = file.with_peers(peers.iter().map(|added| &added.peer))?;
+    Ok(Added { file, peers, warnings })
+}
+
+/// Returns the file of the client that is `peer` in the server's file.
+fn client_file(
+    file: &ServerFile,
+    peer: &Peer,
+    networks: &[Prefix],
+    endpoint: &ClientEndpoint,
+    default_dns: Option<&ClientDns>,
+    private_key: Option<PrivateKey>,
+) -> ClientFile {
+    let settings = &peer.settings().client;
+    let addresses = addresses(peer, networks);
+    let has_family =
+        |prefix: &Prefix| addresses.iter().any(|address| address.is_ipv4() == prefix.network().is_ipv4());
+    let mut allowed_ips: Vec<_> = settings.routes.iter().map(|route| route.prefix()).collect();
+    let is_full_tunnel = allowed_ips.iter().any(|route| route.length() == 0);
+    let inner: Vec<_> = networks
+        .iter()
+        .filter(|network| {
+            has_family(network)
+                && !allowed_ips
+                    .iter()
+                    .any(|route| route.overlaps(**network) && route.length() <= network.length())
+        })
+        .copied()
+        .collect();
+    allowed_ips.splice(0..0, inner);
+    let default_dns = default_dns.cloned();
+    let public_dns = || if is_full_tunnel { ClientDns::public() } else { ClientDns::none() };
+    ClientFile {
+        private_key,
+        public_key: peer.public_key,
+        addresses,
+        dns: settings.dns.clone().or(default_dns).unwrap_or_else(public_dns),
+        mtu: settings.mtu,
+        server: *file.public_key(),
+        preshared_key: peer.preshared_key.as_ref().and_then(KeySource::inline).cloned(),
+        allowed_ips,
+        endpoint: endpoint.clone(),
+        keepalive: settings.keepalive.unwrap_or_default(),
+    }
+}
+
+/// Returns the addresses of a peer in the VPN: its single hosts in these networks.
+fn addresses(peer: &Peer, networks: &[Prefix]) -> Vec<IpAddr> {
+    let is_address = |prefix: &&Prefix| {
+        **prefix == host(prefix.network())
+            && networks.iter().any(|network| network.contains(prefix.network()))
+    };
+    peer.allowed_ips.iter().filter(is_address).map(|prefix| prefix.network()).collect()
+}
+
+/// Returns all of IPv4 and of IPv6. A VPN with one family only routes both, as the other one would
+/// bypass the tunnel.
+fn default_routes() -> Vec<Network> {
+    let all = |address: IpAddr| Network::from(Prefix::of(address, 0));
+    vec![all([0_u8; 4].into()), all([0_u8; 16].into())]
+}
+
+/// Returns the networks of the server's addresses, without duplicates, that have room for other
+/// hosts.
+pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
+    let mut networks = Vec::new();
+    for cidr in &file.configuration().interface.addresses {
+        let network = Prefix::of(cidr.address(), cidr.prefix());
+        if network != host(cidr.address()) && !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    networks
+}
+
+/// The addresses of the peers, and the warnings about them.
+type Checked = (Vec<Vec<IpAddr>>, Vec<(usize, NewPeerWarning)>);
+
+/// Checks new peers against the file and each other, and allocates their addresses.
+fn check(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -> Result<Checked, AddError> {
+    let mut taken = Taken::new(file, networks);
+    let mut errors: Vec<(usize, NewPeerError)> = Vec::new();
+    let mut warnings = Vec::new();
+    for (index, peer) in wanted.iter().enumerate() {
+        let failed = taken.insert(peer, |warning| warnings.push((index, warning)));
+        errors.extend(failed.into_iter().map(|error| (index, error)));
+    }
+    // after all chosen ones are known
+    let mut free: Vec<_> = [true, false]
+        .into_iter()
+        .filter_map(|is_v4| networks.iter().find(|network| network.network().is_ipv4() == is_v4))
+        .map(|&network| (network, FreeAddresses::new(network, taken.networks())))
+        .collect();
+    let mut addresses = Vec::with_capacity(wanted.len());
+    for (index, peer) in wanted.iter().enumerate() {
+        let mut own = Vec::with_capacity(2);
+        for (network, free) in &mut free {
+            let is_family = |address: &&IpAddr| address.is_ipv4() == network.network().is_ipv4();
+            match peer.addresses.iter().find(is_family).copied().or_else(|| free.next()) {
+                Some(address) => own.push(address),
+                None => errors.push((index, NewPeerError::SubnetFull(*network))),
+            }
+        }
+        let has_v6 = own.iter().any(IpAddr::is_ipv6);
+        if let Some(mtu) = peer.settings.client.mtu.filter(|mtu| has_v6 && mtu.bytes() < MIN_MTU_V6) {
+            errors.push((index, NewPeerError::Mtu(mtu)));
+        }
+        addresses.push(own);
+    }
+    if errors.is_empty() {
+        Ok((addresses, warnings))
+    } else {
+        errors.sort_by_key(|(index, _)| *index);
+        Err(AddError::Peers(errors))
+    }
+}
+
+/// Minimum MTU of a link with IPv6 in bytes (RFC 8200, section 5).
+const MIN_MTU_V6: u32 = 1280;
+
+#[cfg(test)]
+mod tests;
