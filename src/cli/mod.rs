@@ -4,6 +4,7 @@
 //! command: `Arguments` moves them behind it. Without a command, the options select and describe
 //! the tunnel to run.
 
+mod access;
 mod arguments;
 mod bare;
 mod command;

@@ -67,12 +67,32 @@ pub enum PeerCommand {
         #[command(flatten)]
         folder: ServerFolder,
     },
-    /// Remove a client and disconnect it at once
+    /// End the access of clients at once; their keys, addresses and settings are kept
+    Disable {
+        /// Names or public keys of the clients
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Give disabled clients access again
+    Enable {
+        /// Names or public keys of the clients
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Remove clients and disconnect them at once
     #[command(visible_alias = "rm")]
     Remove {
-        /// Name or public key of the client
-        #[arg(value_name = "NAME")]
-        name: String,
+        /// Names or public keys of the clients
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
 
         /// Folder of the server.
         #[command(flatten)]

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use super::access::AccessOptions;
 use crate::config::peer_settings::{
     ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
 };
@@ -18,6 +19,10 @@ pub struct PeerSettingsOptions {
     #[arg(long, value_name = "PORT/PROTOCOL[=PORT]")]
     pub forward: Vec<PortForwards>,
 
+    /// The time of the client's access.
+    #[command(flatten)]
+    pub access: AccessOptions,
+
     /// Text for people; '' removes it
     #[arg(long, value_name = "TEXT")]
     pub note: Option<NoteOption>,
@@ -26,6 +31,7 @@ pub struct PeerSettingsOptions {
 impl PeerSettingsOptions {
     /// Changes what is given; everything else stays as it is.
     pub(crate) fn apply(&self, settings: &mut PeerSettings) {
+        self.access.apply(settings);
         if !self.forward.is_empty() {
             settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();
         }

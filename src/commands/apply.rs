@@ -26,26 +26,36 @@ pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Tunnel
     }
 }
 
-/// Changes one peer of the running tunnel; the other peers stay as they are. It is no error if the
+/// Changes peers of the running tunnel at once; the others stay as they are. It is no error if the
 /// tunnel does not run; this is printed on standard error if `then` is given, which completes the
 /// line.
-pub(super) fn change(
-    folder: &Folder,
-    file: &ServerFile,
-    peer: PeerChanges,
-    then: Option<&str>,
-) -> Result<(), CommandError> {
-    change_all(folder, file, vec![peer], then)
-}
-
-/// Changes peers of the running tunnel at once, as [`change`] does one.
-pub(super) fn change_all(
+fn change(
     folder: &Folder,
     file: &ServerFile,
     peers: Vec<PeerChanges>,
     then: Option<&str>,
 ) -> Result<(), CommandError> {
     report(file, then, try_change(folder, file, peers))
+}
+
+/// Applies a change of the file, from `before` to `file`, to the running tunnel: by `peers`, or, if
+/// the file has settings of peers that these do not carry, by reading it again.
+///
+/// # Errors
+/// As for [`reload`].
+pub(super) fn change_or_reload(
+    folder: &Folder,
+    before: &ServerFile,
+    file: &ServerFile,
+    peers: Vec<PeerChanges>,
+    then: Option<&str>,
+) -> Result<(), CommandError> {
+    let has_settings = |file: &ServerFile| file.peers().any(|peer| peer.peer.settings().concerns_tunnel());
+    if has_settings(before) || has_settings(file) {
+        reload(folder, file, then)
+    } else {
+        change(folder, file, peers, then)
+    }
 }
 
 /// Makes the running tunnel read its file again, which it has applied then: for what a change of

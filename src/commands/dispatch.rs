@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, check,
-    completions, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off, kill_switch_on,
-    list_peers, prepare, pubkey, remove_peer, rename_peer, reset_peer, set_peer, show, show_peer, status,
-    top,
+    completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
+    kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, reset_peer, set_peer, show,
+    show_peer, status, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -165,7 +165,9 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Reset { folder, name } => reset_peer(&existing_folder(folder)?, &name),
-        PeerCommand::Remove { folder, name } => remove_peer(&existing_folder(folder)?, &name),
+        PeerCommand::Remove { folder, names } => remove_peers(&existing_folder(folder)?, &names),
+        PeerCommand::Disable { folder, names } => disable_peers(&existing_folder(folder)?, &names, true),
+        PeerCommand::Enable { folder, names } => disable_peers(&existing_folder(folder)?, &names, false),
         PeerCommand::Set { folder, name, options } => set_peer(&existing_folder(folder)?, &name, options),
         PeerCommand::Rename { folder, name, new_name } => {
             rename_peer(&existing_folder(folder)?, &name, &new_name)

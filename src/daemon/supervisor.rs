@@ -136,6 +136,7 @@ impl Core {
                 return Err(DaemonError::UnexpectedMessage);
             }
             ToTunnel::Change { .. }
+            | ToTunnel::Excluded { .. }
             | ToTunnel::Name { .. }
             | ToTunnel::Restore { .. }
             | ToTunnel::Addresses { .. }

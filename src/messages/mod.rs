@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::TunName;
+use crate::config::peer_settings::Exclusion;
+use crate::config::{PeerName, TunName};
 use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN};
 
@@ -57,6 +58,14 @@ pub enum ToTunnel {
         number: Option<u32>,
         /// The changes. Port, mark and kill switch are `None`.
         changes: Changes,
+    },
+    /// Peers that have no access, and are not among those of [`Self::Change`]: for the log and for
+    /// `status=1`. Split into several messages if one cannot hold all.
+    Excluded {
+        /// True for the first of these messages, which replaces the peers of earlier ones.
+        is_first: bool,
+        /// The peers.
+        peers: Vec<ExcludedPeer>,
     },
     /// New host name of a peer's endpoint; `None` if it has no name any more.
     Name {
@@ -215,6 +224,19 @@ pub enum FromTunnel {
     Imported(Result<u32, String>),
 }
 
+/// A peer that has no access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedPeer {
+    /// Public key of the peer.
+    pub public_key: PublicKey,
+    /// Name of the peer, if it has one.
+    pub name: Option<PeerName>,
+    /// Reason.
+    pub exclusion: Exclusion,
+    /// End of its access in seconds since 1970, if it has one.
+    pub expires: Option<u64>,
+}
+
 /// State of a peer kept from an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoredPeer {
@@ -247,7 +269,7 @@ pub struct PeerReport {
     pub counters: [u64; 4],
 }
 
-/// Maximum number of peers in a message about their state; each takes at most some 150 bytes.
+/// Maximum number of peers in a message about their state; each takes at most some 300 bytes.
 pub(crate) const MAX_PEERS_PER_MESSAGE: usize = 256;
 
 /// Initial configuration of the tunnel process.

@@ -1,4 +1,4 @@
-//! The loop's timer, and its clocks.
+//! The loops' timers, and their clocks.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -99,12 +99,67 @@ impl AsFd for Timer {
     }
 }
 
+/// A timerfd on `CLOCK_REALTIME`, which is also readable when that clock is set.
+#[derive(Debug)]
+pub struct WallTimer(TimerFd);
+
+/// A time that does not come: the year 2242.
+const FAR: Duration = Duration::from_secs(1 << 33);
+
+impl WallTimer {
+    /// Creates a timer that is not armed.
+    ///
+    /// # Errors
+    /// Errors of the kernel, such as too many open files.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        Ok(Self(TimerFd::new(ClockId::CLOCK_REALTIME, flags)?))
+    }
+
+    /// Makes the descriptor readable at `time`, since 1970, and when the clock is set before;
+    /// `None` for the latter only.
+    ///
+    /// # Errors
+    /// Errors of the kernel.
+    pub fn arm(&self, time: Option<Duration>) -> io::Result<()> {
+        // zero would disarm it
+        let time = time.map_or(FAR, |time| time.clamp(Duration::from_nanos(1), FAR));
+        let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+        Ok(self.0.set(Expiration::OneShot(TimeSpec::from_duration(time)), flags)?)
+    }
+
+    /// Makes the descriptor readable at no time.
+    ///
+    /// # Errors
+    /// Errors of the kernel.
+    pub fn disarm(&self) -> io::Result<()> {
+        Ok(self.0.unset()?)
+    }
+
+    /// Acknowledges an expiration, or that the clock was set. The timer must be armed again.
+    ///
+    /// # Errors
+    /// Errors of the kernel.
+    pub fn handle_expiration(&self) -> io::Result<()> {
+        match self.0.wait() {
+            Ok(()) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECANCELED) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for WallTimer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-    fn rings_within(timer: &Timer, milliseconds: u16) -> bool {
+    fn rings_within(timer: &impl AsFd, milliseconds: u16) -> bool {
         let mut fds = [PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(milliseconds)).unwrap() == 1
     }
@@ -123,6 +178,23 @@ mod tests {
         timer.handle_expiration().unwrap();
         timer.handle_expiration().unwrap();
         assert!(!rings_within(&timer, 20));
+    }
+
+    #[test]
+    fn a_wall_timer_rings_at_its_time() {
+        let timer = WallTimer::new().unwrap();
+        timer.arm(None).unwrap();
+        assert!(!rings_within(&timer, 0));
+        let end = unix_now() + Duration::from_millis(5);
+        timer.arm(Some(end)).unwrap();
+        assert!(rings_within(&timer, 10_000) && unix_now() >= end);
+        timer.handle_expiration().unwrap();
+        timer.handle_expiration().unwrap();
+        assert!(!rings_within(&timer, 20));
+        timer.arm(Some(Duration::ZERO)).unwrap();
+        assert!(rings_within(&timer, 10_000), "in the past");
+        timer.disarm().unwrap();
+        assert!(!rings_within(&timer, 0));
     }
 
     #[test]

@@ -216,6 +216,8 @@ const SUPERVISOR: &[Syscall] = &[
     // wg(8), `wontun health`, the metrics
     any(libc::SYS_accept4),
     any(libc::SYS_getrusage),
+    // the end of a peer's access
+    any(libc::SYS_timerfd_settime),
     // a channel to a restarted helper
     only(libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
     // no owner of signals (F_SETOWN), no locks

@@ -32,6 +32,8 @@ pub(crate) enum EventSource {
     Successor,
     /// Messages of the `dns` process.
     Dns,
+    /// The wall clock: a time that the mode waits for, or a clock that was set.
+    Clock,
     /// Changes that may move the path to a peer.
     Paths,
     /// Changes of the host's nf_tables ruleset.

@@ -11,11 +11,18 @@ use zeroize::Zeroizing;
 use super::format;
 use super::secret_text::SecretText;
 use crate::config::PeerName;
+use crate::config::peer_settings::Exclusion;
+use crate::messages::ExcludedPeer;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 /// Maximum number of characters of the reason for which a reload was refused.
 const MAX_REASON: usize = 2000;
+
+/// Key of the reason why a peer has no access, and its values.
+pub(super) const ACCESS: &str = "access";
+pub(super) const ACCESS_DISABLED: &str = "disabled";
+pub(super) const ACCESS_EXPIRED: &str = "expired";
 
 /// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +34,8 @@ pub enum ResponseFormat {
     /// `listen_port` and `fwmark` are included even if 0. It also has `version`, `mtu`, `device_up`
     /// (`true` or `false`), `repair_PIECE` for each piece of the host's state that was restored,
     /// `problem` for each problem of the host and `drop_REASON` for each reason with drops; for
-    /// each peer `has_session` (`true` or `false`) and, if it has one, its `name`.
+    /// each peer `has_session` (`true` or `false`) and, if it has one, its `name`; and peers without
+    /// access, which have `access` (`disabled` or `expired`).
     Status,
 }
 
@@ -156,6 +164,24 @@ impl Response {
         for prefix in allowed_ips {
             self.line("allowed_ip", prefix);
         }
+    }
+
+    /// Adds a peer that has no access, to an answer to `status=1` only: wg(8) does not know such
+    /// peers.
+    pub fn excluded_peer(&mut self, peer: &ExcludedPeer) {
+        if self.report != ResponseFormat::Status {
+            return;
+        }
+        self.key("public_key", peer.public_key.as_bytes());
+        self.line("has_session", false);
+        if let Some(name) = &peer.name {
+            self.line("name", name);
+        }
+        let access = match peer.exclusion {
+            Exclusion::Disabled => ACCESS_DISABLED,
+            Exclusion::Expired => ACCESS_EXPIRED,
+        };
+        self.line(ACCESS, access);
     }
 
     /// Completes the answer.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::hex::decode as key_from_hex;
+use super::response::{ACCESS, ACCESS_DISABLED, ACCESS_EXPIRED};
+use crate::config::peer_settings::Exclusion;
 use crate::config::{PeerName, TunName};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
@@ -39,6 +41,8 @@ pub(crate) struct TunnelPeer {
     /// In seconds; 0 for off.
     pub(crate) persistent_keepalive: u16,
     pub(crate) allowed_ips: Vec<Prefix>,
+    /// Reason why it has no access; the other values are unknown then, except for the name.
+    pub(crate) exclusion: Option<Exclusion>,
 }
 
 impl TunnelStatus {
@@ -108,6 +112,7 @@ impl TunnelPeer {
             sent: 0,
             persistent_keepalive: 0,
             allowed_ips: Vec::new(),
+            exclusion: None,
         }
     }
 
@@ -129,6 +134,13 @@ impl TunnelPeer {
             "rx_bytes" => self.received = value.parse().ok()?,
             "tx_bytes" => self.sent = value.parse().ok()?,
             "persistent_keepalive_interval" => self.persistent_keepalive = value.parse().ok()?,
+            ACCESS => {
+                self.exclusion = match value {
+                    ACCESS_DISABLED => Some(Exclusion::Disabled),
+                    ACCESS_EXPIRED => Some(Exclusion::Expired),
+                    _ => None,
+                }
+            }
             "allowed_ip" => {
                 let (address, length) = value.split_once('/')?;
                 self.allowed_ips.push(Prefix::new(address.parse().ok()?, length.parse().ok()?)?);

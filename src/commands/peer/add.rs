@@ -40,7 +40,8 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
         [name] => format!("'{name}' can connect once it does"),
         _ => "the clients can connect once it does".to_owned(),
     };
-    let applied = apply::change_all(folder, &file, peers.iter().map(changes).collect(), Some(&then));
+    let applied =
+        apply::change_or_reload(folder, &before, &file, peers.iter().map(changes).collect(), Some(&then));
     // unlocked first: printing blocks as long as its reader does
     drop(writer);
     for (index, warning) in warnings {
@@ -174,5 +175,5 @@ fn roll_back(
     }
     writer.replace(file.text())?;
     let removal = |added: &AddedPeer| PeerChanges { remove: true, ..PeerChanges::new(added.peer.public_key) };
-    apply::change_all(folder, &file, peers.iter().map(removal).collect(), None)
+    apply::change_or_reload(folder, after, &file, peers.iter().map(removal).collect(), None)
 }

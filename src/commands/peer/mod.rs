@@ -1,5 +1,5 @@
-//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `remove`, `reset` and `rename` for the
-//! clients of a server.
+//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `disable`, `enable`, `remove`, `reset` and
+//! `rename` for the clients of a server.
 
 mod add;
 mod delivery;
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peers;
-pub(crate) use self::settings::set_peer;
+pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
 use super::error::CommandError;
 use super::output::{stdout, write};
@@ -19,22 +19,23 @@ use super::show::{human, json};
 use crate::server::{Folder, PeerName, ServerError, ServerFile, ServerPeer};
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 
-/// Removes a peer, given by its name or public key, from the server's file and from the running
+/// Removes peers, given by their names or public keys, from the server's file and from the running
 /// tunnel.
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
-pub(crate) fn remove_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
-    remove(folder, wanted, Some("the peer is gone when it starts"))
-}
-
-fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), CommandError> {
-    let (writer, file) = folder.lock()?;
-    let number = file.find(wanted)?;
-    let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
-    let file = file.without_peer(number)?;
+pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), CommandError> {
+    let (writer, before) = folder.lock()?;
+    let mut file = before.clone();
+    let mut changes = Vec::new();
+    for wanted in wanted {
+        let number = file.find(wanted)?;
+        let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { continue };
+        file = file.without_peer(number)?;
+        changes.push(PeerChanges { remove: true, ..PeerChanges::new(key) });
+    }
     writer.replace(file.text())?;
-    apply::change(folder, &file, PeerChanges { remove: true, ..PeerChanges::new(key) }, then)
+    apply::change_or_reload(folder, &before, &file, changes, Some("the peer is gone when it starts"))
 }
 
 /// Renames a peer, given by its name or public key, in the server's file and in the running tunnel;
@@ -43,19 +44,19 @@ fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), Comma
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
 pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
-    let (writer, file) = folder.lock()?;
-    let number = file.find(wanted)?;
-    let existing = file.peers().position(|peer| peer.name.as_ref() == Some(name));
+    let (writer, before) = folder.lock()?;
+    let number = before.find(wanted)?;
+    let existing = before.peers().position(|peer| peer.name.as_ref() == Some(name));
     match existing {
         Some(existing) if existing != number => return Err(ServerError::NameTaken(name.clone()).into()),
         Some(_) => return Ok(()),
         None => {}
     }
-    let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
-    let file = file.with_name(number, name)?;
+    let Some(key) = before.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
+    let file = before.with_name(number, name)?;
     writer.replace(file.text())?;
     let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
-    apply::change(folder, &file, changes, None)
+    apply::change_or_reload(folder, &before, &file, vec![changes], None)
 }
 
 /// Makes the running tunnel accept the next handshake of a peer, given by its name or public key,

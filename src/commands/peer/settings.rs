@@ -1,10 +1,13 @@
-//! Implements `wontun peer set`.
+//! Implements `wontun peer set`, `disable` and `enable`.
+
+use std::io::{self, Write as _};
 
 use crate::cli::SetOptions;
 use crate::commands::apply;
 use crate::commands::error::CommandError;
-use crate::config::peer_settings::PeerSettings;
-use crate::server::Folder;
+use crate::config::peer_settings::{Exclusion, PeerSettings};
+use crate::net::timer::unix_now;
+use crate::server::{Folder, ServerPeer};
 
 /// Changes settings of a peer, given by its name or public key, in the server's file and in the
 /// running tunnel.
@@ -16,6 +19,52 @@ pub(crate) fn set_peer(folder: &Folder, wanted: &str, options: SetOptions) -> Re
         return Err(CommandError::NothingToSet);
     }
     change_settings(folder, wanted, |settings| options.settings.apply(settings))
+}
+
+/// Ends the access of peers, given by their names or public keys, or gives it back, in the server's
+/// file and in the running tunnel.
+///
+/// # Errors
+/// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
+pub(crate) fn disable_peers(
+    folder: &Folder,
+    wanted: &[String],
+    is_disabled: bool,
+) -> Result<(), CommandError> {
+    let (writer, before) = folder.lock()?;
+    let mut file = before.clone();
+    for wanted in wanted {
+        let number = file.find(wanted)?;
+        let Some(peer) = file.peers().nth(number) else { continue };
+        let settings = peer.peer.settings();
+        if settings.is_disabled == is_disabled {
+            continue;
+        }
+        let settings = PeerSettings { is_disabled, ..settings.clone() };
+        if settings.exclusion(unix_now()) == Some(Exclusion::Expired) {
+            warn_expired(&peer);
+        }
+        file = file.with_settings(number, &settings)?;
+    }
+    if file.text() == before.text() {
+        return Ok(());
+    }
+    writer.replace(file.text())?;
+    let then =
+        if is_disabled { "they have no access when it starts" } else { "they can connect once it does" };
+    apply::reload(folder, &file, Some(then))
+}
+
+/// Warns that a peer that is enabled has expired.
+fn warn_expired(peer: &ServerPeer<'_>) {
+    if let Some(expires) = peer.peer.settings().expires {
+        let name = peer.name_or_key();
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: the access of '{name}' has ended ({expires}): 'wontun peer set' with --expires 30d or never \
+             extends it"
+        );
+    }
 }
 
 fn change_settings(

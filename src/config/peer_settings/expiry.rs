@@ -38,6 +38,11 @@ impl Expiry {
         Ok(Self(whole))
     }
 
+    /// Returns the expiry at a time since 1970; `None` if it is beyond the year 9999.
+    pub fn from_epoch(time: Duration) -> Option<Self> {
+        Timestamp::from_second(i64::try_from(time.as_secs()).ok()?).ok().map(Self)
+    }
+
     /// Returns the time since 1970; zero for an earlier time.
     pub fn since_epoch(self) -> Duration {
         Duration::from_secs(u64::try_from(self.0.as_second()).unwrap_or_default())

@@ -75,6 +75,11 @@ impl PeerSettings {
         self.allow.is_some() || !self.deny.is_empty() || self.allow_from.is_some()
     }
 
+    /// Returns true if there is a setting that the running tunnel acts upon.
+    pub fn concerns_tunnel(&self) -> bool {
+        Self { note: None, client: ClientSettings::NONE, ..self.clone() } != Self::NONE
+    }
+
     /// Sets what the comment `key` says. A list continues that of an earlier comment.
     ///
     /// # Errors

@@ -97,6 +97,7 @@ impl WireGuard {
     }
 
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
+        self.report_removed(core, id);
         self.lost += self.engine.peer(id).map_or(0, Peer::lost);
         self.engine.remove_peer(id);
         self.remove_peer_state(core, id);

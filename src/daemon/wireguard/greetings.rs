@@ -19,9 +19,24 @@ pub(super) struct Greetings {
     pub(super) waiting: VecDeque<PeerId>,
     /// Time of the next group.
     pub(super) next: Option<Instant>,
+    /// True once the tunnel runs.
+    is_running: bool,
 }
 
 impl Greetings {
+    /// Starts to greet the waiting peers: the tunnel runs.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.is_running = true;
+        self.resume(now);
+    }
+
+    /// Greets waiting peers that were added later, if the tunnel runs.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if self.is_running && !self.waiting.is_empty() {
+            self.next.get_or_insert(now);
+        }
+    }
+
     /// Returns the time at which [`Self::take_group`] must be called.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.next
@@ -56,7 +71,9 @@ mod tests {
         let mut now = Instant::from_boot(Duration::from_secs(5));
         let start = now;
         assert_eq!(greetings.take_group(now), [], "before the tunnel runs");
-        greetings.next = Some(now);
+        greetings.resume(now);
+        assert_eq!(greetings.deadline(), None);
+        greetings.start(now);
         let mut greeted = 0;
         while let Some(next) = greetings.deadline() {
             now = next;

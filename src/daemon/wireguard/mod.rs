@@ -14,6 +14,7 @@ mod connected_sockets;
 mod data_path;
 mod endpoint_reports;
 mod endpoint_resolver;
+mod excluded;
 mod greetings;
 mod hand_over;
 mod lookup;

@@ -135,6 +135,9 @@ impl WireGuard {
 
     /// Handles an initiation with a key that no peer has.
     pub(super) fn handle_unknown_peer(&mut self, core: &Core, from: SocketAddr, public: &PublicKey) {
+        if self.handle_excluded_peer(core, from, public) {
+            return;
+        }
         if let Some(suppressed) = self.unknown_keys.allow(public, core.now) {
             info!(
                 key = display_name(None, public),

@@ -164,6 +164,10 @@ impl Control for WireGuard {
                 }
                 Ok(())
             }
+            ToTunnel::Excluded { is_first, peers } => {
+                self.excluded.handle_message(is_first, peers);
+                Ok(())
+            }
             ToTunnel::Name { peer, name } => {
                 self.set_endpoint_name(core, &peer, name);
                 Ok(())

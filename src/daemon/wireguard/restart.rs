@@ -35,6 +35,7 @@ impl WireGuard {
                 self.greetings.waiting.push_back(id);
             }
         }
+        self.greetings.resume(core.now);
     }
 
     /// Starts to greet peers.
@@ -45,8 +46,8 @@ impl WireGuard {
         if !self.greetings.waiting.is_empty() {
             let peers = self.greetings.waiting.len();
             info!(peers, "greeting the peers that were connected before the restart");
-            self.greetings.next = Some(core.now);
         }
+        self.greetings.start(core.now);
     }
 
     /// Greets some peers, if that is due.
@@ -108,6 +109,14 @@ impl WireGuard {
         while self.state_reports.due.is_some() || !self.state_reports.changed.is_empty() {
             let changed = self.state_reports.take_changed(core.now);
             self.send_reports(core, &changed);
+        }
+    }
+
+    /// Reports the last counters of a peer that is about to be removed: it may come back.
+    pub(super) fn report_removed(&mut self, core: &mut Core, peer: PeerId) {
+        let has_carried = |peer: &Peer| peer.transfer() != Transfer::default();
+        if self.state_reports.is_reporting && self.engine.peer(peer).is_some_and(has_carried) {
+            self.send_reports(core, &[peer]);
         }
     }
 

@@ -36,6 +36,7 @@ impl WireGuard {
         for id in self.engine.peer_ids() {
             self.answer_peer(core, &mut answer, id);
         }
+        self.excluded.answer(&mut answer);
         answer.finish()
     }
 

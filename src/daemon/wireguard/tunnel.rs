@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use super::endpoint_reports::EndpointReports;
 use super::endpoint_resolver::EndpointResolver;
+use super::excluded::ExcludedPeers;
 use super::greetings::Greetings;
 use super::outages::Outages;
 use super::peer_log::PeerLog;
@@ -46,6 +47,7 @@ pub struct WireGuard {
     pub(super) peer_log: PeerLog,
     pub(super) outages: Outages,
     pub(super) unknown_keys: UnknownKeys,
+    pub(super) excluded: ExcludedPeers,
     /// Peers whose endpoint was configured as an address; that of a client is learned.
     pub(super) has_configured_endpoint: HashSet<PeerId>,
 }
@@ -121,6 +123,7 @@ impl Daemon<WireGuard> {
             peer_log: PeerLog::default(),
             outages: Outages::default(),
             unknown_keys: UnknownKeys::default(),
+            excluded: ExcludedPeers::default(),
             has_configured_endpoint: HashSet::new(),
         };
         Self::assemble(mode, core, tuns, clamps_mss)

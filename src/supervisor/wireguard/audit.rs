@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 
+use super::access::Excluded;
 use super::peers::PeerRecord;
 use super::state::WireGuard;
+use crate::config::peer_settings::{Exclusion, PeerComment, PeerSettings};
 use crate::config::wg_quick::Table;
 use crate::config::{Cidr, display_name};
 use crate::uapi::{Changes, PeerChanges};
@@ -14,6 +16,9 @@ use wontun_proto::wireguard::PublicKey;
 
 /// Maximum number of items in a line.
 const MAX_ITEMS: usize = 20;
+
+/// Settings of the peers that have some.
+type SettingsByKey = BTreeMap<PublicKey, Box<PeerSettings>>;
 
 /// The state before a change, as far as the change may concern it.
 #[derive(Debug)]
@@ -27,6 +32,10 @@ pub(super) struct Audit {
     new: BTreeSet<PublicKey>,
     /// Peers whose latest timestamp is forgotten, if they exist.
     reset: Vec<PublicKey>,
+    /// Peers of the file without access.
+    excluded: Excluded,
+    /// Settings of peers that only a file has; `None` if the change concerns none.
+    settings: Option<SettingsByKey>,
 }
 
 /// The interface, without secrets.
@@ -63,7 +72,9 @@ enum Kind {
     Added,
     Removed,
     Renamed,
+    Access,
     Changed,
+    Settings,
     Reset,
     Interface,
 }
@@ -79,6 +90,9 @@ impl Audit {
             peers: BTreeMap::new(),
             new: BTreeSet::new(),
             reset: Vec::new(),
+            excluded: tunnel.access.excluded.clone(),
+            // a client of the socket changes none of them
+            settings: changes.is_none().then(|| settings(tunnel)),
         };
         if concerns_all {
             let present = tunnel.peers.keys().filter_map(|key| Some((*key, tunnel.peers.record(key)?)));
@@ -102,12 +116,30 @@ impl Audit {
     /// Returns the differences between the recorded state and the present one.
     pub(super) fn finish(self, tunnel: &WireGuard) -> Differences {
         let mut differences = Differences::default();
-        for (key, before) in &self.peers {
+        let excluded = &tunnel.access.excluded;
+        let readmitted = |key: &PublicKey| self.excluded.reason(key).filter(|_| tunnel.peers.contains(key));
+        let is_excluded = |key: &PublicKey| self.peers.contains_key(key) && excluded.contains(key);
+        for (key, before) in self.peers.iter().filter(|(key, _)| !is_excluded(key)) {
             differences.compare_peer(key, Some(before), tunnel.peers.record(key).as_ref());
         }
         let added = tunnel.peers.keys().filter(|key| self.concerns_all && !self.peers.contains_key(key));
-        for key in added.chain(&self.new) {
+        for key in added.chain(&self.new).filter(|key| readmitted(key).is_none()) {
             differences.compare_peer(key, None, tunnel.peers.record(key).as_ref());
+        }
+        for key in self.excluded.iter().map(|(key, _)| key) {
+            if let Some(reason) = readmitted(key) {
+                differences.add(Kind::Access, format!("{} {}", admitted(reason), tunnel.name_of(key)));
+            }
+        }
+        for (key, peer) in excluded.iter() {
+            if self.excluded.reason(key) != Some(peer.exclusion) {
+                let name = display_name(peer.name.as_ref(), key);
+                differences.add(Kind::Access, format!("{} {name}", cut_off(peer.exclusion)));
+            }
+        }
+        if let Some(before) = &self.settings {
+            let existed = |key: &PublicKey| self.peers.contains_key(key) || self.excluded.contains(key);
+            differences.compare_all_settings(tunnel, before, existed);
         }
         for key in &self.reset {
             if let Some(peer) = tunnel.peers.record(key) {
@@ -140,12 +172,61 @@ impl Differences {
         }
     }
 
+    /// Compares the settings of the peers that `existed` before and do now.
+    fn compare_all_settings(
+        &mut self,
+        tunnel: &WireGuard,
+        before: &SettingsByKey,
+        existed: impl Fn(&PublicKey) -> bool,
+    ) {
+        let after = settings(tunnel);
+        let exists = |key: &PublicKey| tunnel.peers.contains(key) || tunnel.access.excluded.contains(key);
+        let new = after.keys().filter(|key| !before.contains_key(key));
+        for key in before.keys().chain(new).filter(|key| existed(key) && exists(key)) {
+            let of = |settings: &SettingsByKey| settings.get(key).cloned().unwrap_or_default();
+            self.compare_settings(&tunnel.name_of(key), &of(before), &of(&after));
+        }
+    }
+
+    /// Compares the comments of a peer's section; a change of its access is an item of its own.
+    fn compare_settings(&mut self, name: &str, before: &PeerSettings, after: &PeerSettings) {
+        let is_changed = |key: &PeerComment| before.get(*key) != after.get(*key);
+        let keys: Vec<_> = PeerComment::ALL.into_iter().filter(is_changed).collect();
+        let names: Vec<_> =
+            keys.into_iter().filter(|key| *key != PeerComment::Disabled).map(PeerComment::name).collect();
+        if !names.is_empty() {
+            self.add(Kind::Settings, format!("{} of {name}", join(&names)));
+        }
+    }
+
     fn add(&mut self, kind: Kind, item: String) {
         self.items.insert((kind, item));
         if self.items.len() > MAX_ITEMS {
             self.items.pop_last();
             self.others += 1;
         }
+    }
+}
+
+/// Returns the settings of the peers of the file that have some.
+fn settings(tunnel: &WireGuard) -> SettingsByKey {
+    let peers = tunnel.source.configuration().into_iter().flat_map(|file| &file.peers);
+    peers.filter_map(|peer| Some((peer.public_key, peer.settings.clone()?))).collect()
+}
+
+/// Returns the word for the end of a peer's access.
+const fn cut_off(reason: Exclusion) -> &'static str {
+    match reason {
+        Exclusion::Disabled => "disabled",
+        Exclusion::Expired => "expired",
+    }
+}
+
+/// Returns the word for its return after `reason`.
+const fn admitted(reason: Exclusion) -> &'static str {
+    match reason {
+        Exclusion::Disabled => "enabled",
+        Exclusion::Expired => "extended",
     }
 }
 

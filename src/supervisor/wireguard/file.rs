@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
+use super::access::Excluded;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, WgQuick, load};
 use crate::config::{FileOptions, PeerAddress};
@@ -113,12 +114,18 @@ impl ConfigSource {
     }
 }
 
-/// Returns the changes that turn an interface with the peers `present` into that of `new`. `old` is
-/// the previous contents of the file: if an endpoint or port is the same in both, the running
-/// tunnel's is kept, since peers roam.
-pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<PublicKey>) -> Changes {
+/// Returns the changes that turn an interface with the peers `present` into that of `new`, without
+/// the peers that are `excluded`. `old` is the previous contents of the file: if an endpoint or port
+/// is the same in both, the running tunnel's is kept, since peers roam.
+pub(super) fn changes(
+    new: &WgQuick,
+    old: Option<&WgQuick>,
+    present: &HashSet<PublicKey>,
+    excluded: &Excluded,
+) -> Changes {
     let interface = &new.interface;
-    let wanted: HashSet<_> = new.peers.iter().map(|peer| peer.public_key).collect();
+    let peers = || new.peers.iter().filter(|peer| !excluded.contains(&peer.public_key));
+    let wanted: HashSet<_> = peers().map(|peer| peer.public_key).collect();
     let gone = present.difference(&wanted).map(|key| PeerChanges { remove: true, ..PeerChanges::new(*key) });
     let port = interface.listen_port;
     let known = by_key(old, present);
@@ -130,7 +137,7 @@ pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<Pu
         fwmark: Some(interface.fwmark.map_or(0, NonZeroU32::get)),
         kill_switch: None,
         replace_peers: false,
-        peers: gone.chain(new.peers.iter().map(|peer| peer_changes(peer, before(peer)))).collect(),
+        peers: gone.chain(peers().map(|peer| peer_changes(peer, before(peer)))).collect(),
     }
 }
 
@@ -144,7 +151,8 @@ pub(super) fn by_key<'a>(
     peers.filter(|peer| present.contains(&peer.public_key)).map(|peer| (peer.public_key, peer)).collect()
 }
 
-fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
+/// Returns the changes that make a peer that of the file, which was `old` before.
+pub(super) fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
     let endpoint = match &peer.endpoint {
         Some(PeerAddress::Socket(address)) if is_new_endpoint(peer, old) => Some(*address),
         _ => None,
@@ -223,13 +231,13 @@ mod tests {
     #[test]
     fn what_is_as_before_in_the_file_stays_as_it_is_in_the_tunnel() {
         let old = file("ListenPort = 1000", &[(ALICE, "Endpoint = 192.0.2.1:1")]);
-        let same = changes(&old, Some(&old), &keys(&[ALICE]));
+        let same = changes(&old, Some(&old), &keys(&[ALICE]), &Excluded::default());
         assert_eq!((same.listen_port, same.peers[0].endpoint), (None, None));
         let new = file("ListenPort = 1001", &[(ALICE, "Endpoint = 192.0.2.1:2")]);
-        let other = changes(&new, Some(&old), &keys(&[ALICE]));
+        let other = changes(&new, Some(&old), &keys(&[ALICE]), &Excluded::default());
         assert_eq!(other.listen_port, Some(1001));
         assert_eq!(other.peers[0].endpoint, Some("192.0.2.1:2".parse().unwrap()));
-        let none = changes(&file("", &[]), Some(&old), &keys(&[ALICE]));
+        let none = changes(&file("", &[]), Some(&old), &keys(&[ALICE]), &Excluded::default());
         assert_eq!(none.listen_port, Some(0), "any port");
         assert!(none.peers[0].remove);
     }
@@ -237,7 +245,7 @@ mod tests {
     #[test]
     fn peers_that_wg_added_go_and_those_that_it_removed_come_back_whole() {
         let old = file("", &[(ALICE, "Endpoint = 192.0.2.1:1")]);
-        let changes = changes(&old, Some(&old), &keys(&[BOB]));
+        let changes = changes(&old, Some(&old), &keys(&[BOB]), &Excluded::default());
         let [bob, alice] = &changes.peers[..] else { panic!("{changes:?}") };
         assert!(bob.remove && bob.public_key.to_string() == BOB);
         assert_eq!(alice.endpoint, Some("192.0.2.1:1".parse().unwrap()));

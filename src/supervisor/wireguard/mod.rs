@@ -2,6 +2,7 @@
 //! and tables of the host, and the peers as far as these depend on them. Keys, sessions and packets
 //! are handled by the tunnel process.
 
+mod access;
 mod audit;
 mod bypass;
 mod change;

@@ -31,6 +31,7 @@ impl Mode for WireGuard {
         let mut descriptors = self.uapi.descriptors();
         let ruleset = self.firewall.ruleset.descriptor();
         descriptors.extend(ruleset.map(|watch| (EventSource::Ruleset, watch, PollFlags::POLLIN)));
+        descriptors.push((EventSource::Clock, self.access.descriptor(), PollFlags::POLLIN));
         descriptors.extend(self.dns.descriptor().map(|fd| (EventSource::Dns, fd, PollFlags::POLLIN)));
         descriptors
     }
@@ -41,6 +42,7 @@ impl Mode for WireGuard {
             EventSource::UapiWatch => self.drain_uapi_watch(context),
             EventSource::UapiClient(number) => self.drain_uapi_client(context, number, events),
             EventSource::Ruleset => self.drain_ruleset(context),
+            EventSource::Clock => self.handle_clock(context),
             EventSource::Dns => self.dns.drain(context.now),
             EventSource::Signals
             | EventSource::Tunnel

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::access::{Access, Excluded};
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
 use super::dns;
@@ -23,6 +24,7 @@ use super::uapi::Uapi;
 use crate::config::{Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::messages::{ModeConfig, ToTunnel};
+use crate::net::timer::unix_now;
 use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
@@ -147,6 +149,7 @@ impl Supervisor<WireGuard> {
             dns,
             endpoint_cache,
             saved_state,
+            access: Access::new().map_err(system("creating a timer"))?,
             bypass,
             nat64: Nat64::new(),
             is_running: false,
@@ -222,7 +225,8 @@ impl WireGuard {
     /// whose other process has its own in place.
     fn configure(&mut self, context: &mut Context, is_taken_over: bool) -> Result<(), SupervisorError> {
         let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
-        let mut changes = file::changes(&configuration, None, &HashSet::new());
+        self.access.excluded = Excluded::of(&configuration, unix_now());
+        let mut changes = file::changes(&configuration, None, &HashSet::new(), &self.access.excluded);
         // bound already
         changes.listen_port = None;
         if is_taken_over {
@@ -238,6 +242,8 @@ impl WireGuard {
             self.update_firewall();
             self.warn_of_other_family();
         }
+        self.send_excluded(context, &Excluded::default());
+        self.log_excluded();
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
         self.watch_paths(context);

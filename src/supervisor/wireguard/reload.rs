@@ -4,12 +4,14 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
+use super::access::Excluded;
 use super::audit::Audit;
 use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Loaded, WgQuick, reload};
 use crate::messages::ToTunnel;
+use crate::net::timer::unix_now;
 use crate::sandbox;
 use crate::supervisor::context::Context;
 use wontun_proto::wireguard::PublicKey;
@@ -72,12 +74,15 @@ impl WireGuard {
         let old = file.configuration.clone();
         let audit = Audit::new(self, None);
         let present: HashSet<_> = self.peers.keys().copied().collect();
-        let changes = changes(&new, Some(&old), &present);
+        let excluded = Excluded::of(&new, unix_now());
+        let changes = changes(&new, Some(&old), &present, &excluded);
         self.set_configuration(new);
+        let before = std::mem::replace(&mut self.access.excluded, excluded);
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
             self.set_configuration(old);
+            self.access.excluded = before;
             return Err(error.to_string());
         }
         let mut names = Vec::new();
@@ -90,8 +95,10 @@ impl WireGuard {
         }
         self.update_firewall();
         self.warn_of_other_family();
+        self.send_excluded(context, &before);
         let number = self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
+        self.send_saved_state(context, |key| before.contains(key));
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "reloaded the configuration: {differences}");

@@ -17,19 +17,26 @@ impl WireGuard {
     /// Returns what the tunnel process has to know of an earlier run, after its peers.
     pub(super) fn restored_state(&mut self, configuration: &WgQuick) -> Vec<ToTunnel> {
         self.forget_other_peers();
-        let mut port = configuration.interface.listen_port.map(|_| self.sockets.port());
-        if let (Some(own), Some(client_port)) = (port, self.source.client_port())
-            && own != client_port
+        let port = self.client_port(configuration);
+        if let (None, Some(client_port), true) =
+            (port, self.source.client_port(), configuration.interface.listen_port.is_some())
         {
-            // a NAT would give the datagrams a mapping of another port, which ends, and the clients
-            // would follow there
             info!(
-                "clients connect to port {client_port}, not to {own}, so that they are not greeted after a restart: \
-                 publish the same port to have them back at once"
+                "clients connect to port {client_port}, not to {}, so that they are not greeted after a restart: \
+                 publish the same port to have them back at once",
+                self.sockets.port()
             );
-            port = None;
         }
-        self.saved_state.restored(self.peers.interface_key().as_ref(), configuration, port)
+        let peers: Vec<_> = configuration.peers.iter().collect();
+        self.saved_state.restored(self.peers.interface_key().as_ref(), &peers, port)
+    }
+
+    /// Returns the port at which clients know this host; `None` if they cannot be greeted from it.
+    pub(super) fn client_port(&self, configuration: &WgQuick) -> Option<u16> {
+        let port = configuration.interface.listen_port.map(|_| self.sockets.port())?;
+        // a NAT would give the datagrams a mapping of another port, which ends, and the clients would
+        // follow there
+        Some(port).filter(|own| self.source.client_port().is_none_or(|client_port| *own == client_port))
     }
 
     /// Uses the state file of the process that has handed the tunnel over and ended.
@@ -38,10 +45,11 @@ impl WireGuard {
         self.forget_other_peers();
     }
 
-    /// Forgets peers that do not exist.
+    /// Forgets peers that do not exist. Those without access at present do.
     fn forget_other_peers(&mut self) {
         let peers: HashSet<_> = self.peers.keys().copied().collect();
-        self.saved_state.retain(|key| peers.contains(key));
+        let excluded = &self.access.excluded;
+        self.saved_state.retain(|key| peers.contains(key) || excluded.contains(key));
     }
 
     /// Forgets what `changes` remove or reset.
@@ -57,6 +65,17 @@ impl WireGuard {
         }
     }
 
+    /// Records the last state of a peer that has no access any more.
+    fn handle_last_state(&mut self, report: &PeerReport, port: u16) {
+        let excluded = &self.access.excluded;
+        if excluded.contains(&report.public_key) {
+            let has_name = excluded.has_name(&report.public_key);
+            let source = if has_name { EndpointSource::Unknown } else { EndpointSource::Peer };
+            self.saved_state.record(report, port, source);
+            self.saved_state.end_counters(&report.public_key);
+        }
+    }
+
     /// Records what the tunnel process reports.
     pub(super) fn handle_state(&mut self, sent: Option<[u8; TIMESTAMP_LEN]>, peers: &[PeerReport]) {
         if let (Some(identity), Some(sent)) = (self.peers.interface_key(), sent) {
@@ -64,7 +83,10 @@ impl WireGuard {
         }
         let port = self.sockets.port();
         for report in peers {
-            let Some(peer) = self.peers.get_mut(&report.public_key) else { continue };
+            let Some(peer) = self.peers.get_mut(&report.public_key) else {
+                self.handle_last_state(report, port);
+                continue;
+            };
             let address = report.remote.map(|remote| SocketAddr::from(remote).ip());
             let source = if !peer.has_host() {
                 EndpointSource::Peer

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::file::ConfigFile;
-use crate::config::wg_quick::WgQuick;
+use crate::config::wg_quick::Peer;
 use crate::config::{PeerAddress, TunName};
 use crate::logging::RateLimit;
 use crate::messages::{Address, MAX_PEERS_PER_MESSAGE, PeerReport, RestoredPeer, ToTunnel};
@@ -117,6 +117,11 @@ impl SavedState {
             let endpoint = record.endpoint.filter(|endpoint| endpoint.is_named)?;
             Some((record.public_key, endpoint.remote.ip()))
         })
+    }
+
+    /// Forgets the counters of a peer that the tunnel process has lost, after its last report.
+    pub(super) fn end_counters(&mut self, key: &PublicKey) {
+        self.counters.remove(key);
     }
 
     /// Forgets peers that do not exist.
@@ -226,17 +231,16 @@ impl SavedState {
         }
     }
 
-    /// Returns what the tunnel process has to know, the peers that are greeted first.
+    /// Returns what the tunnel process has to know of `peers`, those that are greeted first.
     /// `port` is the one at which clients know this host; `None` if they cannot.
     pub(super) fn restored(
         &self,
         identity: Option<&PublicKey>,
-        configuration: &WgQuick,
+        peers: &[&Peer],
         port: Option<u16>,
     ) -> Vec<ToTunnel> {
         let now = unix_now();
-        let mut peers: Vec<_> = configuration
-            .peers
+        let mut peers: Vec<_> = peers
             .iter()
             .filter_map(|peer| {
                 let record = self.table.get(&peer.public_key)?;

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::access::Access;
 use super::bypass::Bypass;
 use super::endpoint_cache::EndpointCache;
 use super::file::ConfigSource;
@@ -40,6 +41,7 @@ pub(crate) struct WireGuard {
     pub(super) dns: Dns,
     pub(super) endpoint_cache: EndpointCache,
     pub(super) saved_state: SavedState,
+    pub(super) access: Access,
     pub(super) bypass: Bypass,
     pub(super) nat64: Nat64,
     /// True once the tunnel process has everything that it needs to run.

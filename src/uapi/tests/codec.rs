@@ -6,6 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::peer_settings::Exclusion;
+use crate::messages::ExcludedPeer;
 use crate::uapi::limits::{MAX_LINE, MAX_REQUEST};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -558,4 +560,38 @@ fn the_status_has_no_secret() {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains("buffer"), "{text}");
+}
+
+#[test]
+fn a_peer_without_access_is_in_the_status_only() {
+    let interface = InterfaceStatus {
+        private_key: None,
+        public_key: None,
+        listen_port: 0,
+        fwmark: 0,
+        mtu: None,
+        is_up: false,
+        repairs: &[],
+        problems: &[],
+    };
+    let peer = ExcludedPeer {
+        public_key: public(KEY),
+        name: "phone".parse().ok(),
+        exclusion: Exclusion::Expired,
+        expires: Some(1_800_000_000),
+    };
+    let answer = |format| {
+        let mut answer = Response::new(format, &interface, []);
+        answer.excluded_peer(&peer);
+        String::from_utf8(answer.finish().to_vec()).unwrap()
+    };
+    assert_eq!(answer(ResponseFormat::Get), "errno=0\n\n", "wg(8) would set it without its networks");
+    let mut status = TunnelStatus::new(&"tun0".parse().unwrap());
+    for line in answer(ResponseFormat::Status).lines().filter(|line| !line.is_empty()) {
+        let (key, value) = line.split_once('=').unwrap();
+        status.handle_line(key, value).unwrap();
+    }
+    let [found] = &status.peers[..] else { panic!("{status:?}") };
+    assert_eq!((found.public_key, &found.name), (peer.public_key, &peer.name));
+    assert_eq!(found.exclusion, Some(Exclusion::Expired));
 }

@@ -1,5 +1,6 @@
 //! From an empty directory to connected clients: `wontun init`, `serve` and `peer`.
 
+mod access;
 mod adding;
 mod files;
 mod greeting;

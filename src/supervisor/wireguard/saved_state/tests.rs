@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::wg_quick::{Hooks, parse};
+use crate::config::wg_quick::{Hooks, WgQuick, parse};
 use std::path::Path;
 
 /// RFC 7748, section 6.1.
@@ -37,7 +37,8 @@ fn configuration(interface: &str, peers: &[(u8, &str)]) -> WgQuick {
 }
 
 fn restored(state: &SavedState, configuration: &WgQuick, port: Option<u16>) -> Vec<RestoredPeer> {
-    let messages = state.restored(Some(&key(0)), configuration, port).into_iter();
+    let peers: Vec<_> = configuration.peers.iter().collect();
+    let messages = state.restored(Some(&key(0)), &peers, port).into_iter();
     let peers = messages.flat_map(|message| match message {
         ToTunnel::Restore { peers, .. } => peers,
         other => panic!("{other:?}"),

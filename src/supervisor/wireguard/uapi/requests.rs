@@ -134,7 +134,8 @@ impl WireGuard {
                     Err(reason) => client.stream.respond(reload_refused_response(&reason)).is_ok(),
                 };
             }
-            Request::Set(changes) => {
+            Request::Set(mut changes) => {
+                self.refuse_excluded(&mut changes);
                 let audit = Audit::new(self, Some(&changes));
                 match self.change(context, changes) {
                     Ok(change) => {

@@ -1,0 +1,343 @@
+//! Peers that have no access by their settings, disabled or expired: they are in the file and not
+//! in the tunnel. The wall clock decides, also when it is set, and after a suspension.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::audit::Audit;
+use super::file;
+use super::state::WireGuard;
+use crate::config::peer_settings::{Exclusion, Expiry};
+use crate::config::wg_quick::{Peer, WgQuick};
+use crate::config::{PeerAddress, display_name};
+use crate::messages::{ExcludedPeer, MAX_PEERS_PER_MESSAGE, ToTunnel};
+use crate::net::timer::{WallTimer, unix_now};
+use crate::supervisor::context::Context;
+use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::PublicKey;
+
+/// Maximum number of names in a log line.
+const MAX_NAMES: usize = 20;
+
+/// The peers of the file that have no access.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Excluded {
+    peers: BTreeMap<PublicKey, ExcludedPeer>,
+    /// Those of them whose endpoint is a name.
+    with_names: BTreeSet<PublicKey>,
+}
+
+impl Excluded {
+    /// Returns the peers that have no access at `now`, a time since 1970.
+    pub(super) fn of(configuration: &WgQuick, now: Duration) -> Self {
+        let excluded = |peer: &Peer| {
+            let settings = peer.settings.as_ref()?;
+            let excluded = ExcludedPeer {
+                public_key: peer.public_key,
+                name: peer.name.clone(),
+                exclusion: settings.exclusion(now)?,
+                expires: settings.expires.map(|expires| expires.since_epoch().as_secs()),
+            };
+            Some((peer.public_key, excluded))
+        };
+        let peers: BTreeMap<_, _> = configuration.peers.iter().filter_map(excluded).collect();
+        let has_name = |peer: &&Peer| matches!(peer.endpoint, Some(PeerAddress::Name { .. }));
+        let with_names = configuration.peers.iter().filter(has_name).map(|peer| peer.public_key);
+        let with_names = with_names.filter(|key| peers.contains_key(key)).collect();
+        Self { peers, with_names }
+    }
+
+    /// Returns true if the peer has no access.
+    pub(super) fn contains(&self, key: &PublicKey) -> bool {
+        self.peers.contains_key(key)
+    }
+
+    /// Returns true if the endpoint of a peer without access is a name.
+    pub(super) fn has_name(&self, key: &PublicKey) -> bool {
+        self.with_names.contains(key)
+    }
+
+    /// Returns the reason why a peer has no access; `None` if it has, or is not in the file.
+    pub(super) fn reason(&self, key: &PublicKey) -> Option<Exclusion> {
+        Some(self.peers.get(key)?.exclusion)
+    }
+
+    /// Returns the peers and the reasons.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PublicKey, &ExcludedPeer)> {
+        self.peers.iter()
+    }
+
+    /// Returns the messages that tell the tunnel process.
+    fn messages(&self) -> Vec<ToTunnel> {
+        let peers: Vec<_> = self.peers.values().cloned().collect();
+        let mut parts: Vec<_> = peers.chunks(MAX_PEERS_PER_MESSAGE).collect();
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        let part = |(number, peers): (usize, &[ExcludedPeer])| ToTunnel::Excluded {
+            is_first: number == 0,
+            peers: peers.to_vec(),
+        };
+        parts.into_iter().enumerate().map(part).collect()
+    }
+}
+
+/// The peers without access, and the time of the next change.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) excluded: Excluded,
+    timer: WallTimer,
+}
+
+impl Access {
+    /// Creates the timer.
+    ///
+    /// # Errors
+    /// An error of the kernel, such as too many open files.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { excluded: Excluded::default(), timer: WallTimer::new()? })
+    }
+
+    /// Returns the descriptor that is readable when the peers without access may have changed.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+
+    /// Waits for the next end of a peer's access after `now`, and for a clock that is set.
+    fn arm(&self, configuration: &WgQuick, now: Duration) {
+        let ends = || {
+            let settings = configuration.peers.iter().filter_map(|peer| peer.settings.as_ref());
+            settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.expires)
+        };
+        let armed = if ends().next().is_none() {
+            self.timer.disarm()
+        } else {
+            self.timer.arm(ends().map(Expiry::since_epoch).filter(|end| *end > now).min())
+        };
+        if let Err(error) = armed {
+            warn!(%error, "cannot set the timer for the end of a peer's access: restart wontun");
+        }
+    }
+}
+
+impl WireGuard {
+    /// Returns the name of a peer for the log, also of one without access.
+    pub(super) fn name_of(&self, key: &PublicKey) -> String {
+        match self.access.excluded.peers.get(key) {
+            Some(peer) => display_name(peer.name.as_ref(), key),
+            None => self.peers.display_name(key),
+        }
+    }
+
+    /// Tells the tunnel process which peers have no access, before it loses them, and waits for the
+    /// next change of that. `before` are those that it knows.
+    pub(super) fn send_excluded(&self, context: &mut Context, before: &Excluded) {
+        if self.access.excluded != *before {
+            self.access.excluded.messages().iter().for_each(|message| context.tunnel.send(message));
+        }
+        if let Some(configuration) = self.source.configuration() {
+            self.access.arm(configuration, unix_now());
+        }
+    }
+
+    /// Logs which peers have no access at the start.
+    pub(super) fn log_excluded(&self) {
+        let count = self.access.excluded.peers.len();
+        if count == 0 {
+            return;
+        }
+        let name = |(key, peer): (&PublicKey, &ExcludedPeer)| {
+            let reason = match peer.exclusion {
+                Exclusion::Disabled => "disabled",
+                Exclusion::Expired => "expired",
+            };
+            format!("{} ({reason})", display_name(peer.name.as_ref(), key))
+        };
+        let names: Vec<_> = self.access.excluded.iter().take(MAX_NAMES).map(name).collect();
+        let others = count.saturating_sub(MAX_NAMES);
+        let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+        info!("peers without access: {}{others}", names.join(", "));
+    }
+
+    /// Handles the end of a peer's access, or a clock that was set.
+    pub(super) fn handle_clock(&mut self, context: &mut Context) {
+        if let Err(error) = self.access.timer.handle_expiration() {
+            warn!(%error, "cannot read the timer for the end of a peer's access: restart wontun");
+        }
+        let Some(configuration) = self.source.configuration().cloned() else { return };
+        let excluded = Excluded::of(&configuration, unix_now());
+        if excluded == self.access.excluded {
+            self.access.arm(&configuration, unix_now());
+            return;
+        }
+        let audit = Audit::new(self, None);
+        let before = std::mem::replace(&mut self.access.excluded, excluded);
+        let changes = transition(&configuration, &before, &self.access.excluded);
+        let present: HashSet<_> = self.peers.keys().copied().collect();
+        // neither keys nor port nor mark are among these changes, which therefore cannot fail
+        if let Err(error) = self.apply(context, &changes) {
+            warn!(%error, "the end of a peer's access was applied only in part");
+        }
+        let names = self.update_endpoint_names(&configuration, Some(&configuration), &present);
+        self.send_excluded(context, &before);
+        self.update_routes(context);
+        self.update_firewall();
+        self.send_changes(context, changes);
+        names.iter().for_each(|name| context.tunnel.send(name));
+        self.send_saved_state(context, |key| before.contains(key));
+        self.watch_paths(context);
+        let differences = audit.finish(self);
+        info!(peers = self.peers.len(), "the clock has changed the access of peers: {differences}");
+    }
+
+    /// Sends what is kept of those peers that are in the tunnel again, after they were added.
+    pub(super) fn send_saved_state(
+        &mut self,
+        context: &mut Context,
+        was_excluded: impl Fn(&PublicKey) -> bool,
+    ) {
+        let Some(configuration) = self.source.configuration() else { return };
+        let is_back = |peer: &&Peer| was_excluded(&peer.public_key) && self.peers.contains(&peer.public_key);
+        let back: Vec<_> = configuration.peers.iter().filter(is_back).collect();
+        let messages = self.saved_state.restored(None, &back, self.client_port(configuration));
+        messages.iter().for_each(|message| context.tunnel.send(message));
+    }
+
+    /// Removes from `changes` by wg(8) those that would add a peer without access, and says so:
+    /// wg(8) does not read the comments of the file.
+    pub(super) fn refuse_excluded(&self, changes: &mut Changes) {
+        let is_refused = |peer: &PeerChanges| !peer.remove && self.access.excluded.contains(&peer.public_key);
+        let mut refused: Vec<_> = changes.peers.extract_if(.., |peer| is_refused(peer)).collect();
+        refused.retain(|peer| !peer.update_only);
+        if !refused.is_empty() {
+            let names = refused.iter().take(MAX_NAMES).map(|peer| self.name_of(&peer.public_key));
+            let names: Vec<_> = names.collect();
+            warn!(
+                "a command would have added peers that the file disables or that have expired, which was ignored: {}; \
+                 'wontun peer enable NAME' or 'wontun peer set NAME --expires 30d' admits them",
+                names.join(", ")
+            );
+        }
+    }
+}
+
+/// Returns the changes to the peers that gain or lose access. A network that several peers have
+/// belongs to the last of those with access.
+fn transition(configuration: &WgQuick, before: &Excluded, after: &Excluded) -> Changes {
+    let is_changed = |key: &PublicKey| before.contains(key) != after.contains(key);
+    let changed = configuration.peers.iter().filter(|peer| is_changed(&peer.public_key));
+    let networks: HashSet<Prefix> = changed.flat_map(|peer| peer.allowed_ips.iter().copied()).collect();
+    let (mut gone, mut others) = (Vec::new(), Vec::new());
+    for peer in &configuration.peers {
+        let key = peer.public_key;
+        if after.contains(&key) {
+            if is_changed(&key) {
+                gone.push(PeerChanges { remove: true, ..PeerChanges::new(key) });
+            }
+        } else if is_changed(&key) {
+            others.push(file::peer_changes(peer, None));
+        } else {
+            let shared = peer.allowed_ips.iter().filter(|prefix| networks.contains(prefix));
+            let allowed_ips: Vec<_> =
+                shared.map(|&prefix| AllowedIpChange { prefix, remove: false }).collect();
+            if !allowed_ips.is_empty() {
+                others.push(PeerChanges { update_only: true, allowed_ips, ..PeerChanges::new(key) });
+            }
+        }
+    }
+    Changes { peers: gone.into_iter().chain(others).collect(), ..Changes::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::wg_quick::{Hooks, parse};
+
+    const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    const ALICE: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    const BOB: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+    /// The end of 2026.
+    const END: Duration = Duration::from_secs(1_798_761_600);
+
+    fn file(alice: &str, bob: &str) -> WgQuick {
+        let text = format!(
+            "[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\n# Name = alice\nPublicKey = {ALICE}\n{alice}\n\n\
+             [Peer]\nPublicKey = {BOB}\n{bob}\n"
+        );
+        parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap().configuration
+    }
+
+    fn described(changes: &Changes) -> Vec<String> {
+        let describe = |peer: &PeerChanges| {
+            let name = if peer.public_key.to_string() == ALICE { "alice" } else { "bob" };
+            let networks: Vec<_> = peer.allowed_ips.iter().map(|change| change.prefix.to_string()).collect();
+            let action = match (peer.remove, peer.update_only) {
+                (true, _) => "remove",
+                (false, true) => "update",
+                (false, false) => "add",
+            };
+            format!("{action} {name} {}", networks.join(","))
+        };
+        changes.peers.iter().map(describe).collect()
+    }
+
+    #[test]
+    fn the_clock_decides_in_both_directions() {
+        let file = file("# Expires = 2026-12-31\nAllowedIPs = 10.0.0.2/32", "AllowedIPs = 10.0.0.3/32");
+        let before = Excluded::of(&file, END - Duration::from_nanos(1));
+        let after = Excluded::of(&file, END);
+        assert!(before == Excluded::default() && after.peers.len() == 1);
+        assert_eq!(described(&transition(&file, &before, &after)), ["remove alice "]);
+        assert_eq!(described(&transition(&file, &after, &before)), ["add alice 10.0.0.2/32"]);
+        assert_eq!(described(&transition(&file, &after, &after)), [""; 0]);
+    }
+
+    #[test]
+    fn a_network_of_two_peers_belongs_to_the_last_with_access() {
+        let networks = "AllowedIPs = 10.0.0.2/32, 10.0.1.0/24";
+        let bob_expires = file(networks, "AllowedIPs = 10.0.1.0/24\n# Expires = 2026-12-31");
+        let (with, without) = (Excluded::default(), Excluded::of(&bob_expires, END));
+        assert_eq!(
+            described(&transition(&bob_expires, &with, &without)),
+            ["remove bob ", "update alice 10.0.1.0/24"]
+        );
+        let alice_expires = file(&format!("{networks}\n# Expires = 2026-12-31"), "AllowedIPs = 10.0.1.0/24");
+        let without = Excluded::of(&alice_expires, END);
+        assert_eq!(
+            described(&transition(&alice_expires, &without, &with)),
+            ["add alice 10.0.0.2/32,10.0.1.0/24", "update bob 10.0.1.0/24"]
+        );
+    }
+
+    #[test]
+    fn messages_replace_each_other() {
+        let file = file("# Disabled = yes", "# Disabled = yes\n# Expires = 2020-01-01");
+        let excluded = Excluded::of(&file, END);
+        assert!(excluded.iter().all(|(_, peer)| peer.exclusion == Exclusion::Disabled));
+        let [ToTunnel::Excluded { is_first: true, peers }] = &excluded.messages()[..] else { panic!() };
+        assert_eq!(peers.len(), 2);
+        let none = Excluded::default().messages();
+        let [ToTunnel::Excluded { is_first: true, peers }] = &none[..] else { panic!() };
+        assert!(peers.is_empty());
+        let mut many = Excluded::default();
+        for number in 0..=u16::try_from(MAX_PEERS_PER_MESSAGE).unwrap() {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&number.to_le_bytes());
+            let public_key = PublicKey::from_bytes(key);
+            let name = "ä".repeat(64).parse().ok();
+            let exclusion = Exclusion::Expired;
+            many.peers
+                .insert(public_key, ExcludedPeer { public_key, name, exclusion, expires: Some(u64::MAX) });
+        }
+        let messages = many.messages();
+        assert_eq!(messages.len(), 2);
+        assert!(messages.iter().all(|message| crate::process::encode(message).is_ok()));
+    }
+}

@@ -1,0 +1,127 @@
+//! Peers whose access ends: disabled by a command, expired by the clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::server::{Server, client};
+use crate::lab::Lab;
+use crate::waiting::{TIMEOUT, eventually, finish};
+use crate::wireguard::implementation::Implementation;
+use crate::wireguard::site::Site;
+use crate::wireguard::wg_quick_tool::wg_quick;
+
+/// The server's inner address.
+const SERVER: [u8; 4] = [10, 8, 0, 1];
+/// Time within which access comes back. Without the server's greeting a client notices only after
+/// 15 s that its session is gone.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Returns true if the running tunnel has the peer `name`.
+fn has_peer(server: &Server, name: &str) -> bool {
+    server.site.wg(&["show", "tun0", "peers"]).contains(&server.key_of(name))
+}
+
+/// Panics unless the running tunnel has lost the peer `name`, which is at `site`.
+fn assert_cut_off(server: &Server, name: &str, site: &Site) {
+    assert!(!has_peer(server, name), "the tunnel has {name}");
+    let mut ping = site.command("ping");
+    ping.args(["-n", "-c", "1", "-W", "0.5", "10.8.0.1"]);
+    assert!(!finish(&mut ping, TIMEOUT).status.success(), "{name} is answered");
+}
+
+#[test]
+fn a_disabled_peer_is_cut_off_and_comes_back_and_others_notice_nothing() {
+    let lab = Arc::new(Lab::new(3));
+    let server = Server::new(&lab, 0);
+    let address = lab.host(0).v4.to_string();
+    let daemon = server.serve(&["--endpoint", &address]);
+    let text = server.output(&["peer", "add", "phone"]);
+    let (phone, phone_daemon) = client(&lab, 1, &text);
+    // another implementation
+    let tablet = Site::new(&lab, 2);
+    let file = tablet.write("wg0.conf", &server.output(&["peer", "add", "tablet"]));
+    let up = wg_quick(&tablet, Implementation::WireguardGo, "up", &file);
+    assert!(up.status.success(), "{up:?}");
+    phone.ping(SERVER);
+    tablet.ping(SERVER);
+    let mut other = tablet.command("ping");
+    other.args(["-n", "-q", "-i", "0.05", "-W", "2", "-c", "40", "10.8.0.1"]);
+    std::thread::scope(|scope| {
+        let pings = scope.spawn(|| finish(&mut other, TIMEOUT));
+        server.output(&["peer", "disable", "phone"]);
+        assert_cut_off(&server, "phone", &phone);
+        server.output(&["peer", "enable", "phone"]);
+        phone.ping_within(AT_ONCE, SERVER);
+        let pings = pings.join().unwrap();
+        assert!(pings.stdout.contains(" 0% packet loss"), "{pings:?}");
+    });
+    assert_eq!(daemon.count("disabled phone") + daemon.count("enabled phone"), 2, "{:#?}", daemon.lines());
+
+    // several at once; also another implementation
+    server.output(&["peer", "disable", "phone", "tablet"]);
+    assert_cut_off(&server, "tablet", &tablet);
+    server.fails(&["peer", "enable", "tablet", "nobody"], 1, "there is no peer 'nobody'");
+    server.output(&["peer", "enable", "tablet"]);
+    tablet.ping_within(AT_ONCE, SERVER);
+
+    // the comment counts for those who cannot read it
+    let key = server.key_of("phone");
+    server.site.wg(&["set", "tun0", "peer", &key, "allowed-ips", "10.8.0.2/32"]);
+    assert!(!has_peer(&server, "phone"));
+    daemon.wait_for("a command would have added peers that the file disables");
+    server.site.shell("nft flush ruleset");
+    // a new handshake is refused, and the log says whose
+    assert!(phone_daemon.stop().status.success());
+    let (phone, _phone) = client(&lab, 1, &text);
+    assert_cut_off(&server, "phone", &phone);
+    daemon.wait_for("the peer is disabled");
+
+    // it stays so over a hand-over and a restart
+    let successor = server.serve(&["--endpoint", &address, "--take-over"]);
+    assert!(daemon.wait_exit().status.success());
+    assert_cut_off(&server, "phone", &phone);
+    tablet.ping_within(AT_ONCE, SERVER);
+    assert!(successor.stop().status.success());
+    let daemon = server.serve(&["--endpoint", &address]);
+    daemon.wait_for("peers without access: phone (disabled)");
+    tablet.ping_within(AT_ONCE, SERVER);
+    assert_cut_off(&server, "phone", &phone);
+    // renamed and removed without access
+    server.output(&["peer", "rename", "phone", "handy"]);
+    server.output(&["peer", "remove", "handy"]);
+    assert!(!server.output(&["show", "tun0"]).contains("phone"));
+}
+
+#[test]
+fn access_ends_by_the_clock_and_can_be_extended() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
+    let text = server.output(&["peer", "add", "phone", "--expires", "2d"]);
+    let (phone, _daemon) = client(&lab, 1, &text);
+    phone.ping(SERVER);
+    server.output(&["peer", "set", "phone", "--expires", "2s"]);
+    assert_eq!(daemon.count("expired phone"), 0);
+    eventually("the access ends", || {
+        daemon.count("the clock has changed the access of peers: expired phone") > 0
+    });
+    assert_cut_off(&server, "phone", &phone);
+    server.output(&["peer", "set", "phone", "--expires", "never"]);
+    phone.ping_within(AT_ONCE, SERVER);
+    assert_eq!(daemon.count("extended phone"), 1);
+    assert!(!server.text().contains("Expires"));
+
+    // a day in the past, while it runs and at its start
+    server.output(&["peer", "set", "phone", "--expires", "2020-02-29"]);
+    assert_cut_off(&server, "phone", &phone);
+    assert!(server.text().contains("# Expires = 2020-02-29\n"));
+    assert!(daemon.stop().status.success());
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
+    daemon.wait_for("peers without access: phone (expired)");
+    assert_cut_off(&server, "phone", &phone);
+    server.output(&["peer", "set", "phone", "--expires", "30d"]);
+    phone.ping_within(AT_ONCE, SERVER);
+    for (when, expected) in [("2026-02-30", "expected a date such as 2026-12-31"), ("-1d", "--expires")] {
+        server.fails(&["peer", "set", "phone", &format!("--expires={when}")], 2, expected);
+    }
+}
