@@ -60,7 +60,7 @@ pub(super) fn arguments(path: &[String]) -> &'static str {
         ["import" | "check" | "doctor"] => "wg0.conf",
         ["kill-switch"] => "off",
         ["peer"] => "list",
-        ["peer", "add" | "show" | "disable" | "enable" | "remove" | "reset"] => "phone",
+        ["peer", "add" | "show" | "disable" | "enable" | "renew" | "remove" | "reset"] => "phone",
         ["peer", "set"] => "phone --note 'Anna, room 5'",
         ["peer", "rename"] => "phone tablet",
         ["interface"] => "wg0",

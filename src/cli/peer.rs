@@ -87,6 +87,23 @@ pub enum PeerCommand {
         #[command(flatten)]
         folder: ServerFolder,
     },
+    /// Replace a client's keys and print its new configuration; the old keys are rejected at once
+    ///
+    /// Name, addresses and settings are kept. The configuration is the only copy of the new private
+    /// key: write it to a file with --out, or use --qr.
+    Renew {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// The new configuration.
+        #[command(flatten)]
+        options: RenewOptions,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
     /// Remove clients and disconnect them at once
     #[command(visible_alias = "rm")]
     Remove {
@@ -160,6 +177,33 @@ pub struct AddOptions {
     /// Write the configuration to a new file of mode 0600 instead of standard output; of several
     /// clients to DIR/NAME.conf
     #[arg(long, value_name = "FILE|DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Print the configuration as a QR code: on a terminal instead of the text, else on standard
+    /// error
+    #[arg(long)]
+    pub qr: bool,
+
+    /// With --qr on a terminal, print the text, too
+    #[arg(long, requires = "qr")]
+    pub text: bool,
+
+    /// Also write the configuration as a QR code, to a new SVG file of mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub qr_file: Option<PathBuf>,
+}
+
+/// The new keys of a client, and the delivery of its configuration.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct RenewOptions {
+    /// New public key of a client that keeps its private key; the configuration is printed without
+    /// one
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
+    pub public_key: Option<String>,
+
+    /// Write the configuration to a new file of mode 0600 instead of standard output
+    #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
     /// Print the configuration as a QR code: on a terminal instead of the text, else on standard

@@ -8,8 +8,8 @@ use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, check,
     completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
-    kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, reset_peer, set_peer, show,
-    show_peer, status, top,
+    kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, renew_peer, reset_peer, set_peer,
+    show, show_peer, status, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -164,6 +164,7 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
+        PeerCommand::Renew { folder, name, options } => renew_peer(&existing_folder(folder)?, &name, options),
         PeerCommand::Reset { folder, name } => reset_peer(&existing_folder(folder)?, &name),
         PeerCommand::Remove { folder, names } => remove_peers(&existing_folder(folder)?, &names),
         PeerCommand::Disable { folder, names } => disable_peers(&existing_folder(folder)?, &names, true),

@@ -172,6 +172,14 @@ pub enum ServerError {
     /// No address of the server has a network with room for clients.
     #[error("{} has no Address with room for clients: write one with its network's prefix length, such as 10.8.0.1/24", .0.display())]
     NoSubnet(PathBuf),
+    /// A peer has no name, under which its client's file is delivered.
+    #[error("the peer {0} has no name: give it one first with 'wontun peer rename KEY NAME'")]
+    Unnamed(PublicKey),
+    /// A peer has no address of its own in the server's networks.
+    #[error(
+        "the peer {0} has no address in the server's networks: write one into its AllowedIPs, such as 10.8.0.2/32"
+    )]
+    NoClientAddress(String),
     /// The client's file exceeds the capacity of a QR code.
     #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
     TooLongForQr,

@@ -88,7 +88,7 @@ fn wanted(options: AddOptions) -> Result<Vec<NewPeerOptions>, CommandError> {
 }
 
 /// Reports all errors of new peers, one per line, and returns the last line.
-fn failure(error: AddError, described: &dyn Fn(usize) -> String) -> CommandError {
+pub(super) fn failure(error: AddError, described: &dyn Fn(usize) -> String) -> CommandError {
     let errors = match error {
         AddError::Server(error) => return error.into(),
         AddError::Peers(errors) => errors,

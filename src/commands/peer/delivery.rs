@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::cli::AddOptions;
+use crate::cli::{AddOptions, RenewOptions};
 use crate::commands::error::CommandError;
 use crate::commands::output::{print_secret, stdout, write};
 use crate::config::PeerName;
@@ -65,6 +65,12 @@ impl Delivery {
             return Err(CommandError::OneClient("--qr-file"));
         }
         Ok(Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() })
+    }
+
+    /// Reads the options of a single client.
+    pub(super) fn of_one(options: &RenewOptions) -> Self {
+        let RenewOptions { out, qr, text, qr_file, .. } = options;
+        Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() }
     }
 
     /// Does everything that can fail, except for writing to standard output.

@@ -1,14 +1,16 @@
-//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `disable`, `enable`, `remove`, `reset` and
-//! `rename` for the clients of a server.
+//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `disable`, `enable`, `renew`, `remove`, `reset`
+//! and `rename` for the clients of a server.
 
 mod add;
 mod delivery;
+mod renew;
 mod settings;
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peers;
+pub(crate) use self::renew::renew_peer;
 pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
 use super::error::CommandError;

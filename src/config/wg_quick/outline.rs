@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::Section;
 use super::error::{ErrorKind, Notice};
+use super::field::Field;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName};
 
@@ -114,6 +115,27 @@ pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
 /// Returns the number of the line that begins where `line` does, starting at 1.
 fn line_number(text: &[u8], line: &Range<usize>) -> usize {
     text.get(..line.start).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// Returns the line of a section that has the key `field`: its byte range, and that of its value,
+/// without white space around it and a comment behind it.
+pub(crate) fn key_line(text: &[u8], block: &Block, field: Field) -> Option<(Range<usize>, Range<usize>)> {
+    let mut start = block.after_header;
+    let body = text.get(block.after_header..block.bytes.end)?;
+    body.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+        let range = start..start + line.len();
+        start = range.end;
+        let code = line.split(|&byte| byte == b'#').next()?;
+        let equals = code.iter().position(|&byte| byte == b'=')?;
+        let key = code.iter().take(equals).filter(|&&byte| !is_space(byte));
+        let is_key =
+            key.map(u8::to_ascii_lowercase).eq(field.name().bytes().map(|byte| byte.to_ascii_lowercase()));
+        let value = code.get(equals + 1..).filter(|_| is_key)?;
+        let first = value.iter().position(|&byte| !is_space(byte)).unwrap_or(value.len());
+        let end = value.iter().rposition(|&byte| !is_space(byte)).map_or(first, |last| last + 1);
+        let begin = range.start + equals + 1;
+        Some((range, begin + first..begin + end))
+    })
 }
 
 /// Returns the sections of `text` in their order. For a text that the parser accepts, these are the

@@ -2,12 +2,14 @@
 
 mod error;
 mod options;
+mod renew;
 mod taken;
 
 use std::net::IpAddr;
 
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
 pub(crate) use self::options::NewPeerOptions;
+pub(crate) use self::renew::renew;
 use self::taken::Taken;
 use super::address::{FreeAddresses, host};
 use super::client_file::ClientFile;

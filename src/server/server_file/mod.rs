@@ -12,7 +12,8 @@ use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, ENDPOINT, NAME};
 use crate::config::wg_quick::{
-    Hooks, Interface, LoadError, Peer, PublicKey, Section, WgQuick, private_key, read_text,
+    Field, Hooks, Interface, KeySource, LoadError, Peer, PresharedKey, PublicKey, Section, WgQuick,
+    private_key, read_text,
 };
 use crate::config::{ClientDns, PeerName};
 use crate::uapi::SecretText;
@@ -37,6 +38,15 @@ pub struct ServerPeer<'a> {
     pub name: Option<PeerName>,
     /// The section of the peer.
     pub peer: &'a Peer,
+}
+
+/// A part of the text.
+struct SecretLine(Zeroizing<String>);
+
+impl AsRef<[u8]> for SecretLine {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// The text of the file.
@@ -220,6 +230,42 @@ impl ServerFile {
         let mut expected = self.configuration.clone();
         expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?.name = Some(name.clone());
         self.with_comment(block, NAME, name.as_str(), &expected)
+    }
+
+    /// Replaces the keys of the peer with this index. Everything else of its section is kept, in its
+    /// place.
+    ///
+    /// # Errors
+    /// `ServerError::Edit`, also if there is no such peer.
+    pub fn with_keys(
+        &self,
+        number: usize,
+        public_key: PublicKey,
+        preshared_key: &PresharedKey,
+    ) -> Result<Self, ServerError> {
+        let mut expected = self.configuration.clone();
+        let peer = expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?;
+        peer.public_key = public_key;
+        peer.preshared_key = Some(KeySource::Inline(preshared_key.clone()));
+        let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
+        let line_of = |field| outline::key_line(self.text(), block, field);
+        let (public_line, public_range) = line_of(Field::PublicKey).ok_or_else(|| self.edit_error())?;
+        let preshared = preshared_key.to_base64();
+        let line = Zeroizing::new(format!("{} = {}", Field::PresharedKey, *preshared));
+        let edit = match (line_of(Field::PresharedKey), line_of(Field::PresharedKeyFile)) {
+            (Some((_, value)), _) => (value, Zeroizing::new(preshared.to_string())),
+            // a key in a file of its own is another
+            (None, Some((whole, value))) => (whole.start..value.end, line),
+            (None, None) => {
+                let end = self.line_end();
+                let is_ended = self.text().get(..public_line.end).is_some_and(|text| text.ends_with(b"\n"));
+                let text = if is_ended { format!("{}{end}", *line) } else { format!("{end}{}", *line) };
+                (public_line.end..public_line.end, Zeroizing::new(text))
+            }
+        };
+        let public = (public_range, Zeroizing::new(public_key.to_string()));
+        let edits = [public, edit].map(|(range, text)| (range, SecretLine(text)));
+        self.edited_all(edits.into(), &expected)
     }
 
     /// Replaces the settings of the peer with this index. Each comment that changes is replaced in

@@ -360,3 +360,38 @@ fn a_misspelled_setting_is_a_warning() {
     let parsed = wg_quick::parse(Path::new("x"), text.as_bytes(), Hooks::Refuse).unwrap();
     assert_eq!(parsed.warnings[0].to_string(), "x:4: the comment 'Alow' is ignored; did you mean Allow?");
 }
+
+#[test]
+fn new_keys_stand_where_the_old_ones_did() {
+    let keys = (EVE.parse::<PublicKey>().unwrap(), PresharedKey::from_bytes([7; 32]));
+    let preshared = keys.1.to_base64().to_string();
+    for (before, after) in [
+        (
+            format!(
+                "# Name = Bob\n[peer]\npublickey = {BOB}   # since May\nAllowedIPs = 10.8.0.2/32\n# his laptop\n"
+            ),
+            format!(
+                "# Name = Bob\n[peer]\npublickey = {EVE}   # since May\nPresharedKey = {preshared}\n\
+                 AllowedIPs = 10.8.0.2/32\n# his laptop\n"
+            ),
+        ),
+        (
+            format!("[Peer]\r\nPreshared Key={PRIVATE}#old\r\nPublic Key={BOB}"),
+            format!("[Peer]\r\nPreshared Key={preshared}#old\r\nPublic Key={EVE}"),
+        ),
+        (
+            format!("[Peer]\nPublicKey = {BOB}"),
+            format!("[Peer]\nPublicKey = {EVE}\nPresharedKey = {preshared}"),
+        ),
+        (
+            format!("[Peer]\nPublicKey = {BOB}\n# Disabled = yes\n\tPresharedKeyFile = /run/bob # his\n"),
+            format!("[Peer]\nPublicKey = {EVE}\n# Disabled = yes\nPresharedKey = {preshared} # his\n"),
+        ),
+    ] {
+        let rest = format!("[Interface]\nPrivateKey = {PRIVATE}\n\n");
+        let edited = read(&format!("{rest}{before}")).with_keys(0, keys.0, &keys.1).unwrap();
+        assert_eq!(text(&edited), format!("{rest}{after}"));
+    }
+    assert!(read(&by_hand()).with_keys(2, keys.0, &keys.1).is_err());
+    assert!(read(&by_hand()).with_keys(0, keys.0, &keys.1).is_err(), "another peer has the key");
+}

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::server::{Server, client};
+use super::server::{Server, client, value};
 use crate::lab::Lab;
+use crate::mounts::BINARY;
 use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::site::Site;
@@ -124,4 +125,54 @@ fn access_ends_by_the_clock_and_can_be_extended() {
     for (when, expected) in [("2026-02-30", "expected a date such as 2026-12-31"), ("-1d", "--expires")] {
         server.fails(&["peer", "set", "phone", &format!("--expires={when}")], 2, expected);
     }
+}
+
+#[test]
+fn new_keys_replace_the_old_ones_at_once_and_everything_else_stays() {
+    let lab = Arc::new(Lab::new(3));
+    let server = Server::new(&lab, 0);
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
+    let old = server.output(&["peer", "add", "phone", "--note", "Anna", "--expires", "30d", "--mtu", "1400"]);
+    let tablet = server.output(&["peer", "add", "tablet"]);
+    let (phone, _phone) = client(&lab, 1, &old);
+    phone.ping(SERVER);
+    let (before, old_key) = (server.text(), server.key_of("phone"));
+    let renewed = server.run(&["peer", "renew", "phone"]);
+    assert_eq!((renewed.code(), renewed.stderr.as_str()), (0, ""), "{renewed:?}");
+    let mut ping = phone.command("ping");
+    ping.args(["-n", "-c", "1", "-W", "0.5", "10.8.0.1"]);
+    assert!(!finish(&mut ping, TIMEOUT).status.success(), "the old keys are accepted");
+    assert!(!server.site.wg(&["show", "tun0", "peers"]).contains(&old_key));
+
+    // two lines of the file have changed, and two of the client's
+    let changed = |before: &str, after: &str| {
+        assert_eq!(before.lines().count(), after.lines().count(), "{after}");
+        let pairs = before.lines().zip(after.lines()).filter(|(before, after)| before != after);
+        pairs.map(|(_, after)| after.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(&before, &server.text()), ["PublicKey", "PresharedKey"]);
+    assert_eq!(changed(&old, &renewed.stdout), ["PrivateKey", "PresharedKey"]);
+    let (device, _device) = client(&lab, 2, &renewed.stdout);
+    device.ping(SERVER);
+    // with the old file the client stays out
+    assert!(!finish(&mut ping, TIMEOUT).status.success(), "the old keys are accepted again");
+
+    // errors, after each of which the keys are as before
+    let taken = server.key_of("tablet");
+    server.fails(
+        &["peer", "renew", "phone", "--public-key", &taken],
+        1,
+        "the peer tablet has that public key",
+    );
+    let own = value(&tablet, "PublicKey");
+    server.fails(&["peer", "renew", "phone", "--public-key", own], 1, "the public key of this server");
+    server.fails(&["peer", "renew", "nobody"], 1, "there is no peer 'nobody'");
+    let text = server.text();
+    let full = server.site.shell(&format!(
+        "WONTUN_DIR={} {BINARY} peer renew tablet 2>&1 >/dev/full || true",
+        server.dir.display()
+    ));
+    assert!(full.contains("the peer has its old keys again") && server.text() == text, "{full}");
+    assert!(has_peer(&server, "tablet"));
+    daemon.wait_for("removed phone");
 }
