@@ -20,6 +20,7 @@ fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
         "config" => (Some("the path of a file"), "/etc/wontun/tun0.conf"),
         "dir" => (Some("the path of a folder"), "/etc/wontun"),
         "dns" => (None, "9.9.9.9,2620:fe::fe"),
+        "from" => (Some("the path of a file"), "clients.csv"),
         "forward" => (Some("PORT/tcp or PORT/udp, and =PORT for another port of the client"), "8443/tcp=443"),
         "endpoint" => (None, "vpn.example.com:51820"),
         "expires" => (None, "2026-12-31"),

@@ -24,7 +24,7 @@ pub enum PeerCommand {
 
         /// The client.
         #[command(flatten)]
-        options: AddOptions,
+        options: Box<AddOptions>,
     },
     /// List clients: names, addresses, latest handshakes
     #[command(visible_alias = "ls")]
@@ -150,8 +150,17 @@ pub enum PeerCommand {
 #[group(skip)]
 pub struct AddOptions {
     /// Names of the new clients
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required_unless_present = "from")]
     pub names: Vec<PeerName>,
+
+    /// File of clients instead of names, or '-' for standard input: CSV with a header line, or a
+    /// JSON array of objects
+    ///
+    /// Columns: name, address, site, route, full_tunnel, dns, mtu, keepalive, public_key, and those
+    /// of the settings, such as note and forward. Only the name is needed. The other options are
+    /// for clients of the file that say nothing else.
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    pub from: Option<PathBuf>,
 
     /// Address of the client in the server's network: one of IPv4, one of IPv6, or both, separated
     /// by commas [default: the next free ones]

@@ -161,7 +161,7 @@ fn existing_folder(ServerFolder { dir, tun }: ServerFolder) -> Result<Folder, Co
 
 fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
-        PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, options),
+        PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, *options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Renew { folder, name, options } => renew_peer(&existing_folder(folder)?, &name, options),

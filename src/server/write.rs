@@ -160,14 +160,39 @@ impl Writer {
 /// [`ServerError`], for example [`ServerError::Exists`]. The file then does not exist, or is the
 /// old one.
 pub(crate) fn create_secret(path: &Path, text: &[u8]) -> Result<(), ServerError> {
+    let file = create_unsynced(path, text)?;
+    file.sync_all().map_err(|error| {
+        let _ = fs::remove_file(path);
+        write_error(path, error)
+    })
+}
+
+/// Creates a file as [`create_secret`] does, which a power failure may lose until the file is
+/// synced.
+///
+/// # Errors
+/// As [`create_secret`].
+pub(crate) fn create_unsynced(path: &Path, text: &[u8]) -> Result<File, ServerError> {
     let mut file = new_secret(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => ServerError::Exists(path.to_owned()),
         _ => write_error(path, error),
     })?;
-    file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
-        let _ = fs::remove_file(path);
-        write_error(path, error)
-    })
+    match file.write_all(text) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(write_error(path, error))
+        }
+    }
+}
+
+/// Makes all files durable that are on the file system of `folder`.
+///
+/// # Errors
+/// [`ServerError::Write`].
+pub(crate) fn sync_all_in(folder: &Path) -> Result<(), ServerError> {
+    let sync = || -> io::Result<()> { Ok(nix::unistd::syncfs(File::open(folder)?)?) };
+    sync().map_err(|error| write_error(folder, error))
 }
 
 /// Returns the metadata of the regular file at `path`. Reads it from a descriptor, so that a

@@ -4,17 +4,16 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::delivery::{ClientText, Delivery};
+use super::wanted::Wanted;
 use crate::cli::AddOptions;
 use crate::commands::apply;
 use crate::commands::error::CommandError;
-use crate::config::Network;
-use crate::config::peer_settings::PeerSettings;
+use crate::config::{Network, display_name};
 use crate::net::random::SystemRandom;
 use crate::netlink::find_input_drops;
-use crate::server::peers::{self, AddError, Added, AddedPeer, NewPeerError, NewPeerOptions};
-use crate::server::{Folder, ServerError, ServerFile};
+use crate::server::peers::{self, Added, AddedPeer};
+use crate::server::{Folder, ServerFile};
 use crate::uapi::{AllowedIpChange, PeerChanges};
-use wontun_proto::wireguard::KeyError;
 
 /// Adds peers to the server's file and to the running tunnel, all or none, and delivers the
 /// clients' files.
@@ -24,20 +23,21 @@ use wontun_proto::wireguard::KeyError;
 /// clients' files were delivered then, too.
 pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
     let delivery = Delivery::new(&options)?;
-    let wanted = wanted(options)?;
+    let mut wanted = Wanted::new(options)?;
     let mut random = SystemRandom::open()?;
 
     let (writer, before) = folder.lock()?;
-    let names: Vec<_> = wanted.iter().map(|peer| peer.name.clone()).collect();
-    let described = |index: usize| names.get(index).map(|name| format!("'{name}'")).unwrap_or_default();
-    let added = peers::add(&before, wanted, &mut random).map_err(|error| failure(error, &described))?;
-    let Added { file, peers, warnings } = added;
+    wanted.check_all(&before)?;
+    let added = peers::add(&before, std::mem::take(&mut wanted.peers), &mut random);
+    let Added { file, peers, warnings } = added.map_err(|error| wanted.failure(error))?;
     let texts = peers.iter().map(ClientText::new).collect::<Result<Vec<_>, _>>()?;
     // steps that can fail independently come before the peers are added to the server's file
     let prepared = delivery.prepare(texts)?;
     writer.replace(file.text())?;
-    let then = match &names[..] {
-        [name] => format!("'{name}' can connect once it does"),
+    let then = match &peers[..] {
+        [AddedPeer { peer, .. }] => {
+            format!("'{}' can connect once it does", display_name(peer.name.as_ref(), &peer.public_key))
+        }
         _ => "the clients can connect once it does".to_owned(),
     };
     let applied =
@@ -45,7 +45,7 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
     // unlocked first: printing blocks as long as its reader does
     drop(writer);
     for (index, warning) in warnings {
-        let _ = writeln!(io::stderr(), "wontun: warning: {}: {warning}", described(index));
+        let _ = writeln!(io::stderr(), "wontun: warning: {}: {warning}", wanted.place(index));
     }
     warn(folder, &file, &peers);
     if let Err(error) = prepared.print() {
@@ -55,54 +55,6 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
     }
     prepared.keep();
     applied
-}
-
-/// Returns the peers that the options describe.
-fn wanted(options: AddOptions) -> Result<Vec<NewPeerOptions>, CommandError> {
-    let AddOptions { names, address, site, public_key, client, settings: on_server, .. } = options;
-    let public_key = public_key.map(|key| key.parse()).transpose();
-    let public_key = public_key.map_err(|error: KeyError| ServerError::PublicKey(error))?;
-    let mut settings = PeerSettings::NONE;
-    on_server.apply(&mut settings);
-    client.apply(&mut settings.client);
-    if let [_, _, ..] = names[..] {
-        let given = [
-            (!address.is_empty(), "--address"),
-            (!site.is_empty(), "--site"),
-            (public_key.is_some(), "--public-key"),
-            (!settings.forwards.is_empty(), "--forward"),
-        ];
-        if let Some((_, option)) = given.into_iter().find(|(is_given, _)| *is_given) {
-            return Err(CommandError::OneClient(option));
-        }
-    }
-    let peer = |name| NewPeerOptions {
-        name,
-        public_key,
-        addresses: address.clone(),
-        sites: site.clone(),
-        full_tunnel: client.full_tunnel,
-        settings: settings.clone(),
-    };
-    Ok(names.into_iter().map(peer).collect())
-}
-
-/// Reports all errors of new peers, one per line, and returns the last line.
-pub(super) fn failure(error: AddError, described: &dyn Fn(usize) -> String) -> CommandError {
-    let errors = match error {
-        AddError::Server(error) => return error.into(),
-        AddError::Peers(errors) => errors,
-    };
-    let line = |(index, error): &(usize, NewPeerError)| format!("{}: {error}", described(*index));
-    match &errors[..] {
-        [error] => CommandError::NewPeer(line(error)),
-        errors => {
-            for error in errors {
-                let _ = writeln!(io::stderr(), "wontun: {}", line(error));
-            }
-            CommandError::NewPeers(errors.len())
-        }
-    }
 }
 
 /// Returns the change of the running tunnel by which it has the peer.
@@ -145,13 +97,21 @@ fn warn(folder: &Folder, file: &ServerFile, peers: &[AddedPeer]) {
             }
         }
     }
-    if !sites.is_empty() {
-        let sites = sites.into_iter().collect::<Vec<_>>().join(",");
-        let _ = writeln!(
-            io::stderr(),
-            "wontun: the client has to forward packets to {sites}; other clients reach it with --route {sites}"
-        );
-    }
+    let sites: Vec<_> = sites.into_iter().collect();
+    let message = match &sites[..] {
+        [] => return,
+        [_] | [_, _] => {
+            let sites = sites.join(",");
+            format!(
+                "the client has to forward packets to {sites}; other clients reach it with --route {sites}"
+            )
+        }
+        _ => format!(
+            "the clients have to forward packets to {} networks; others reach them with --route CIDR",
+            sites.len()
+        ),
+    };
+    let _ = writeln!(io::stderr(), "wontun: {message}");
 }
 
 /// Removes peers whose client files could not be delivered.

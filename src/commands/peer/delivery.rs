@@ -12,7 +12,7 @@ use crate::commands::error::CommandError;
 use crate::commands::output::{print_secret, stdout, write};
 use crate::config::PeerName;
 use crate::server::peers::AddedPeer;
-use crate::server::{QrCode, ServerError, create_secret};
+use crate::server::{QrCode, ServerError, create_secret, create_unsynced, sync_all_in};
 use crate::uapi::SecretText;
 
 /// Where the files of new clients go.
@@ -60,8 +60,8 @@ impl Delivery {
     /// # Errors
     /// [`CommandError::OneClient`]: an option is for one client only, and several are given.
     pub(super) fn new(options: &AddOptions) -> Result<Self, CommandError> {
-        let AddOptions { names, out, qr, qr_file, text, .. } = options;
-        if names.len() > 1 && qr_file.is_some() {
+        let AddOptions { names, from, out, qr, qr_file, text, .. } = options;
+        if qr_file.is_some() && (names.len() > 1 || from.is_some()) {
             return Err(CommandError::OneClient("--qr-file"));
         }
         Ok(Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() })
@@ -123,9 +123,12 @@ impl Delivery {
             _ => {}
         }
         for client in clients {
-            prepared.create(out.join(format!("{}.conf", client.name)), &client.text)?;
+            let path = out.join(format!("{}.conf", client.name));
+            create_unsynced(&path, &client.text)?;
+            prepared.created.push(path);
         }
-        Ok(())
+        // at once: a thousand files take as long as one
+        sync_all_in(out)
     }
 }
 

@@ -5,6 +5,7 @@ mod add;
 mod delivery;
 mod renew;
 mod settings;
+mod wanted;
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

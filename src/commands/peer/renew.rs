@@ -1,7 +1,7 @@
 //! Implements `wontun peer renew`.
 
-use super::add::failure;
 use super::delivery::{ClientText, Delivery};
+use super::wanted::failure_of_one;
 use crate::cli::RenewOptions;
 use crate::commands::apply;
 use crate::commands::error::CommandError;
@@ -23,7 +23,7 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
     let (writer, before) = folder.lock()?;
     let number = before.find(wanted)?;
     let renewed = peers::renew(&before, number, public_key, &mut random);
-    let (file, renewed) = renewed.map_err(|error| failure(error, &|_| format!("'{wanted}'")))?;
+    let (file, renewed) = renewed.map_err(|error| failure_of_one(error, wanted))?;
     // steps that can fail independently come before the old keys are gone
     let prepared = delivery.prepare(vec![ClientText::new(&renewed)?])?;
     writer.replace(file.text())?;

@@ -115,6 +115,22 @@ impl PeerSettings {
         Ok(())
     }
 
+    /// Sets what the comment `key` says, instead of what is set: a list begins anew.
+    ///
+    /// # Errors
+    /// As [`Self::set`]; a list is empty then.
+    pub fn replace(&mut self, key: PeerComment, value: &str) -> Result<(), SettingError> {
+        match key {
+            PeerComment::Allow => self.allow = None,
+            PeerComment::Deny => self.deny.clear(),
+            PeerComment::AllowFrom => self.allow_from = None,
+            PeerComment::Forward => self.forwards.clear(),
+            PeerComment::ClientRoutes => self.client.routes.clear(),
+            _ => {}
+        }
+        self.set(key, value)
+    }
+
     /// Returns the value of the comment `key`; `None` if it says nothing.
     pub fn get(&self, key: PeerComment) -> Option<String> {
         match key {

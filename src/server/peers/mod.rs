@@ -58,7 +58,7 @@ pub(crate) fn add(
     if networks.is_empty() {
         return Err(ServerError::NoSubnet(file.path().to_owned()).into());
     }
-    let (addresses, warnings) = check(file, &networks, &wanted)?;
+    let (addresses, warnings) = allocate(file, &networks, &wanted)?;
     let mut peers = Vec::with_capacity(wanted.len());
     for (mut wanted, addresses) in wanted.into_iter().zip(addresses) {
         if wanted.full_tunnel {
@@ -82,6 +82,14 @@ pub(crate) fn add(
     }
     let file = file.with_peers(peers.iter().map(|added| &added.peer))?;
     Ok(Added { file, peers, warnings })
+}
+
+/// Checks new peers against the file and each other.
+///
+/// # Errors
+/// [`AddError::Peers`] with all of their errors.
+pub(crate) fn check(file: &ServerFile, wanted: &[NewPeerOptions]) -> Result<(), AddError> {
+    allocate(file, &networks(file), wanted).map(drop)
 }
 
 /// Returns the file of the client that is `peer` in the server's file.
@@ -159,7 +167,7 @@ pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
 type Checked = (Vec<Vec<IpAddr>>, Vec<(usize, NewPeerWarning)>);
 
 /// Checks new peers against the file and each other, and allocates their addresses.
-fn check(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -> Result<Checked, AddError> {
+fn allocate(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -> Result<Checked, AddError> {
     let mut taken = Taken::new(file, networks);
     let mut errors: Vec<(usize, NewPeerError)> = Vec::new();
     let mut warnings = Vec::new();

@@ -147,3 +147,67 @@ fn a_terminal_shows_the_code_only() {
     let run = server.run(&["peer", "add", "other", "--qr"]);
     assert!(run.stdout.contains("PrivateKey = ") && run.stderr.contains('█'), "{run:?}");
 }
+
+/// Returns a file of `count` clients, whose names begin with `prefix`.
+fn list(prefix: &str, count: usize) -> String {
+    let row = |number| {
+        let network = format!("10.{}.{}.0/24", number / 250, number % 250);
+        format!("{prefix} {number},\"floor {number}, left\",{network}\n")
+    };
+    "name,note,route\n".to_owned() + &(0..count).map(row).collect::<String>()
+}
+
+#[test]
+fn a_file_of_clients_is_added_whole_or_not_at_all() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    let daemon =
+        server.serve(&["--endpoint", &lab.host(0).v4.to_string(), "--subnet", "10.64.0.0/16,fd64::/64"]);
+    let folder = server.site.path().join("clients");
+    let out = folder.to_str().unwrap();
+    // everything that is wrong at once, and nothing is written
+    let wrong =
+        "name;address;note;site\nphone;10.64.0.9;a;\nphone;10.9.0.9;b;\nlaptop;10.64.0.300;c;0.0.0.0/0\n";
+    let wrong = server.site.write("wrong.csv", wrong);
+    let before = server.text();
+    let run = server.run(&["peer", "add", "--from", wrong.to_str().unwrap(), "--out", out]);
+    assert_eq!((run.code(), run.stdout.as_str()), (1, ""), "{run:?}");
+    for (line, part) in [
+        ("wrong.csv:3: ", "there is a peer 'phone' already"),
+        ("wrong.csv:3: ", "10.9.0.9 is outside"),
+        ("wrong.csv:4: ", "address: found '10.64.0.300'"),
+        ("wontun: ", "3 errors: nothing was changed"),
+    ] {
+        assert!(run.stderr.lines().any(|said| said.contains(line) && said.contains(part)), "{part}: {run:?}");
+    }
+    assert_eq!(server.text(), before);
+    assert!(!folder.exists());
+
+    // a thousand, which the running tunnel has at once
+    let file = server.site.write("clients.csv", &list("client", 1000));
+    let run = server.run(&["peer", "add", "--from", file.to_str().unwrap(), "--out", out, "--mtu", "1400"]);
+    assert_eq!((run.code(), run.stdout.as_str(), run.stderr.as_str()), (0, "", ""), "{run:?}");
+    assert_eq!(server.site.wg(&["show", "tun0", "peers"]).lines().count(), 1000);
+    let text = std::fs::read_to_string(folder.join("client 999.conf")).unwrap();
+    assert_eq!(value(&text, "Address"), "10.64.3.233/32, fd64::3e9/128");
+    assert_eq!(value(&text, "MTU"), "1400");
+    assert!(value(&text, "AllowedIPs").ends_with(", 10.3.249.0/24"), "{text}");
+    assert!(server.text().contains(
+        "# Name = client 7\n# ClientRoutes = 10.0.7.0/24\n# ClientMTU = 1400\n# Note = floor 7, left\n"
+    ));
+    let (phone, _phone) = client(&lab, 1, &text);
+    phone.ping([10, 64, 0, 1]);
+    // JSON from standard input
+    let json = "[{\"name\": \"last\", \"address\": \"10.64.9.9\", \"full_tunnel\": true}]";
+    let json = server.site.write("last.json", json);
+    let added = server.site.shell(&format!(
+        "WONTUN_DIR={} {BINARY} peer add --from - <{}",
+        server.dir.display(),
+        json.display()
+    ));
+    assert!(
+        value(&added, "Address").starts_with("10.64.9.9/32, ")
+            && value(&added, "AllowedIPs") == "0.0.0.0/0, ::/0"
+    );
+    assert_eq!(daemon.count("reloaded the configuration"), 0);
+}
