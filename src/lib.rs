@@ -80,6 +80,7 @@ mod interrupted;
 mod logging;
 pub mod messages;
 pub mod metrics;
+pub mod names;
 pub mod net;
 pub mod netlink;
 mod privileges;

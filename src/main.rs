@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use wontun::cli::Invocation;
 use wontun::exit::{self, Failure};
 use wontun::run::{self, OnReady};
-use wontun::{commands, daemon, dns, process, resolver};
+use wontun::{commands, daemon, dns, names, process, resolver};
 
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             "tunnel" => daemon::main(channel),
             "resolver" => resolver::main(channel),
             "dns" => dns::main(channel),
+            "names" => names::main(channel),
             _ => exit::USAGE,
         });
     }

@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them, and that of `wontun hold`.
-pub(crate) const PROCESSES: [ProcessInfo; 7] = [
+pub(crate) const PROCESSES: [ProcessInfo; 8] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -62,6 +62,14 @@ pub(crate) const PROCESSES: [ProcessInfo; 7] = [
         reads: "nothing: it discards what the bus sends",
         has: "root's connection to the system bus; opens no file and no socket",
         runs: "where systemd-resolved applies `DNS =` and the start is root's",
+    },
+    ProcessInfo {
+        name: "wontun-names",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "DNS queries of the peers, answers of name servers, /etc/resolv.conf",
+        has: "its listening sockets, the peers' names and addresses; sockets to name servers; may read the folder of /etc/resolv.conf",
+        runs: "where a server's file has `# ClientDomain`",
     },
     ProcessInfo {
         name: "wontun-nursery",

@@ -14,6 +14,8 @@ mod engine;
 mod import;
 #[path = "../fuzz/bodies/messages.rs"]
 mod messages;
+#[path = "../fuzz/bodies/names.rs"]
+mod names;
 #[path = "../fuzz/bodies/offload.rs"]
 mod offload;
 #[path = "../fuzz/bodies/script.rs"]
@@ -61,6 +63,11 @@ fn messages() {
 #[test]
 fn state_file() {
     replay("state_file", state_file::run);
+}
+
+#[test]
+fn names() {
+    replay("names", names::run);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wontun::dns::messages::{FromDns, ToDns};
 use wontun::messages::{FromTunnel, ToTunnel};
+use wontun::names::messages::{FromNames, ToNames};
 use wontun::process::{CodecError, FromNursery, MAX_MESSAGE, Spawn, decode, encode};
 use wontun::resolver::messages::{FromResolver, ToResolver};
 
@@ -42,6 +43,8 @@ pub(crate) fn run(input: &[u8]) {
     bytes.extend(rest);
     let read = [
         check::<ToTunnel>(&bytes),
+        check::<ToNames>(&bytes),
+        check::<FromNames>(&bytes),
         check::<FromTunnel>(&bytes),
         check::<ToResolver>(&bytes),
         check::<FromResolver>(&bytes),
@@ -50,5 +53,5 @@ pub(crate) fn run(input: &[u8]) {
         check::<ToDns>(&bytes),
         check::<FromDns>(&bytes),
     ];
-    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 8], "longer than a message may be");
+    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 10], "longer than a message may be");
 }

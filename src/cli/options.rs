@@ -150,6 +150,11 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_APPLY_DNS", value_name = "MODE", value_enum)]
     pub apply_dns: Option<ApplyDns>,
 
+    /// With --domain: name server for the names that clients look up, port 53; repeatable [default:
+    /// those of this host]
+    #[arg(long, env = "WONTUN_DNS_UPSTREAM", value_name = "ADDRESS", value_delimiter = ',')]
+    pub dns_upstream: Vec<IpAddr>,
+
     /// Options of full tunnels.
     #[command(flatten)]
     pub full_tunnel: FullTunnelOptions,
@@ -230,6 +235,7 @@ impl WireGuardOptions {
             policy: self.policy.unwrap_or_default(),
             dns_bypass: self.full_tunnel.dns_bypass,
             apply_dns: self.apply_dns.unwrap_or_default(),
+            dns_upstream: self.dns_upstream.clone(),
             state: self.state.unwrap_or_default(),
         })
     }
@@ -244,7 +250,17 @@ impl WireGuardOptions {
 
     /// Returns the first option that has no effect without a file, if one is set.
     fn first_set(&self) -> Option<&'static str> {
-        let Self { ignore_hooks, nat, nat_allow, policy, state, take_over, apply_dns, full_tunnel } = self;
+        let Self {
+            ignore_hooks,
+            nat,
+            nat_allow,
+            policy,
+            state,
+            take_over,
+            apply_dns,
+            dns_upstream,
+            full_tunnel,
+        } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;
         let options = [
             ("--ignore-hooks", *ignore_hooks),
@@ -254,6 +270,7 @@ impl WireGuardOptions {
             ("--nat-allow", !nat_allow.is_empty()),
             ("--policy", policy.is_some()),
             ("--take-over", *take_over),
+            ("--dns-upstream", !dns_upstream.is_empty()),
             ("--apply-dns", apply_dns.is_some_and(|mode| mode != ApplyDns::Off)),
             ("--state", matches!(state, Some(StateFileOption::File(_)))),
             ("--dns-bypass", *dns_bypass),

@@ -36,7 +36,7 @@ pub(crate) fn init(folder: &Folder, options: &InitOptions) -> Result<(), Command
         None => text
             .push_str("  endpoint for clients: not set; set it with 'wontun init --endpoint HOST[:PORT]'\n"),
     }
-    if let Some(dns) = file.dns()? {
+    if let Some(dns) = file.client_dns()? {
         let _ = writeln!(text, "  name servers for clients: {dns}");
     }
     write(&mut stdout()?, text.as_bytes())

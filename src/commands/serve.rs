@@ -91,7 +91,7 @@ fn greeting(
     let _ = writeln!(text, "Listening on {port_name}; in the tunnel at {}.", addresses.join(" and "));
     let _ = match endpoint {
         Some(endpoint) => {
-            let dns = file.dns()?.map_or_else(String::new, |dns| format!(", name servers {dns}"));
+            let dns = file.client_dns()?.map_or_else(String::new, |dns| format!(", name servers {dns}"));
             writeln!(text, "Clients connect to {endpoint}{dns}.")
         }
         None => writeln!(text, "Clients have no address to connect to: see above."),

@@ -33,6 +33,12 @@ impl ClientDns {
     }
 }
 
+impl FromIterator<IpAddr> for ClientDns {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        Self(addresses.into_iter().collect())
+    }
+}
+
 impl fmt::Display for ClientDns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((first, rest)) = self.0.split_first() else { return f.write_str("none") };

@@ -1,5 +1,7 @@
 //! Options of a tunnel that its configuration file does not contain.
 
+use std::net::IpAddr;
+
 use super::wg_quick::Hooks;
 use super::{ApplyDns, NatMode, PeerPolicy, StateFileOption};
 use wontun_proto::allowed_ips::Prefix;
@@ -20,6 +22,8 @@ pub struct FileOptions {
     pub dns_bypass: bool,
     /// Method to apply the file's name servers to this host.
     pub apply_dns: ApplyDns,
+    /// Name servers for the names that the peers look up; those of this host if empty.
+    pub dns_upstream: Vec<IpAddr>,
     /// File that keeps the state of peers over a restart.
     pub state: StateFileOption,
 }

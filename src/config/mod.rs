@@ -17,6 +17,7 @@ pub mod peer_settings;
 mod state_file;
 mod tun_name;
 pub mod wg_quick;
+mod zone_name;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(crate) use peer_name::{PeerName, display_name};
 pub(crate) use peer_policy::PeerPolicy;
 pub(crate) use state_file::StateFileOption;
 pub use tun_name::{FileNameError, TunName, TunNameError};
+pub use zone_name::{ZoneName, ZoneNameError, ZoneOption};
 
 use crate::exit::{self, ExitCode};
 use wontun_packet::ip;

@@ -61,6 +61,11 @@ pub(crate) fn has_only_local_servers(given: &[IpAddr], tunnel: &TunName) -> bool
     system_files::ResolvConf::read(given, &[], previous.as_deref()).is_local_only
 }
 
+/// Returns the name servers of this host, as /etc/resolv.conf lists them now.
+pub(crate) fn system_servers() -> Vec<SocketAddr> {
+    system_files::ResolvConf::read(&[], &[], None).servers
+}
+
 /// Role of the helper.
 const ROLE: &str = "resolver";
 

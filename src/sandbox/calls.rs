@@ -68,7 +68,7 @@ const AS_THREAD: &[Condition] = &[Masked(
 )];
 /// `SOCK_TYPE_MASK`: the remaining bits are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCKET_TYPE: c_int = 0xf;
-const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
+pub(super) const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
 const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
 pub(super) const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 

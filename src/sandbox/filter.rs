@@ -19,6 +19,7 @@ use super::calls::{
 use super::dns_bus_calls::{DNS_BUS_ALLOWED, DNS_BUS_FORBIDDEN, DNS_RECONNECT_ALLOWED};
 use super::error::SandboxError;
 use super::hold_calls::HOLD_ALLOWED;
+use super::names_calls::{NAMES_ALLOWED, NAMES_FORBIDDEN};
 use super::resolv_conf_calls::{BELOW, RESOLV_CONF_ALLOWED, RESOLV_CONF_MISSING, RESOLV_CONF_PATH};
 use super::status::FeatureState;
 
@@ -52,6 +53,8 @@ pub(crate) enum SandboxRole {
     DnsBus,
     /// The former, if it may connect again.
     DnsReconnect,
+    /// The process that answers the peers' DNS queries.
+    Names,
 }
 
 /// The filters of a thread; of their actions for a call, the strictest applies.
@@ -112,6 +115,9 @@ impl SeccompFilters {
                 program(DNS_BUS_FORBIDDEN, allow.clone(), trap)?,
                 program(DNS_BUS_ALLOWED, absent, allow)?,
             ],
+            SandboxRole::Names => {
+                vec![program(NAMES_FORBIDDEN, allow.clone(), trap)?, program(NAMES_ALLOWED, absent, allow)?]
+            }
             SandboxRole::DnsReconnect => vec![
                 program(DNS_BUS_FORBIDDEN, allow.clone(), trap)?,
                 program(DNS_RECONNECT_ALLOWED, absent, allow)?,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
 use super::error::SandboxError;
@@ -51,10 +51,14 @@ const RESOLVER_FOLDERS: [&str; 16] = [
     "/run/nscd",
     "/dev/urandom",
 ];
+/// Port of DNS.
+const DNS_PORT: u16 = 53;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Folders of the programs that /etc/resolv.conf may become a link to.
 const RESOLV_CONF_FOLDERS: [&str; 4] =
     ["/run/NetworkManager", "/run/resolvconf", "/run/connman", "/run/netconfig"];
+/// Folders in which programs that run a name server on this host list its upstream servers.
+const UPSTREAM_FOLDERS: [&str; 2] = ["/run/systemd/resolve", "/run/dnsmasq"];
 /// Folders of the code of nsswitch.conf(5) modules.
 const CODE_FOLDERS: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
 /// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
@@ -137,6 +141,26 @@ impl LandlockRules {
         for path in RESOLVER_FOLDERS.iter().map(Path::new).chain(target) {
             rules = allow(rules, path, READ)?;
         }
+        Ok(Self { rules, proc_folders: [].into() })
+    }
+
+    /// Creates rules for the folders in which programs keep /etc/resolv.conf, and for connections to
+    /// name servers; the filter of calls has no bind(2).
+    pub(super) fn for_names() -> Result<Self, RulesetError> {
+        let rules = base()?.handle_access(AccessNet::from_all(REVIEWED_ABI))?;
+        let mut rules = rules.scope(Scope::from_all(REVIEWED_ABI))?.create()?;
+        let link = Path::new(RESOLV_CONF);
+        let target = link.canonicalize().ok();
+        for path in [Some(link), target.as_deref()].into_iter().flatten() {
+            rules = allow(rules, path, READ)?;
+            if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("/")) {
+                rules = allow(rules, folder, READ)?;
+            }
+        }
+        for folder in RESOLV_CONF_FOLDERS.iter().chain(&UPSTREAM_FOLDERS) {
+            rules = allow(rules, Path::new(folder), READ)?;
+        }
+        rules = rules.add_rule(NetPort::new(DNS_PORT, AccessNet::ConnectTcp))?;
         Ok(Self { rules, proc_folders: [].into() })
     }
 

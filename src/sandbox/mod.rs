@@ -16,6 +16,7 @@ mod error;
 mod filter;
 mod hold_calls;
 mod landlock_rules;
+mod names_calls;
 mod numbers;
 mod resolv_conf_calls;
 mod status;
@@ -166,6 +167,15 @@ impl Sandbox {
         Self::for_dns_resolved(false)
     }
 
+    /// Builds the sandbox for the process that answers the peers' DNS queries.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_names() -> Result<Self, SandboxError> {
+        let (files, filters) = (LandlockRules::for_names()?, SeccompFilters::new(SandboxRole::Names)?);
+        Ok(Self { files, filters, log: SandboxRole::Names })
+    }
+
     /// Builds the same sandbox for the log's thread, which may open a socket to journald first if
     /// `to_journald` is true.
     ///
@@ -217,6 +227,8 @@ impl LogSandbox {
 
 #[cfg(test)]
 mod dns_bus_tests;
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod resolv_conf_tests;
 #[cfg(test)]

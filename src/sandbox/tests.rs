@@ -256,6 +256,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "look-up" => Sandbox::for_look_up(),
         "nursery" => Sandbox::for_nursery(),
         "hold" => Sandbox::for_hold(),
+        "names" => Sandbox::for_names(),
         "resolv-conf" => Sandbox::for_resolv_conf(),
         "dns-bus" => Sandbox::for_dns_resolved(false),
         "dns-reconnect" => Sandbox::for_dns_resolved(true),
@@ -356,7 +357,7 @@ impl Drop for Stage {
 
 /// Returns true if the kernel has Landlock version 4, as needed by some tests and provided by all
 /// development machines.
-fn has_landlock() -> bool {
+pub(super) fn has_landlock() -> bool {
     raw_call(libc::SYS_landlock_create_ruleset, [0, 0, 1, 0, 0, 0]).is_ok_and(|abi| abi >= 4)
 }
 

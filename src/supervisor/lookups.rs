@@ -87,6 +87,11 @@ impl Lookups {
         self.servers.behind = TunnelServers::first_of(servers);
     }
 
+    /// Returns true if helper processes use the sandbox.
+    pub(super) const fn is_sandboxed(&self) -> bool {
+        self.is_sandboxed
+    }
+
     /// Returns the standard error of helper processes.
     pub(super) fn stderr(&self) -> BorrowedFd<'_> {
         self.stderr.as_fd()

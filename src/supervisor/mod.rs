@@ -17,6 +17,7 @@ mod link_changes;
 mod link_watch;
 mod lookups;
 mod mode;
+mod names;
 mod path_changes;
 mod path_watch;
 mod plain;

@@ -34,6 +34,8 @@ pub(crate) enum EventSource {
     Dns,
     /// The wall clock: a time that the mode waits for, or a clock that was set.
     Clock,
+    /// Messages of the process that answers the peers' DNS queries.
+    Names,
     /// Changes that may move the path to a peer.
     Paths,
     /// Changes of the host's nf_tables ruleset.

@@ -154,6 +154,11 @@ impl Starting {
         DnsProcess::start(name, method, self.is_sandboxed, self.lookups.stderr())
     }
 
+    /// Returns true if helper processes use the sandbox.
+    pub(super) const fn is_sandboxed(&self) -> bool {
+        self.is_sandboxed
+    }
+
     /// Returns the look-ups, and the nursery to restart their process.
     pub(super) const fn lookups(&mut self) -> (&mut Lookups, &mut Nursery) {
         (&mut self.lookups, &mut self.nursery)

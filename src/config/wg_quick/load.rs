@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use wontun_sys::process;
 
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse_all};
+use crate::config::ZoneName;
 use crate::exit::{self, ExitCode};
 
 /// Maximum size of a configuration file in bytes: enough for more than 100,000 allowed IPs.
@@ -99,6 +100,8 @@ pub struct Loaded {
     pub key_files: Vec<PathBuf>,
     /// Port that clients connect to, by a comment of a server's file.
     pub client_port: Option<u16>,
+    /// Domain of the peers' names, by a comment of a server's file.
+    pub zone: Option<ZoneName>,
 }
 
 /// All errors of a configuration.
@@ -215,7 +218,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let forbidden = if parsed.configuration.has_secrets() { GROUP_AND_OTHERS } else { WRITABLE_BY_OTHERS };
     warnings.extend(permission_warning(path, permissions, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
-    let (mut configuration, client_port) = (parsed.configuration, parsed.client_port);
+    let (mut configuration, client_port, zone) = (parsed.configuration, parsed.client_port, parsed.zone);
     let mut key_files = Vec::new();
     let mut errors = Vec::new();
     let mut take = |read: Result<Option<PathBuf>, LoadError>| match read {
@@ -229,7 +232,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let mut errors = errors.into_iter();
     match errors.next() {
         Some(first) => Err(Box::new(LoadErrors { first, others: errors.collect(), omitted: 0, warnings })),
-        None => Ok(Loaded { configuration, warnings, key_files, client_port }),
+        None => Ok(Loaded { configuration, warnings, key_files, client_port, zone }),
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) use value::items;
 pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
 use super::peer_settings::PeerSettings;
-use super::{Cidr, PeerAddress, PeerName};
+use super::{Cidr, PeerAddress, PeerName, ZoneName};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Handling of the keys that `wg-quick` would run as commands, and of `SaveConfig`.
@@ -55,6 +55,8 @@ pub struct Parsed {
     pub warnings: Vec<Warning>,
     /// Port that clients connect to, by a comment of a server's file.
     pub client_port: Option<u16>,
+    /// Domain of the peers' names, by a comment of a server's file.
+    pub zone: Option<ZoneName>,
 }
 
 /// A configuration. Its `Debug` output contains no secret; the text of [`Self::to_text`] does.

@@ -10,7 +10,7 @@ use super::Section;
 use super::error::{ErrorKind, Notice};
 use super::field::Field;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
-use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName};
+use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName, ZoneName, ZoneOption};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -48,11 +48,24 @@ pub(crate) const NAME: &str = "Name";
 /// Key of the comment with the address that clients connect to.
 pub(crate) const ENDPOINT: &str = "ClientEndpoint";
 
+/// Key of the comment with the domain of the peers' names.
+pub(crate) const DOMAIN: &str = "ClientDomain";
+
+/// Returns the value of a comment of the interface.
+fn interface_comment<'a>(text: &'a [u8], key: &str) -> Option<&'a str> {
+    let interface = blocks(text).into_iter().find(|block| block.section == Section::Interface)?;
+    let range = interface.comments.iter().find_map(|line| comment_value(text, line, key))?;
+    str::from_utf8(text.get(range)?).ok()
+}
+
+/// Returns the domain of the peers' names, if a comment of the interface has a valid one.
+pub(super) fn zone(text: &[u8]) -> Option<ZoneName> {
+    interface_comment(text, DOMAIN)?.parse::<ZoneOption>().ok()?.into_zone()
+}
+
 /// Returns the port that clients connect to, if a comment of the interface says it.
 pub(super) fn client_port(text: &[u8]) -> Option<u16> {
-    let interface = blocks(text).into_iter().find(|block| block.section == Section::Interface)?;
-    let range = interface.comments.iter().find_map(|line| comment_value(text, line, ENDPOINT))?;
-    let value = str::from_utf8(text.get(range)?).ok()?;
+    let value = interface_comment(text, ENDPOINT)?;
     match PeerAddress::parse_with_port(value, DEFAULT_WIREGUARD_PORT).ok()? {
         PeerAddress::Socket(address) => Some(address.port()),
         PeerAddress::Name { port, .. } => Some(port),

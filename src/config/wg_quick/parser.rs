@@ -37,6 +37,7 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
     let names = || outline::peer_names(text);
     let comments = outline::peer_comments(text);
     let client_port = || outline::client_port(text);
+    let zone = || outline::zone(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
     for line in text.split(|&byte| byte == b'\n') {
@@ -65,7 +66,7 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
             for ((peer, name), settings) in peers.zip(names()).zip(comments.settings) {
                 (peer.name, peer.settings) = (name, settings);
             }
-            Ok(Parsed { configuration, warnings, client_port: client_port() })
+            Ok(Parsed { configuration, warnings, client_port: client_port(), zone: zone() })
         }
         (_, first) => {
             // a configuration that lacks something has an error

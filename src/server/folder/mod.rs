@@ -18,7 +18,7 @@ use super::volume::is_ephemeral;
 use super::write::{Writer, write_error};
 use crate::config::ClientDns;
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
-use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, TunName};
+use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, TunName, ZoneOption};
 use crate::net::random::SystemRandom;
 use wontun_proto::allowed_ips::Prefix;
 
@@ -49,6 +49,14 @@ pub struct InitOptions {
     /// [default: for full tunnels those of Quad9]
     #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
+
+    /// Answer DNS queries of the clients on the server's addresses in the tunnel, with the clients'
+    /// names in this domain (phone.vpn), or 'none' [default: none]
+    ///
+    /// Other names are looked up at --dns-upstream. New clients get the server as their name server,
+    /// unless --dns names others. Port 53 of these addresses must be free.
+    #[arg(long, env = "WONTUN_DOMAIN", value_name = "DOMAIN")]
+    pub domain: Option<ZoneOption>,
 
     /// File that contains the private key, such as a systemd credential; for a new file only, which
     /// refers to it by PrivateKeyFile [default: a new key in the new file]
@@ -316,16 +324,21 @@ fn joined(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns true if the endpoint or the name servers in the file differ from the wanted ones.
+/// Returns true if the endpoint, the name servers or the domain in the file differ from the wanted ones.
 fn has_changes(file: &ServerFile, options: &InitOptions) -> bool {
     // a value that cannot be parsed differs too
     let has = |is_same: Result<bool, ServerError>| is_same.unwrap_or_default();
     let endpoint = options.endpoint.is_some() && !has(file.endpoint().map(|found| found == options.endpoint));
-    endpoint || options.dns.is_some() && !has(file.dns().map(|found| found == options.dns))
+    let is_same_zone = |zone: &ZoneOption| has(file.zone().map(|found| found == zone.clone().into_zone()));
+    let zone = options.domain.as_ref().is_some_and(|zone| !is_same_zone(zone));
+    endpoint || zone || options.dns.is_some() && !has(file.dns().map(|found| found == options.dns))
 }
 
 fn apply_options(mut file: ServerFile, options: &InitOptions) -> Result<ServerFile, ServerError> {
     // each is inserted directly below the header: the last one comes first
+    if let Some(zone) = &options.domain {
+        file = file.with_zone(zone)?;
+    }
     if let Some(dns) = &options.dns {
         file = file.with_dns(dns)?;
     }

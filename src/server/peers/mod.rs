@@ -53,7 +53,7 @@ pub(crate) fn add(
     random: &mut dyn Random,
 ) -> Result<Added, AddError> {
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
-    let default_dns = file.dns()?;
+    let default_dns = file.client_dns()?;
     let networks = networks(file);
     if networks.is_empty() {
         return Err(ServerError::NoSubnet(file.path().to_owned()).into());

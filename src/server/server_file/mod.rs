@@ -10,12 +10,12 @@ use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
-use crate::config::wg_quick::outline::{self, Block, ENDPOINT, NAME};
+use crate::config::wg_quick::outline::{self, Block, DOMAIN, ENDPOINT, NAME};
 use crate::config::wg_quick::{
     Field, Hooks, Interface, KeySource, LoadError, Peer, PresharedKey, PublicKey, Section, WgQuick,
     private_key, read_text,
 };
-use crate::config::{ClientDns, PeerName};
+use crate::config::{ClientDns, PeerName, ZoneName, ZoneOption};
 use crate::uapi::SecretText;
 
 const DNS: &str = "ClientDNS";
@@ -164,12 +164,42 @@ impl ServerFile {
         self.interface_comment(ENDPOINT)
     }
 
+    /// Returns the name servers of the clients, if the file contains them, or else the server's own
+    /// addresses if it answers for the peers' names.
+    ///
+    /// # Errors
+    /// `ServerError::InvalidComment` if a value is not a list of addresses, or not a domain.
+    pub fn client_dns(&self) -> Result<Option<ClientDns>, ServerError> {
+        if let Some(dns) = self.dns()? {
+            return Ok(Some(dns));
+        }
+        let addresses = self.configuration.interface.addresses.iter().map(|cidr| cidr.address());
+        Ok(self.zone()?.map(|_| addresses.collect()))
+    }
+
     /// Returns the name servers of the clients, if the file contains them.
     ///
     /// # Errors
     /// `ServerError::InvalidComment` if the value is not a list of addresses.
     pub fn dns(&self) -> Result<Option<ClientDns>, ServerError> {
         self.interface_comment(DNS)
+    }
+
+    /// Returns the domain of the peers' names, if the file contains one.
+    ///
+    /// # Errors
+    /// `ServerError::InvalidComment` if the value is not a domain.
+    pub fn zone(&self) -> Result<Option<ZoneName>, ServerError> {
+        let found: Option<ZoneOption> = self.interface_comment(DOMAIN)?;
+        Ok(found.and_then(ZoneOption::into_zone))
+    }
+
+    /// Replaces the domain of the peers' names.
+    ///
+    /// # Errors
+    /// `ServerError::Edit`.
+    pub fn with_zone(&self, zone: &ZoneOption) -> Result<Self, ServerError> {
+        self.with_interface_comment(DOMAIN, &zone.to_string())
     }
 
     /// Replaces the endpoint for clients.

@@ -77,6 +77,7 @@ impl WireGuard {
             context.paths.remove(&Some(peer.public_key));
         }
         self.forget_state(changes);
+        self.names.mark_outdated(context.now);
         Ok(())
     }
 

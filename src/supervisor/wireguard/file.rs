@@ -10,7 +10,7 @@ use tracing::warn;
 use super::access::Excluded;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, WgQuick, load};
-use crate::config::{FileOptions, PeerAddress};
+use crate::config::{FileOptions, PeerAddress, ZoneName};
 use crate::netlink::Link;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
 use wontun_packet::ip;
@@ -43,6 +43,8 @@ pub(crate) struct ConfigFile {
     pub key_files: Vec<PathBuf>,
     /// Port that clients connect to, by a comment of a server's file.
     pub(super) client_port: Option<u16>,
+    /// Domain of the peers' names, by a comment of a server's file.
+    pub(super) zone: Option<ZoneName>,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
@@ -55,7 +57,7 @@ impl ConfigFile {
     /// # Errors
     /// [`LoadError`]: the file, and for an error in a line what was expected.
     pub(crate) fn load(path: PathBuf, options: FileOptions) -> Result<Self, LoadError> {
-        let Loaded { configuration, warnings, key_files, client_port } = load(&path, options.hooks)?;
+        let Loaded { configuration, warnings, key_files, client_port, zone } = load(&path, options.hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let absolute_path = std::path::absolute(&path).ok();
         let absolute_path = absolute_path.and_then(|path| path.into_os_string().into_string().ok());
@@ -67,6 +69,7 @@ impl ConfigFile {
             configuration,
             key_files,
             client_port,
+            zone,
             kill_switch: None,
             early_addresses: None,
         })

@@ -16,6 +16,7 @@ mod hand_over;
 mod identity;
 mod kill_switch;
 mod mode;
+mod names;
 mod nat64;
 mod open;
 mod peers;

@@ -32,6 +32,7 @@ impl Mode for WireGuard {
         let ruleset = self.firewall.ruleset.descriptor();
         descriptors.extend(ruleset.map(|watch| (EventSource::Ruleset, watch, PollFlags::POLLIN)));
         descriptors.push((EventSource::Clock, self.access.descriptor(), PollFlags::POLLIN));
+        descriptors.extend(self.names.descriptor().map(|(fd, flags)| (EventSource::Names, fd, flags)));
         descriptors.extend(self.dns.descriptor().map(|fd| (EventSource::Dns, fd, PollFlags::POLLIN)));
         descriptors
     }
@@ -44,6 +45,7 @@ impl Mode for WireGuard {
             EventSource::Ruleset => self.drain_ruleset(context),
             EventSource::Clock => self.handle_clock(context),
             EventSource::Dns => self.dns.drain(context.now),
+            EventSource::Names => self.names.drain(context.now),
             EventSource::Signals
             | EventSource::Tunnel
             | EventSource::Link
@@ -112,6 +114,7 @@ impl Mode for WireGuard {
             self.saved_state.deadline(),
             self.bypass.deadline(),
             self.nat64.deadline(),
+            self.names.deadline(),
         ];
         deadlines.into_iter().chain(others).flatten().min()
     }
@@ -122,6 +125,7 @@ impl Mode for WireGuard {
         self.handle_route_timeout(context);
         self.handle_endpoint_cache_timeout(context);
         self.handle_nat64_timeout(context);
+        self.handle_names_timeout(context);
         self.saved_state.serve(context.now);
         self.close_bypass(context, None);
     }

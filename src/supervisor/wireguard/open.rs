@@ -16,6 +16,7 @@ use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;
+use super::names;
 use super::nat64::Nat64;
 use super::peers::Peers;
 use super::saved_state::SavedState;
@@ -109,6 +110,7 @@ impl Supervisor<WireGuard> {
         let saved_state = SavedState::open(&name, file.as_ref(), is_taken_over)?;
         let endpoint_cache = EndpointCache::new(saved_state.addresses());
         let dns = dns::open(&name, file.as_ref(), &starting);
+        let names = names::open(file.as_ref(), &mut starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -152,6 +154,7 @@ impl Supervisor<WireGuard> {
             access: Access::new().map_err(system("creating a timer"))?,
             bypass,
             nat64: Nat64::new(),
+            names,
             is_running: false,
             spare: SocketBudget::default(),
             log_limits: LogLimits {
@@ -178,6 +181,7 @@ impl Supervisor<WireGuard> {
             Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
+        mode.update_names(context.now);
         if !is_taken_over {
             mode.apply_dns(&mut context);
             mode.dns.wait(context.now);

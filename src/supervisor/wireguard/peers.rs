@@ -204,6 +204,15 @@ impl Peers {
         self.peers.keys()
     }
 
+    /// Returns the peers that have a name, and their addresses within the tunnel.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&str, Vec<IpAddr>)> + '_ {
+        let is_host = |prefix: &Prefix| prefix.length() == if prefix.network().is_ipv4() { 32 } else { 128 };
+        self.peers.iter().filter_map(move |(key, peer)| {
+            let hosts = self.allowed_ips.prefixes_of(*key).filter(is_host).map(Prefix::network);
+            Some((peer.name.as_ref()?.as_str(), hosts.collect()))
+        })
+    }
+
     /// Returns the public key of the interface.
     pub(super) const fn interface_key(&self) -> Option<PublicKey> {
         self.interface_key

@@ -57,7 +57,7 @@ impl WireGuard {
             info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
             return Err("it has no configuration file, wg(8) configures it".to_owned());
         };
-        let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.options.hooks) {
+        let Loaded { configuration: new, warnings, zone, .. } = match reload(&file.path, file.options.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "cannot reload the configuration, nothing was changed");
@@ -92,6 +92,10 @@ impl WireGuard {
             self.update_guard();
             self.change_device(context, &new, &old);
             self.apply_dns(context);
+            if let ConfigSource::File(file) = &mut self.source {
+                file.zone = zone;
+            }
+            self.warn_of_names();
         }
         self.update_firewall();
         self.warn_of_other_family();

@@ -14,6 +14,7 @@ use super::uapi::Uapi;
 use crate::logging::RateLimit;
 use crate::netlink::Routes;
 use crate::supervisor::dns::Dns;
+use crate::supervisor::names::Names;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::Sockets;
 use wontun_proto::time::Instant;
@@ -44,6 +45,7 @@ pub(crate) struct WireGuard {
     pub(super) access: Access,
     pub(super) bypass: Bypass,
     pub(super) nat64: Nat64,
+    pub(super) names: Names,
     /// True once the tunnel process has everything that it needs to run.
     pub(super) is_running: bool,
     pub(super) spare: SocketBudget,

@@ -2,6 +2,7 @@
 
 mod access;
 mod adding;
+mod client_names;
 mod files;
 mod greeting;
 mod killed;
