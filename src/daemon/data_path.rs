@@ -17,6 +17,8 @@ pub enum RouteDecision<M: DataPath> {
     Send(SendRoute<SocketRef<M::Owner>>, M::Sealing),
     /// No route yet: pass each packet to [`DataPath::stage`].
     Stage(M::Owner),
+    /// The rate of the peer is exceeded: pass each packet to [`DataPath::limit`].
+    Limit(M::Owner),
 }
 
 /// Interface of a protocol for packets. Each call with [`Core`] has the lock, and must not take
@@ -66,6 +68,30 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
     /// # Errors
     /// The reason for dropping it.
     fn stage(&mut self, core: &mut Core, owner: Self::Owner, packet: &[u8]) -> Result<(), DropReason>;
+
+    /// Queues a copy of a packet until the rate of its peer permits it.
+    ///
+    /// # Errors
+    /// The reason for dropping it.
+    fn limit(&mut self, _core: &mut Core, _owner: Self::Owner, _packet: &[u8]) -> Result<(), DropReason> {
+        Err(DropReason::OverRate)
+    }
+
+    /// Adds a packet whose rate permits it now to `batch`, which has room for the largest one.
+    /// Called again while it returns [`Progress::More`].
+    fn poll_limited_transmit(
+        &mut self,
+        _core: &mut Core,
+        _batch: &mut SendBatch<SocketRef<Self::Owner>>,
+    ) -> Progress {
+        Progress::Drained
+    }
+
+    /// Moves a packet for the tun whose rate permits it now to the front of `room`, and returns its
+    /// length.
+    fn poll_limited_packet(&mut self, _core: &mut Core, _room: &mut [u8]) -> Option<usize> {
+        None
+    }
 
     /// Encrypts the packet of `len` bytes at offset [`Self::HEADROOM`] of `place` to a datagram,
     /// and returns its length; `None` if that is impossible.

@@ -147,6 +147,7 @@ impl<M: Receive> Worker<M> {
             Token::Tun => self.drain_tun(shared)?,
             Token::Socket(id) => self.drain_socket(shared, id)?,
             Token::Handshakes => self.drain_handshakes(shared)?,
+            Token::Limited => self.drain_limited(shared)?,
             Token::Wake => {
                 // the tokens posted to this worker were taken with the lock
                 let _ = self.wake.read();

@@ -31,6 +31,7 @@ mod handshake_budget;
 mod health;
 mod health_requests;
 mod housekeeping;
+mod limited;
 mod liveness;
 mod metrics;
 mod pending;

@@ -170,7 +170,7 @@ impl<M: Receive> Worker<M> {
     ///
     /// # Errors
     /// The device is gone.
-    fn write_packets(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
+    pub(super) fn write_packets(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());

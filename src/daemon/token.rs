@@ -22,6 +22,8 @@ pub enum Token {
     /// Handshake messages queued in the engine. Has no descriptor: it is only ever in the ready
     /// set.
     Handshakes,
+    /// Packets of limited peers that may leave now. Has no descriptor either.
+    Limited,
     /// A client such as wg(8) whose answer is not completely written; numbered like sockets.
     UapiClient(u32),
     /// Wake eventfd: another worker has posted tokens.
@@ -47,6 +49,7 @@ impl From<Token> for u64 {
             Token::Supervisor => 5 << 32,
             Token::Health => 7 << 32,
             Token::Handshakes => 8 << 32,
+            Token::Limited => 9 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
             Token::Wake => 12 << 32,
         }
@@ -67,6 +70,7 @@ impl TryFrom<u64> for Token {
             (5, _) => Self::Supervisor,
             (7, _) => Self::Health,
             (8, _) => Self::Handshakes,
+            (9, _) => Self::Limited,
             (11, _) => Self::UapiClient(number),
             (12, _) => Self::Wake,
             _ => return Err(UnknownTokenError(code)),
@@ -92,6 +96,7 @@ mod tests {
                 Token::Supervisor,
                 Token::Health,
                 Token::Handshakes,
+                Token::Limited,
                 Token::Wake,
             ]),
         ]

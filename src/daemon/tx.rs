@@ -98,7 +98,11 @@ impl<M: Protocol> Worker<M> {
             let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
             match mode.route(core, bytes, lengths) {
                 Ok(RouteDecision::Stage(owner)) => {
-                    worker.stage(mode, core, owner, split, packet.clone());
+                    worker.keep(mode, core, owner, split, packet.clone(), M::stage);
+                    None
+                }
+                Ok(RouteDecision::Limit(owner)) => {
+                    worker.keep(mode, core, owner, split, packet.clone(), M::limit);
                     None
                 }
                 Ok(RouteDecision::Send(route, sealing)) => Some((route, sealing)),
@@ -141,21 +145,22 @@ impl<M: Protocol> Worker<M> {
         Ok((split, header_len..length))
     }
 
-    /// Passes copies of the packets to the mode, which queues them.
-    fn stage(
+    /// Passes copies of the packets to the mode, which queues them by `push`.
+    fn keep(
         &mut self,
         mode: &mut M,
         core: &mut Core,
         owner: M::Owner,
         mut split: Split,
         packet: Range<usize>,
+        push: impl Fn(&mut M, &mut Core, M::Owner, &[u8]) -> Result<(), DropReason>,
     ) {
         let packet = self.packet.get(packet).unwrap_or_default();
         // the receive buffer is empty while the tun is read
         let room = self.recv_buffer.bytes_mut();
         while let Some(len) = split.write_next(packet, room) {
             let one = room.get(..len).unwrap_or_default();
-            match mode.stage(core, owner, one) {
+            match push(mode, core, owner, one) {
                 Ok(()) => {
                     if let Some(counters) = self.counters.get(self.number) {
                         counters.count_tx(1, len);
@@ -276,6 +281,7 @@ impl<M: Protocol> Worker<M> {
         if let Some((id, socket)) = self.blocked.take() {
             self.watch_writable(socket.as_ref(), id, false)?;
             self.post(Token::Tun);
+            self.post(Token::Limited);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PeerName;
+use crate::config::peer_settings::PeerLimits;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
@@ -45,6 +46,8 @@ pub struct PeerChanges {
     pub forget_timestamp: bool,
     /// Name of the peer, an extension unknown to `wg(8)`; `Some(None)` removes it.
     pub name: Option<Option<PeerName>>,
+    /// Limits of the peer's traffic. No request can set them, only the file.
+    pub limits: Option<PeerLimits>,
     /// Preshared key; all zeroes for none.
     pub preshared_key: Option<PresharedKey>,
     /// Endpoint of the peer.
@@ -77,6 +80,7 @@ impl PeerChanges {
             update_only: false,
             forget_timestamp: false,
             name: None,
+            limits: None,
             preshared_key: None,
             endpoint: None,
             persistent_keepalive: None,

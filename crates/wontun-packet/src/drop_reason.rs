@@ -81,11 +81,15 @@ pub enum DropReason {
     /// A packet marked as congested by a router although its sender does not support ECN (RFC
     /// 6040).
     Congested,
+    /// A packet of a peer that exceeds its rate.
+    OverRate,
+    /// A packet of a peer whose quota is used up.
+    OverQuota,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::NoPeer,
         Self::UnknownSource,
         Self::Malformed,
@@ -122,6 +126,8 @@ impl DropReason {
         Self::NotAuthentic,
         Self::Replay,
         Self::Congested,
+        Self::OverRate,
+        Self::OverQuota,
     ];
 
     /// Returns the name used in logs and in the summary.
@@ -163,6 +169,8 @@ impl DropReason {
             Self::NotAuthentic => "not_authentic",
             Self::Replay => "replay",
             Self::Congested => "congested",
+            Self::OverRate => "over_rate",
+            Self::OverQuota => "over_quota",
         }
     }
 }

@@ -25,6 +25,14 @@ pub enum PeerComment {
     ClientMtu,
     /// Interval of keepalives of the client's file.
     ClientKeepalive,
+    /// Rate from the peer.
+    RateUp,
+    /// Rate to the peer.
+    RateDown,
+    /// Traffic of both directions in a period.
+    Quota,
+    /// Treatment of the peer once its quota is used up.
+    OverQuota,
     /// Text for people.
     Note,
 }
@@ -34,7 +42,7 @@ const MAX_DISTANCE: usize = 2;
 
 impl PeerComment {
     /// All keys, in the order in which they are written.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Disabled,
         Self::Expires,
         Self::Allow,
@@ -45,6 +53,10 @@ impl PeerComment {
         Self::ClientDns,
         Self::ClientMtu,
         Self::ClientKeepalive,
+        Self::RateUp,
+        Self::RateDown,
+        Self::Quota,
+        Self::OverQuota,
         Self::Note,
     ];
 
@@ -61,6 +73,10 @@ impl PeerComment {
             Self::ClientDns => "ClientDNS",
             Self::ClientMtu => "ClientMTU",
             Self::ClientKeepalive => "ClientKeepalive",
+            Self::RateUp => "RateUp",
+            Self::RateDown => "RateDown",
+            Self::Quota => "Quota",
+            Self::OverQuota => "OverQuota",
             Self::Note => "Note",
         }
     }

@@ -12,6 +12,9 @@
 //! | `ClientDNS` | name servers of the client's file, or `none` |
 //! | `ClientMTU` | MTU of the client's file |
 //! | `ClientKeepalive` | interval of keepalives of the client's file, or `off` |
+//! | `RateUp`, `RateDown` | rate from and to the peer |
+//! | `Quota` | traffic of both directions per day or month |
+//! | `OverQuota` | treatment of the peer once its quota is used up |
 //! | `Note` | text |
 
 mod client;
@@ -20,7 +23,10 @@ mod error;
 mod exclusion;
 mod expiry;
 mod forward;
+mod limits;
 mod note;
+mod quota;
+mod rate;
 mod target;
 
 use std::fmt::Display;
@@ -32,7 +38,10 @@ pub use error::SettingError;
 pub use exclusion::Exclusion;
 pub use expiry::Expiry;
 pub use forward::PortForward;
+pub use limits::PeerLimits;
 pub use note::Note;
+pub use quota::{OverQuota, Quota, QuotaPeriod};
+pub use rate::Rate;
 pub use target::{Destination, Ports, Protocol, Target};
 
 /// Settings of a peer.
@@ -52,6 +61,8 @@ pub struct PeerSettings {
     pub is_disabled: bool,
     /// What the client's file is made of.
     pub client: ClientSettings,
+    /// Limits of its traffic.
+    pub limits: PeerLimits,
     /// Text for people.
     pub note: Option<Note>,
 }
@@ -66,6 +77,7 @@ impl PeerSettings {
         expires: None,
         is_disabled: false,
         client: ClientSettings::NONE,
+        limits: PeerLimits::NONE,
         note: None,
     };
 
@@ -110,6 +122,10 @@ impl PeerSettings {
             PeerComment::ClientDns => self.client.dns = Some(parsed(key, value)?),
             PeerComment::ClientMtu => self.client.mtu = Some(parsed(key, value)?),
             PeerComment::ClientKeepalive => self.client.keepalive = Some(parsed(key, value)?),
+            PeerComment::RateUp => self.limits.rate_up = Some(parsed(key, value)?),
+            PeerComment::RateDown => self.limits.rate_down = Some(parsed(key, value)?),
+            PeerComment::Quota => self.limits.quota = Some(parsed(key, value)?),
+            PeerComment::OverQuota => self.limits.over_quota = Some(parsed(key, value)?),
             PeerComment::Note => self.note = Some(parsed(key, value)?),
         }
         Ok(())
@@ -144,6 +160,10 @@ impl PeerSettings {
             PeerComment::ClientDns => self.client.dns.as_ref().map(ToString::to_string),
             PeerComment::ClientMtu => self.client.mtu.map(|mtu| mtu.to_string()),
             PeerComment::ClientKeepalive => self.client.keepalive.map(|keepalive| keepalive.to_string()),
+            PeerComment::RateUp => self.limits.rate_up.map(|rate| rate.to_string()),
+            PeerComment::RateDown => self.limits.rate_down.map(|rate| rate.to_string()),
+            PeerComment::Quota => self.limits.quota.map(|quota| quota.to_string()),
+            PeerComment::OverQuota => self.limits.over_quota.map(|over| over.to_string()),
             PeerComment::Note => self.note.as_ref().map(ToString::to_string),
         }
     }

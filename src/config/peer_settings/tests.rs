@@ -156,9 +156,60 @@ proptest! {
     }
 
     #[test]
+    fn every_amount_is_written_as_it_is_read(text in "[0-9]{0,6}(\\.[0-9]{0,4})? ?[kKMGT]?i?(bit|B)(/s|/day|/month)?") {
+        if let Ok(rate) = text.parse::<Rate>() {
+            prop_assert_eq!(rate.to_string().parse::<Rate>(), Ok(rate));
+        }
+        if let Ok(quota) = text.parse::<Quota>() {
+            prop_assert_eq!(quota.to_string().parse::<Quota>(), Ok(quota));
+        }
+    }
+
+    #[test]
     fn every_expiry_is_written_as_it_is_read(text in "[0-9]{4}-[01][0-9]-[0-3][0-9](T[0-2][0-9]:[0-5][0-9]:00Z)?") {
         if let Ok(expiry) = text.parse::<Expiry>() {
             prop_assert_eq!(expiry.to_string().parse::<Expiry>(), Ok(expiry));
         }
     }
+}
+
+#[test]
+fn rates_and_quotas_are_read_as_people_write_them() {
+    for (text, written) in [
+        ("20Mbit", "20Mbit"),
+        ("20 mbit/s", "20Mbit"),
+        ("1.5Gbit", "1500Mbit"),
+        ("0.5Mbit", "500kbit"),
+        ("8000bit", "8kbit"),
+        ("100Gbit", "100Gbit"),
+    ] {
+        let rate: Rate = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(rate.to_string(), written);
+    }
+    for text in ["", "20", "Mbit", "20MB", "7999bit", "101Gbit", "-1Mbit", "1.Mbit", ".5Mbit", "1e3Mbit"] {
+        assert!(text.parse::<Rate>().is_err(), "{text}");
+    }
+    for (text, written) in [
+        ("100GB/month", "100GB/month"),
+        ("0.5 TB / Month", "500GB/month"),
+        ("2GiB/day", "2GiB/day"),
+        ("1.5KiB/day", "1536B/day"),
+        ("1000000b/day", "1MB/day"),
+    ] {
+        let quota: Quota = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(quota.to_string(), written);
+    }
+    for text in ["", "100GB", "100GB/week", "0GB/day", "100/day", "99999999999TB/day", "1.0000001kB/day"] {
+        assert!(text.parse::<Quota>().is_err(), "{text}");
+    }
+    for (text, written) in [("drop", "drop"), ("Rate", "1Mbit"), ("2Mbit", "2Mbit")] {
+        assert_eq!(text.parse::<OverQuota>().unwrap().to_string(), written);
+    }
+    assert!("stop".parse::<OverQuota>().unwrap_err().starts_with("drop, rate"));
+    let mut settings = PeerSettings::NONE;
+    settings.set(PeerComment::RateUp, "20Mbit").unwrap();
+    settings.set(PeerComment::Quota, "1GB/day").unwrap();
+    assert_eq!(settings.limits.rate_up, "20Mbit".parse().ok());
+    assert_eq!(settings.get(PeerComment::Quota).as_deref(), Some("1GB/day"));
+    assert_eq!(settings.get(PeerComment::OverQuota), None);
 }

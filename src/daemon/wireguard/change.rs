@@ -63,6 +63,9 @@ impl WireGuard {
             Some(None) => drop(self.peer_names.remove(&id)),
             None => {}
         }
+        if let Some(limits) = changes.limits {
+            self.set_limits(core, id, limits);
+        }
         if changes.forget_timestamp {
             self.engine.forget_timestamp(id);
             self.state_reports.handle_changed(id, core.now);
@@ -113,6 +116,7 @@ impl WireGuard {
         self.reported_paths.remove(&id);
         self.peer_log.remove(id);
         self.outages.remove(id);
+        self.quotas.remove(id);
         self.has_configured_endpoint.remove(&id);
         self.allowed_ips.remove_peer(id);
         self.disconnect(core, id);

@@ -24,11 +24,11 @@ use wontun_packet::split::PacketLengths;
 use wontun_packet::{inner, ip, udp};
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Message};
 use wontun_proto::wireguard::{
-    Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
+    Accepted, Admission, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
 };
 
 /// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
-const MAX_MESSAGE: usize = 65_536 + WireGuard::TAILROOM;
+pub(super) const MAX_MESSAGE: usize = 65_536 + WireGuard::TAILROOM;
 
 /// A batch of data messages of one session.
 #[derive(Debug, Default)]
@@ -53,8 +53,8 @@ enum Outcome {
     Dropped(DropReason),
     /// Accepted; a packet of that length may be written to the tun.
     Accepted(usize),
-    /// Accepted; a keepalive, which carries no packet.
-    Keepalive,
+    /// Accepted; nothing is left to do: a keepalive, or a packet that waits for the peer's rate.
+    Done,
 }
 
 impl WireGuard {
@@ -66,20 +66,25 @@ impl WireGuard {
     ) -> Result<RouteDecision<Self>, DropReason> {
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
-        let endpoint = self.engine.peer(peer).and_then(Peer::endpoint);
+        let state = self.engine.peer(peer);
+        let endpoint = state.and_then(Peer::endpoint);
+        let is_limited = state.is_some_and(Peer::is_limited);
         if endpoint.is_some_and(|endpoint| udp::is_addressed_to(packet, endpoint.remote)) {
             return Err(DropReason::OwnTun);
         }
         let endpoint = endpoint.ok_or(DropReason::NoEndpoint)?;
         let route =
             self.route_to(core, Some(peer), endpoint, outer_class(packet)).ok_or(DropReason::Unreachable)?;
+        if is_limited && self.engine.admit_outgoing(peer, packet, lengths, core.now)? == Admission::Wait {
+            return Ok(RouteDecision::Limit(peer));
+        }
         Ok(match self.engine.begin_send(peer, lengths, core.now)? {
             Some((sealing, _)) => RouteDecision::Send(route, sealing),
             None => RouteDecision::Stage(peer),
         })
     }
 
-    fn route_to(
+    pub(super) fn route_to(
         &self,
         core: &Core,
         peer: Option<PeerId>,
@@ -269,6 +274,10 @@ impl WireGuard {
                 self.state_reports.handle_changed(peer, core.now);
                 Ok(())
             }
+            Event::QuotaUsedUp { peer } => {
+                self.handle_quota_used_up(peer);
+                Ok(())
+            }
             Event::ClockBehind { peer, unix, behind } => {
                 if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Clock, core.now) {
                     warn!(
@@ -348,7 +357,7 @@ impl DataBatch {
                     worker.queue_packet(shared, start..start + len)?;
                 }
                 Outcome::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
-                Outcome::Pending | Outcome::Opened(_) | Outcome::Keepalive => {}
+                Outcome::Pending | Outcome::Opened(_) | Outcome::Done => {}
             }
         }
         Ok(())
@@ -406,15 +415,24 @@ impl DataBatch {
     ) {
         let mut source_filter = SourceFilter::default();
         let mut accepted = Accepted::default();
+        let is_limited = mode.engine.peer(opening.peer()).is_some_and(Peer::is_limited);
         for message in &mut self.messages {
             let Outcome::Opened(opened) = message.outcome else { continue };
             let datagram = recv_buffer.get(message.range.clone()).unwrap_or_default();
             let peer = mode.engine.accept(opening, &mut accepted, message.header, datagram.len(), core.now);
             let outcome = peer.and_then(|peer| match opened? {
-                Opened::Keepalive => Ok(Outcome::Keepalive),
+                Opened::Keepalive => Ok(Outcome::Done),
                 Opened::Packet(len) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
-                    source_filter.check(mode, peer, packet).map(|()| Outcome::Accepted(len))
+                    source_filter.check(mode, peer, packet)?;
+                    if is_limited {
+                        let packet = packet.get(..len).unwrap_or_default();
+                        return Ok(match mode.engine.admit_incoming(peer, packet, core.now)? {
+                            Admission::Pass => Outcome::Accepted(len),
+                            Admission::Wait => Outcome::Done,
+                        });
+                    }
+                    Ok(Outcome::Accepted(len))
                 }
             });
             message.outcome = outcome.unwrap_or_else(Outcome::Dropped);

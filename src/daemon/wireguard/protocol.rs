@@ -66,6 +66,22 @@ impl DataPath for WireGuard {
         self.engine.stage(peer, packet, core.now)
     }
 
+    fn limit(&mut self, core: &mut Core, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        self.engine.limit_outgoing(peer, packet, core.now)
+    }
+
+    fn poll_limited_transmit(
+        &mut self,
+        core: &mut Core,
+        batch: &mut SendBatch<SocketRef<PeerId>>,
+    ) -> Progress {
+        self.send_limited(core, batch)
+    }
+
+    fn poll_limited_packet(&mut self, core: &mut Core, room: &mut [u8]) -> Option<usize> {
+        self.engine.poll_limited_packet(core.current(), core.now, room)
+    }
+
     fn seal(sealing: &mut Sealing, place: &mut [u8], len: usize) -> Option<usize> {
         sealing.seal(place, len)
     }
@@ -132,12 +148,13 @@ impl Control for WireGuard {
 
     fn deadline(&self) -> Option<Instant> {
         let reports = [self.outages.deadline(), self.state_reports.deadline(), self.greetings.deadline()];
-        let deadlines = [self.resolver.deadline(), self.engine.poll_timeout()];
+        let deadlines = [self.resolver.deadline(), self.engine.poll_timeout(), self.quotas.deadline()];
         deadlines.into_iter().chain(reports).flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.engine.handle_timeout(core.now);
+        self.post_limited(core);
         if self.engine.queued() > 0 {
             // from the engine's backlog, which no datagram announces
             core.post(Token::Handshakes);
@@ -147,6 +164,7 @@ impl Control for WireGuard {
         self.handle_recovered(core.now);
         self.send_greetings(core.now);
         self.report_state(core);
+        self.check_quotas(core);
         Ok(())
     }
 

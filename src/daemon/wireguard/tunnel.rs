@@ -10,6 +10,7 @@ use super::excluded::ExcludedPeers;
 use super::greetings::Greetings;
 use super::outages::Outages;
 use super::peer_log::PeerLog;
+use super::quotas::Quotas;
 use super::responses::PendingResponses;
 use super::state_reports::StateReports;
 use super::unknown_keys::UnknownKeys;
@@ -48,6 +49,7 @@ pub struct WireGuard {
     pub(super) outages: Outages,
     pub(super) unknown_keys: UnknownKeys,
     pub(super) excluded: ExcludedPeers,
+    pub(super) quotas: Quotas,
     /// Peers whose endpoint was configured as an address; that of a client is learned.
     pub(super) has_configured_endpoint: HashSet<PeerId>,
 }
@@ -124,6 +126,7 @@ impl Daemon<WireGuard> {
             outages: Outages::default(),
             unknown_keys: UnknownKeys::default(),
             excluded: ExcludedPeers::default(),
+            quotas: Quotas::default(),
             has_configured_endpoint: HashSet::new(),
         };
         Self::assemble(mode, core, tuns, clamps_mss)

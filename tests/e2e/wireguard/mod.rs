@@ -48,6 +48,7 @@ mod full_tunnel;
 mod hostile;
 pub(crate) mod kill_switch;
 mod lifecycle;
+mod limits;
 mod live_keys;
 mod local_stub;
 mod many_peers;

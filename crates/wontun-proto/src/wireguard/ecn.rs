@@ -31,6 +31,18 @@ fn class(packet: &[u8]) -> Option<u8> {
     }
 }
 
+/// Returns true if the sender of `packet` supports ECN.
+pub(super) fn is_capable(packet: &[u8]) -> bool {
+    class(packet).is_some_and(|class| class & MASK != NOT_ECT)
+}
+
+/// Marks `packet`, whose sender supports ECN, as congested (RFC 3168).
+pub(super) fn mark(packet: &mut [u8]) {
+    if let Some(class) = class(packet) {
+        set(packet, class | CE);
+    }
+}
+
 /// Merges the ECN mark of a datagram's traffic class `outer` into the packet that it carried.
 ///
 /// # Errors

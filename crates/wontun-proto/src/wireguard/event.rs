@@ -42,6 +42,11 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// The quota of the peer is used up ([`super::QuotaLimit`]).
+    QuotaUsedUp {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Initiations are rejected because an earlier one has a later timestamp, and their timestamps
     /// grow: the peer's clock was set back. A replay of several of the peer's messages in their
     /// order cannot be distinguished from that.

@@ -108,6 +108,11 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// Returns the peer that the session belongs to.
+    pub const fn peer(&self) -> PeerId {
+        self.peer
+    }
+
     /// Decrypts a data message in place and merges the ECN mark of its traffic class `class` into
     /// the packet. The caller must still check its counter with [`super::Interface::accept`].
     ///

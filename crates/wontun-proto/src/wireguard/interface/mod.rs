@@ -10,6 +10,7 @@ mod candidates;
 mod events;
 mod handover;
 mod host_events;
+mod limits;
 mod peer_settings;
 mod restart;
 
@@ -24,6 +25,7 @@ use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
 use super::keypair::{EndedSessions, Opened, Opening, Sealing};
+use super::limits::Released;
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, InitiationError, Responder, StaticSecrets};
@@ -104,6 +106,8 @@ pub struct Interface {
     /// Time of each peer's next timeout, equal to its `scheduled`. It is only changed to an earlier
     /// time, so packets seldom touch it.
     due: BTreeSet<(Instant, PeerId)>,
+    /// Peers of each receiver with limited packets that may leave now.
+    released: Vec<Released>,
 }
 
 impl Interface {
@@ -123,13 +127,16 @@ impl Interface {
             events: VecDeque::new(),
             unknown: None,
             due: BTreeSet::new(),
+            released: vec![Released::default()],
         }
     }
 
     /// Sets the number of receivers of data messages; 1 in a new interface. The caller sets it
     /// before there are sessions.
-    pub const fn set_receivers(&mut self, receivers: NonZeroU32) {
+    pub fn set_receivers(&mut self, receivers: NonZeroU32) {
         self.indices.set_receivers(receivers);
+        let count = usize::try_from(receivers.get()).unwrap_or(usize::MAX);
+        self.released.resize_with(count, Released::default);
     }
 
     /// Returns the receiver, counted from 0, that the receiver indices of a peer's data messages
@@ -519,6 +526,7 @@ impl Interface {
             peer.scheduled = None;
             if peer.is_due(now) {
                 peer.handle_timeout(&mut self.indices, now);
+                self.release_limited(id, now);
             }
             self.queue_work(id, now);
         }

@@ -208,7 +208,7 @@ impl Peer {
         self.seal(keepalive, 0, mtu, now).map(|len| (len, 0))
     }
 
-    fn seal(&mut self, buffer: &mut [u8], len: usize, mtu: usize, now: Instant) -> Option<usize> {
+    pub(super) fn seal(&mut self, buffer: &mut [u8], len: usize, mtu: usize, now: Instant) -> Option<usize> {
         self.reserve(PacketLengths::single(len), mtu, now)?.seal(buffer, len)
     }
 

@@ -1,11 +1,12 @@
-//! A peer: identity, endpoint, timers, and what to send to it. `data` handles its packets,
-//! `handshake` its handshakes, `candidates` the addresses that are tried in turn, and `path`
-//! changes of the network.
+//! A peer: identity, endpoint, timers, and what to send to it. `data` handles its packets, `limits`
+//! those that are limited, `handshake` its handshakes, `candidates` the addresses that are tried in
+//! turn, and `path` changes of the network.
 
 mod candidates;
 mod data;
 mod handover;
 mod handshake;
+mod limits;
 mod path;
 mod restart;
 
@@ -25,6 +26,7 @@ use super::event::Event;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PublicKey};
 use super::keypair::{EndedSessions, Keypairs};
+use super::limits::Limiter;
 use super::mac::{LatestCookie, MacKeys};
 use super::message::Response;
 use super::noise::{Identity, Initiator, StaticSecrets};
@@ -90,6 +92,8 @@ pub struct Peer {
     last_initiation: Option<Instant>,
     last_handshake: Option<Instant>,
     staged: Staged,
+    /// State of the peer's limits, if it has any.
+    limiter: Option<Box<Limiter>>,
     pending: PendingMessages,
     timers: Timers,
     /// State of the handshakes after changes of the path, once there was one.
@@ -121,6 +125,8 @@ struct PendingEvents {
     failed: bool,
     /// The state that is kept over a restart has changed.
     changed: bool,
+    /// The quota is used up.
+    quota_used_up: bool,
     /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,
 }
@@ -146,6 +152,7 @@ impl Peer {
             last_initiation: None,
             last_handshake: None,
             staged: Staged::default(),
+            limiter: None,
             pending: PendingMessages::default(),
             timers: Timers::default(),
             path: None,
@@ -284,6 +291,7 @@ impl Peer {
         self.keypairs.clear(indices);
         self.pending = PendingMessages::default();
         self.drop_staged();
+        self.drop_limited();
     }
 
     fn drop_staged(&mut self) {
@@ -302,7 +310,8 @@ impl Peer {
     /// Returns the time of the next [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let candidates = self.candidates.as_ref().and_then(|candidates| candidates.next_timeout());
-        [self.timers.next(), candidates, self.path_timeout()].into_iter().flatten().min()
+        let limiter = self.limiter.as_ref().and_then(|limiter| limiter.deadline());
+        [self.timers.next(), candidates, self.path_timeout(), limiter].into_iter().flatten().min()
     }
 
     /// Handles the timers that are due.
@@ -379,8 +388,15 @@ impl Peer {
 
     /// Returns true if [`Self::poll_event`] has an event.
     pub(super) const fn has_events(&self) -> bool {
-        let PendingEvents { moved, completed, unanswered, failed, changed, clock } = &self.events;
-        *moved || *completed || unanswered.is_some() || *failed || *changed || clock.is_some()
+        let PendingEvents { moved, completed, unanswered, failed, changed, quota_used_up, clock } =
+            &self.events;
+        *moved
+            || *completed
+            || unanswered.is_some()
+            || *failed
+            || *changed
+            || *quota_used_up
+            || clock.is_some()
     }
 
     /// Returns the next event.
@@ -398,6 +414,8 @@ impl Peer {
             Some(Event::HandshakeFailing { peer })
         } else if std::mem::take(&mut self.events.changed) {
             Some(Event::StateChanged { peer })
+        } else if std::mem::take(&mut self.events.quota_used_up) {
+            Some(Event::QuotaUsedUp { peer })
         } else {
             let (unix, behind) = self.events.clock.take()?;
             Some(Event::ClockBehind { peer, unix, behind })
