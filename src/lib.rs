@@ -94,4 +94,5 @@ mod sandbox;
 pub mod server;
 pub mod state_file;
 mod supervisor;
+pub mod traffic;
 pub mod uapi;

@@ -35,7 +35,7 @@ pub(crate) fn run(input: &[u8]) {
     assert!(before.len() <= bytes.len().div_ceil(PAGE_LEN) * RECORDS_PER_PAGE);
     // all pages are written over their older copies
     for record in &before {
-        table.update(&record.public_key, |record| record.totals.sent ^= 1);
+        table.update(&record.public_key, |record| record.traffic.total.sent ^= 1);
     }
     write(&mut table, &mut bytes);
     let (mut again, _) = StateTable::parse(&bytes);

@@ -16,6 +16,7 @@ mod locate;
 mod manager;
 mod output;
 mod peer;
+mod peer_state;
 mod peer_table;
 mod resolv_conf;
 mod serve;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::peer_settings::Exclusion;
 use crate::config::{PeerName, TunName};
+use crate::traffic::Traffic;
 use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN};
 
@@ -248,6 +249,10 @@ pub struct RestoredPeer {
     pub local: Option<IpAddr>,
     /// Latest TAI64N of the peer's initiations.
     pub latest: Option<[u8; TIMESTAMP_LEN]>,
+    /// Time of the last completed handshake since 1970; zero for never.
+    pub last_handshake: Duration,
+    /// Traffic.
+    pub traffic: Traffic,
     /// True to send the peer an initiation, since it may still use a session of the earlier run.
     pub is_greeted: bool,
 }
@@ -265,8 +270,8 @@ pub struct PeerReport {
     pub handshake_age: Option<Duration>,
     /// Latest TAI64N of the peer's initiations.
     pub latest: Option<[u8; TIMESTAMP_LEN]>,
-    /// Bytes received and sent, packets received and sent, since the start.
-    pub counters: [u64; 4],
+    /// Traffic, that of earlier runs included.
+    pub traffic: Traffic,
 }
 
 /// Maximum number of peers in a message about their state; each takes at most some 300 bytes.

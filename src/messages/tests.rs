@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::process::{decode, encode};
+use crate::traffic::{Bytes, PeriodTraffic};
+use wontun_proto::wireguard::Transfer;
 
 /// Number of variants of the larger enum, and some invalid ones.
 const VARIANTS: u8 = 30;
@@ -86,6 +88,8 @@ fn samples() -> Vec<Vec<u8>> {
                 remote: Some(Address::from("[2001:db8::1]:7".parse::<SocketAddr>().unwrap())),
                 local: "192.0.2.1".parse().ok(),
                 latest: Some([8; 12]),
+                last_handshake: Duration::from_secs(9),
+                traffic: traffic(7),
                 is_greeted: true,
             }],
         },
@@ -101,7 +105,7 @@ fn samples() -> Vec<Vec<u8>> {
                 local: "2001:db8::1".parse().ok(),
                 handshake_age: Some(Duration::from_millis(1500)),
                 latest: Some([8; 12]),
-                counters: [1, 2, 3, u64::MAX],
+                traffic: traffic(u64::MAX),
             }],
         },
         FromTunnel::Path { peer: None, remote: "192.0.2.1".parse().unwrap(), local: None },
@@ -118,6 +122,13 @@ fn samples() -> Vec<Vec<u8>> {
     ];
     let to = to.iter().map(|message| encode(message).unwrap().to_vec());
     to.chain(from.iter().map(|message| encode(message).unwrap().to_vec())).collect()
+}
+
+fn traffic(bytes: u64) -> Traffic {
+    let both = Bytes { received: bytes, sent: bytes };
+    let period = PeriodTraffic { number: u32::MAX, current: both, previous: both };
+    let total = Transfer { received: bytes, sent: bytes, packets_received: bytes, packets_sent: bytes };
+    Traffic { total, day: period, month: period }
 }
 
 proptest! {
@@ -145,7 +156,7 @@ fn the_state_of_many_peers_fits_a_message() {
         local: "2001:db8:1111:2222:3333:4444:5555:6666".parse().ok(),
         handshake_age: Some(Duration::new(u64::MAX, 999_999_999)),
         latest: Some([0xff; 12]),
-        counters: [u64::MAX; 4],
+        traffic: traffic(u64::MAX),
     };
     let peers = vec![peer; MAX_PEERS_PER_MESSAGE];
     let restored = peers.iter().map(|peer| RestoredPeer {
@@ -153,6 +164,8 @@ fn the_state_of_many_peers_fits_a_message() {
         remote: peer.remote,
         local: peer.local,
         latest: peer.latest,
+        last_handshake: Duration::new(u64::MAX, 999_999_999),
+        traffic: peer.traffic,
         is_greeted: true,
     });
     let restored = restored.collect();

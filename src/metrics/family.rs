@@ -4,6 +4,7 @@
 
 use super::lines::{Lines, Number};
 use super::sample::{PeerSample, Sample, WorkerSample};
+use crate::traffic::Traffic;
 use wontun_packet::DropReason;
 
 /// Type of a metric.
@@ -84,6 +85,11 @@ fn problems(sample: &Sample, lines: &mut Lines<'_>) {
 fn staged(sample: &Sample) -> Option<Number> {
     sample.queues?;
     some(sample.peers.iter().map(|peer| peer.staged).sum::<usize>())
+}
+
+/// Returns the traffic of a peer that has carried something.
+fn carried(peer: &PeerSample) -> Option<Traffic> {
+    peer.traffic.filter(|traffic| *traffic != Traffic::NONE)
 }
 
 /// All metrics, in the order in which they are served.
@@ -208,6 +214,36 @@ pub static FAMILIES: &[Family] = &[
         "wontun_peer_transmit_packets_total",
         "Packets to the peer.",
         Values::Peers(|peer| some(peer.tx_packets)),
+    ),
+    gauge(
+        "wontun_peer_month_receive_bytes",
+        "Bytes received from the peer in this month (UTC), as wontun_peer_receive_bytes_total counts them; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.month.current.received)),
+    ),
+    gauge(
+        "wontun_peer_month_transmit_bytes",
+        "Bytes sent to the peer in this month (UTC), as wontun_peer_transmit_bytes_total counts them; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.month.current.sent)),
+    ),
+    gauge(
+        "wontun_peer_day_receive_bytes",
+        "Bytes received from the peer today (UTC), as wontun_peer_receive_bytes_total counts them; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.day.current.received)),
+    ),
+    gauge(
+        "wontun_peer_day_transmit_bytes",
+        "Bytes sent to the peer today (UTC), as wontun_peer_transmit_bytes_total counts them; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.day.current.sent)),
+    ),
+    counter(
+        "wontun_peer_all_runs_receive_bytes_total",
+        "Bytes received from the peer in all runs, as kept in the state file; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.total.received)),
+    ),
+    counter(
+        "wontun_peer_all_runs_transmit_bytes_total",
+        "Bytes sent to the peer in all runs, as kept in the state file; absent without any traffic.",
+        Values::Peers(|peer| some(carried(peer)?.total.sent)),
     ),
     counter(
         "wontun_repairs_total",

@@ -6,6 +6,7 @@ use super::ProcessSample;
 use crate::config::PeerName;
 use crate::counters::Totals;
 use crate::messages::HostState;
+use crate::traffic::Traffic;
 use wontun_proto::wireguard::PublicKey;
 
 /// State of a tunnel at one time, approximately: peers are read some at a time, while counters
@@ -80,6 +81,8 @@ pub struct PeerSample {
     pub rx_packets: u64,
     /// Packets sent to it.
     pub tx_packets: u64,
+    /// Traffic of all runs and of the present periods; `None` without a configuration file.
+    pub traffic: Option<Traffic>,
     /// Time since the last completed handshake, if there was one.
     pub handshake_age: Option<Duration>,
     /// True if it has a session, so that packets can be sent now.

@@ -10,8 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::counters::Counters;
+use crate::traffic::Traffic;
 use wontun_packet::DropReason;
-use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::{PublicKey, Transfer};
 
 fn peer(number: u32) -> PeerSample {
     let mut key = [7; 32];
@@ -23,6 +24,9 @@ fn peer(number: u32) -> PeerSample {
         tx_bytes: u64::MAX,
         rx_packets: 3,
         tx_packets: 4,
+        traffic: number
+            .is_multiple_of(2)
+            .then_some(Traffic { total: Transfer { received: 9, ..Transfer::default() }, ..Traffic::NONE }),
         handshake_age: number.is_multiple_of(2).then(|| Duration::from_millis(u64::from(number) * 1000 + 7)),
         has_session: number.is_multiple_of(2),
         staged: 2,

@@ -17,7 +17,7 @@ mod table;
 pub(crate) use file::{Access, prepare_folder};
 pub use file::{OpenError, StateFile};
 pub use page::{PAGE_LEN, RECORDS_PER_PAGE, seal};
-pub use record::{SavedEndpoint, SavedPeer, TrafficTotals};
+pub use record::{SavedEndpoint, SavedPeer};
 pub use table::{Defects, PageWrite, StateTable};
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::traffic::{Bytes, PeriodTraffic, Traffic};
 use wontun_proto::wireguard::{KEY_LEN, PublicKey, TIMESTAMP_LEN, Timestamp, Transfer};
 
 /// Length of a record in bytes.
@@ -19,8 +20,8 @@ pub struct SavedPeer {
     pub last_handshake: Duration,
     /// Latest timestamp of the peer's initiations.
     pub latest_timestamp: Option<Timestamp>,
-    /// Traffic of all runs.
-    pub totals: TrafficTotals,
+    /// Traffic.
+    pub traffic: Traffic,
 }
 
 /// An endpoint, and where the peer knows this host.
@@ -34,33 +35,6 @@ pub struct SavedEndpoint {
     pub local_port: u16,
     /// True if the address was looked up, as one of the peer's host name.
     pub is_named: bool,
-}
-
-/// Traffic of a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrafficTotals {
-    /// Bytes received, counting whole messages.
-    pub received: u64,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Packets received.
-    pub packets_received: u64,
-    /// Packets sent.
-    pub packets_sent: u64,
-}
-
-impl TrafficTotals {
-    /// Adds the increase from `before` to `now`, counters of one run. A counter that is smaller
-    /// than before was reset.
-    pub(crate) fn add_increase(&mut self, before: Transfer, now: Transfer) {
-        let add = |total: &mut u64, before: u64, now: u64| {
-            *total = total.saturating_add(now.checked_sub(before).unwrap_or(now));
-        };
-        add(&mut self.received, before.received, now.received);
-        add(&mut self.sent, before.sent, now.sent);
-        add(&mut self.packets_received, before.packets_received, now.packets_received);
-        add(&mut self.packets_sent, before.packets_sent, now.packets_sent);
-    }
 }
 
 impl SavedEndpoint {
@@ -89,7 +63,7 @@ const HAS_TIMESTAMP: u8 = 8;
 const IS_NAMED: u8 = 16;
 
 /// Offsets of the fields in bytes. Numbers are little-endian; addresses have sixteen bytes, those
-/// of IPv4 mapped to IPv6. What follows [`PACKETS_SENT`] is reserved.
+/// of IPv4 mapped to IPv6. What follows [`PREVIOUS_MONTH`] is reserved.
 const KEY: usize = 0;
 const FLAGS: usize = 32;
 const LOCAL_PORT: usize = 34;
@@ -102,6 +76,12 @@ const RECEIVED: usize = 96;
 const SENT: usize = 104;
 const PACKETS_RECEIVED: usize = 112;
 const PACKETS_SENT: usize = 120;
+const DAY_NUMBER: usize = 128;
+const MONTH_NUMBER: usize = 132;
+const DAY: usize = 136;
+const MONTH: usize = 152;
+const PREVIOUS_DAY: usize = 168;
+const PREVIOUS_MONTH: usize = 184;
 
 impl SavedPeer {
     /// Returns an empty record.
@@ -111,7 +91,7 @@ impl SavedPeer {
             endpoint: None,
             last_handshake: Duration::ZERO,
             latest_timestamp: None,
-            totals: TrafficTotals { received: 0, sent: 0, packets_received: 0, packets_sent: 0 },
+            traffic: Traffic::NONE,
         }
     }
 
@@ -145,11 +125,22 @@ impl SavedPeer {
         }
         set(out, FLAGS, [flags]);
         set(out, LAST_HANDSHAKE, self.last_handshake.as_secs().to_le_bytes());
-        let TrafficTotals { received, sent, packets_received, packets_sent } = self.totals;
-        set(out, RECEIVED, received.to_le_bytes());
-        set(out, SENT, sent.to_le_bytes());
-        set(out, PACKETS_RECEIVED, packets_received.to_le_bytes());
-        set(out, PACKETS_SENT, packets_sent.to_le_bytes());
+        let Traffic { total, day, month } = self.traffic;
+        set(out, RECEIVED, total.received.to_le_bytes());
+        set(out, SENT, total.sent.to_le_bytes());
+        set(out, PACKETS_RECEIVED, total.packets_received.to_le_bytes());
+        set(out, PACKETS_SENT, total.packets_sent.to_le_bytes());
+        set(out, DAY_NUMBER, day.number.to_le_bytes());
+        set(out, MONTH_NUMBER, month.number.to_le_bytes());
+        for (at, bytes) in [
+            (DAY, day.current),
+            (MONTH, month.current),
+            (PREVIOUS_DAY, day.previous),
+            (PREVIOUS_MONTH, month.previous),
+        ] {
+            set(out, at, bytes.received.to_le_bytes());
+            set(out, at + 8, bytes.sent.to_le_bytes());
+        }
     }
 
     /// Reads a record; `None` if the slot is empty.
@@ -160,15 +151,25 @@ impl SavedPeer {
             return None;
         }
         let number = |at| u64::from_le_bytes(get(bytes, at));
+        let both = |at| Bytes { received: number(at), sent: number(at + 8) };
+        let period = |at, current, previous| PeriodTraffic {
+            number: u32::from_le_bytes(get(bytes, at)),
+            current: both(current),
+            previous: both(previous),
+        };
         let mut record = Self {
             last_handshake: Duration::from_secs(number(LAST_HANDSHAKE)),
             latest_timestamp: has(HAS_TIMESTAMP)
                 .then(|| Timestamp::from_bytes(get::<TIMESTAMP_LEN>(bytes, TIMESTAMP))),
-            totals: TrafficTotals {
-                received: number(RECEIVED),
-                sent: number(SENT),
-                packets_received: number(PACKETS_RECEIVED),
-                packets_sent: number(PACKETS_SENT),
+            traffic: Traffic {
+                total: Transfer {
+                    received: number(RECEIVED),
+                    sent: number(SENT),
+                    packets_received: number(PACKETS_RECEIVED),
+                    packets_sent: number(PACKETS_SENT),
+                },
+                day: period(DAY_NUMBER, DAY, PREVIOUS_DAY),
+                month: period(MONTH_NUMBER, MONTH, PREVIOUS_MONTH),
             },
             ..Self::new(PublicKey::from_bytes(get::<KEY_LEN>(bytes, KEY)))
         };

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::file::{Access, OpenError, StateFile, prepare_folder};
 use super::page::{PAGE_LEN, Page};
-use super::record::{SavedEndpoint, SavedPeer, TrafficTotals};
+use super::record::{SavedEndpoint, SavedPeer};
 use super::table::{Defects, StateTable};
+use crate::traffic::{Bytes, PeriodTraffic, Traffic};
 use wontun_proto::wireguard::{PublicKey, Timestamp, Transfer};
 
 fn key(number: u16) -> PublicKey {
@@ -31,7 +32,12 @@ fn fill(record: &mut SavedPeer, number: u64) {
     }));
     record.last_handshake = Duration::from_secs(1_700_000_000 + number);
     record.latest_timestamp = Some(Timestamp::from_unix(record.last_handshake));
-    record.totals = TrafficTotals { received: number, sent: 1, packets_received: 2, packets_sent: u64::MAX };
+    let bytes = |received| Bytes { received, sent: u64::MAX };
+    record.traffic = Traffic {
+        total: Transfer { received: number, sent: 1, packets_received: 2, packets_sent: u64::MAX },
+        day: PeriodTraffic { number: 20_786, current: bytes(number), previous: bytes(1) },
+        month: PeriodTraffic { number: u32::MAX, current: bytes(2), previous: bytes(number) },
+    };
 }
 
 /// Applies all pending writes of `table` to `bytes`.
@@ -104,7 +110,7 @@ fn an_interrupted_write_leaves_what_was_there_before() {
                 let range = if is_front { 0..cut } else { cut..PAGE_LEN };
                 torn[offset..][range.clone()].copy_from_slice(&bytes[offset..][range]);
                 let (read, _) = StateTable::parse(&torn);
-                let found = read.get(&key(1)).map_or(0, |record| record.totals.received);
+                let found = read.get(&key(1)).map_or(0, |record| record.traffic.total.received);
                 assert!(found == number || found == number - 1, "{found}, {number}, {cut}");
             }
         }
@@ -184,17 +190,22 @@ fn endpoints_that_are_useless_after_a_restart_are_not_kept() {
     assert_eq!(record.endpoint, Some(SavedEndpoint { local: None, ..endpoint("192.0.2.7:9") }));
 }
 
+/// A file of a version that knew no periods has zeroes there, and that version ignores them.
 #[test]
-fn totals_continue_over_restarts_of_the_counters() {
-    let counters = |bytes| Transfer { received: bytes, sent: 2 * bytes, ..Transfer::default() };
-    let mut totals = TrafficTotals::default();
-    totals.add_increase(counters(0), counters(10));
-    totals.add_increase(counters(10), counters(25));
-    // the peer was removed and added again
-    totals.add_increase(counters(25), counters(5));
-    assert_eq!((totals.received, totals.sent), (30, 60));
-    totals.add_increase(counters(0), Transfer { received: u64::MAX, ..Transfer::default() });
-    assert_eq!(totals.received, u64::MAX, "no overflow");
+fn an_older_version_reads_the_file_and_the_other_way_round() {
+    let mut record = SavedPeer::new(key(1));
+    fill(&mut record, 7);
+    let mut bytes = [0; 256];
+    record.write(&mut bytes);
+    // what an older version reads
+    assert_eq!(bytes[96..104], 7_u64.to_le_bytes());
+    assert_eq!(bytes[120..128], u64::MAX.to_le_bytes());
+    assert_eq!(bytes[200..], [0; 56], "reserved");
+    // what it writes
+    bytes[128..].fill(0);
+    let read = SavedPeer::read(&bytes).unwrap();
+    let Traffic { total, .. } = record.traffic;
+    assert_eq!(read, SavedPeer { traffic: Traffic { total, ..Traffic::NONE }, ..record });
 }
 
 proptest! {

@@ -13,6 +13,7 @@ use super::secret_text::SecretText;
 use crate::config::PeerName;
 use crate::config::peer_settings::Exclusion;
 use crate::messages::ExcludedPeer;
+use crate::traffic::{Bytes, Traffic};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
@@ -34,8 +35,9 @@ pub enum ResponseFormat {
     /// `listen_port` and `fwmark` are included even if 0. It also has `version`, `mtu`, `device_up`
     /// (`true` or `false`), `repair_PIECE` for each piece of the host's state that was restored,
     /// `problem` for each problem of the host and `drop_REASON` for each reason with drops; for
-    /// each peer `has_session` (`true` or `false`) and, if it has one, its `name`; and peers without
-    /// access, which have `access` (`disabled` or `expired`).
+    /// each peer `has_session` (`true` or `false`) and, if it has one, its `name`; if they are
+    /// known, `earlier_handshake_time_sec` and the traffic over all runs and in periods, such as
+    /// `month_rx_bytes`; and peers without access, which have `access` (`disabled` or `expired`).
     Status,
 }
 
@@ -73,10 +75,14 @@ pub struct PeerStatus<'a> {
     pub endpoint: Option<SocketAddr>,
     /// Completion time of the last handshake by the wall clock, since 1970; zero if there was none.
     pub last_handshake: Duration,
+    /// Completion time of the last handshake of an earlier run, since 1970; zero if not known.
+    pub earlier_handshake: Duration,
     /// Bytes sent.
     pub tx_bytes: u64,
     /// Bytes received.
     pub rx_bytes: u64,
+    /// Traffic of all runs and of the present periods, if known.
+    pub traffic: Option<Traffic>,
     /// Persistent keepalive interval in seconds; 0 for off.
     pub persistent_keepalive: u16,
     /// True if there is a session, so that a packet can be sent at once.
@@ -150,6 +156,7 @@ impl Response {
                 if let Some(name) = peer.name {
                     self.line("name", name);
                 }
+                self.history(peer.earlier_handshake, peer.traffic);
             }
         }
         self.line("protocol_version", 1);
@@ -167,8 +174,13 @@ impl Response {
     }
 
     /// Adds a peer that has no access, to an answer to `status=1` only: wg(8) does not know such
-    /// peers.
-    pub fn excluded_peer(&mut self, peer: &ExcludedPeer) {
+    /// peers. The other values are as in [`PeerStatus`].
+    pub fn excluded_peer(
+        &mut self,
+        peer: &ExcludedPeer,
+        earlier_handshake: Duration,
+        traffic: Option<Traffic>,
+    ) {
         if self.report != ResponseFormat::Status {
             return;
         }
@@ -182,6 +194,29 @@ impl Response {
             Exclusion::Expired => ACCESS_EXPIRED,
         };
         self.line(ACCESS, access);
+        self.history(earlier_handshake, traffic);
+    }
+
+    /// Adds what is known of earlier runs: the last handshake, the traffic over all runs, and that of
+    /// the periods in which there was some.
+    fn history(&mut self, earlier_handshake: Duration, traffic: Option<Traffic>) {
+        if !earlier_handshake.is_zero() {
+            self.line("earlier_handshake_time_sec", earlier_handshake.as_secs());
+        }
+        let Some(Traffic { total, day, month }) = traffic else { return };
+        let total = Bytes { received: total.received, sent: total.sent };
+        for (name, bytes) in [
+            ("total", total),
+            ("day", day.current),
+            ("previous_day", day.previous),
+            ("month", month.current),
+            ("previous_month", month.previous),
+        ] {
+            if bytes != Bytes::default() || name == "total" {
+                self.line(format_args!("{name}_rx_bytes"), bytes.received);
+                self.line(format_args!("{name}_tx_bytes"), bytes.sent);
+            }
+        }
     }
 
     /// Completes the answer.

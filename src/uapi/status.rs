@@ -8,6 +8,7 @@ use super::hex::decode as key_from_hex;
 use super::response::{ACCESS, ACCESS_DISABLED, ACCESS_EXPIRED};
 use crate::config::peer_settings::Exclusion;
 use crate::config::{PeerName, TunName};
+use crate::traffic::Traffic;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
@@ -36,12 +37,20 @@ pub(crate) struct TunnelPeer {
     pub(crate) endpoint: Option<SocketAddr>,
     /// Time since 1970; zero for never.
     pub(crate) last_handshake: Duration,
+    /// Time of the last handshake of an earlier run since 1970; zero if not known.
+    pub(crate) earlier_handshake: Duration,
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    /// Traffic of all runs and of the present periods, without packets and the numbers of the
+    /// periods; `None` if it is not known.
+    pub(crate) traffic: Option<Traffic>,
+    /// True if the peer has used up its quota.
+    pub(crate) is_over_quota: bool,
     /// In seconds; 0 for off.
     pub(crate) persistent_keepalive: u16,
     pub(crate) allowed_ips: Vec<Prefix>,
-    /// Reason why it has no access; the other values are unknown then, except for the name.
+    /// Reason why it has no access; the other values are unknown then, except for the name, the last
+    /// handshake and the traffic.
     pub(crate) exclusion: Option<Exclusion>,
 }
 
@@ -108,12 +117,21 @@ impl TunnelPeer {
             has_session: false,
             endpoint: None,
             last_handshake: Duration::ZERO,
+            earlier_handshake: Duration::ZERO,
             received: 0,
             sent: 0,
+            traffic: None,
+            is_over_quota: false,
             persistent_keepalive: 0,
             allowed_ips: Vec::new(),
             exclusion: None,
         }
+    }
+
+    /// Returns the time of the latest handshake since 1970, which may be one of an earlier run; zero
+    /// for never.
+    pub(crate) fn latest_handshake(&self) -> Duration {
+        self.last_handshake.max(self.earlier_handshake)
     }
 
     fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
@@ -131,6 +149,8 @@ impl TunnelPeer {
                 let nanos = value.parse().ok().filter(|nanos| *nanos < 1_000_000_000)?;
                 self.last_handshake = Duration::new(self.last_handshake.as_secs(), nanos);
             }
+            "earlier_handshake_time_sec" => self.earlier_handshake = Duration::from_secs(value.parse().ok()?),
+            "over_quota" => self.is_over_quota = value.parse().ok()?,
             "rx_bytes" => self.received = value.parse().ok()?,
             "tx_bytes" => self.sent = value.parse().ok()?,
             "persistent_keepalive_interval" => self.persistent_keepalive = value.parse().ok()?,
@@ -145,10 +165,40 @@ impl TunnelPeer {
                 let (address, length) = value.split_once('/')?;
                 self.allowed_ips.push(Prefix::new(address.parse().ok()?, length.parse().ok()?)?);
             }
-            _ => {}
+            _ => return self.handle_traffic(key, value),
         }
         Some(())
     }
+
+    /// Parses the bytes of a period; ignores other keys.
+    fn handle_traffic(&mut self, key: &str, value: &str) -> Option<()> {
+        let field = key.strip_suffix("_bytes").and_then(|field| field.rsplit_once('_'));
+        let mut traffic = self.traffic.unwrap_or(Traffic::NONE);
+        let bytes = match field {
+            Some((period, "rx")) => bytes_of(&mut traffic, period, true),
+            Some((period, "tx")) => bytes_of(&mut traffic, period, false),
+            _ => None,
+        };
+        if let Some(bytes) = bytes {
+            *bytes = value.parse().ok()?;
+            self.traffic = Some(traffic);
+        }
+        Some(())
+    }
+}
+
+/// Returns the number of bytes of a period, or of all runs.
+fn bytes_of<'a>(traffic: &'a mut Traffic, period: &str, is_received: bool) -> Option<&'a mut u64> {
+    let Traffic { total, day, month } = traffic;
+    let bytes = match period {
+        "total" => return Some(if is_received { &mut total.received } else { &mut total.sent }),
+        "day" => &mut day.current,
+        "previous_day" => &mut day.previous,
+        "month" => &mut month.current,
+        "previous_month" => &mut month.previous,
+        _ => return None,
+    };
+    Some(if is_received { &mut bytes.received } else { &mut bytes.sent })
 }
 
 /// Returns true if the text has the form of a drop reason; any other text may be unsafe for a

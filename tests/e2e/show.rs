@@ -54,10 +54,16 @@ fn peer_list_and_show_speak_json() {
         r#"{{"tunnel":"tun0","peers":[{{"name":"phone","public_key":"{key}","has_preshared_key":true,"#
     );
     let alone = server.output(&["peer", "list", "--json"]);
-    assert!(alone.starts_with(&begins) && alone.ends_with("\"running\":false}]}\n"), "{alone}");
+    assert!(
+        alone.starts_with(&begins) && alone.ends_with("\"running\":false,\"settings\":{}}]}\n"),
+        "{alone}"
+    );
     let _daemon = server.serve(&[]);
     let running = server.output(&["peer", "show", "phone", "--json"]);
-    assert!(running.starts_with(&begins) && running.ends_with("\"running\":true}]}\n"), "{running}");
+    assert!(
+        running.starts_with(&begins) && running.ends_with("\"running\":true,\"settings\":{}}]}\n"),
+        "{running}"
+    );
     server.output(&["peer", "add", "tablet"]);
     let both = server.output(&["peer", "list", "--json"]);
     assert_eq!(both.matches("\"running\":true").count(), 2, "{both}");

@@ -55,8 +55,10 @@ fn a_server_is_watched_with_its_clients_and_its_traffic() {
         "{lines:?}"
     );
     assert!(has(&lines, "ENDPOINT") && row(&lines, "tablet").contains("never"), "{lines:?}");
+    assert!(row(&lines, "phone").contains(" active ") && !has(&lines, "BOTH WAYS"), "{lines:?}");
     assert!(lines[23].starts_with(" q quit") && width(&lines) <= 80, "{lines:?}");
     // no traffic
+    top.resize(90, 24);
     top.wait_for("a second look", |lines| row(lines, "phone").contains('▁'));
 
     let mut pings = phone.command("ping");
@@ -198,6 +200,7 @@ fn no_escape_sequence_of_a_tunnel_reaches_the_terminal() {
     let mut top = top(&site, &["evil"]);
     let lines = top.wait_for_text("honest");
     assert!(has(&lines, "replay 9") && has(&lines, "AQEBAQEBAQ…"), "{lines:?}");
+    top.resize(90, 24);
     top.wait_for("a second look", |lines| row(lines, "honest").contains('▁'));
     top.press("q");
     let left = top.wait_exit();

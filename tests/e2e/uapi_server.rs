@@ -133,8 +133,10 @@ impl Model {
                 preshared_key: &peer.preshared_key,
                 endpoint: peer.endpoint,
                 last_handshake: peer.last_handshake,
+                earlier_handshake: Duration::ZERO,
                 tx_bytes: peer.transfer.0,
                 rx_bytes: peer.transfer.1,
+                traffic: None,
                 persistent_keepalive: peer.persistent_keepalive,
                 has_session: !peer.last_handshake.is_zero(),
             };

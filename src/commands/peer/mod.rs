@@ -7,6 +7,7 @@ mod renew;
 mod settings;
 mod wanted;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,11 +17,14 @@ pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
 use super::error::CommandError;
 use super::output::{stdout, write};
+use super::peer_state::PeerState;
 use super::peer_table::{self, Row};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
+use super::top::text::amount;
 use crate::server::{Folder, PeerName, ServerError, ServerFile, ServerPeer};
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
+use wontun_proto::wireguard::PublicKey;
 
 /// Removes peers, given by their names or public keys, from the server's file and from the running
 /// tunnel.
@@ -82,19 +86,12 @@ pub(crate) fn reset_peer(folder: &Folder, wanted: &str) -> Result<(), CommandErr
 /// [`CommandError`]: the file cannot be read, or the output cannot be written.
 pub(crate) fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
-    let live = live_status(folder, &file);
+    let live = LivePeers::new(live_status(folder, &file));
+    let peers: Vec<_> = file.peers().map(|peer| live.listed(&peer, now())).collect();
     if as_json {
-        let peers: Vec<_> = file.peers().map(|peer| listed(&peer, live.as_ref())).collect();
         return print(&json::peers_to_json(folder.tun(), &peers));
     }
-    let rows: Vec<_> = file
-        .peers()
-        .map(|peer| Row {
-            name: peer.name_or_key(),
-            networks: peer.peer.allowed_ips.clone(),
-            handshake: handshake(&live, &peer),
-        })
-        .collect();
+    let rows: Vec<_> = file.peers().zip(&peers).map(|(peer, listed)| row(&peer, listed, now())).collect();
     if rows.is_empty() {
         // not on standard output, which scripts read
         let _ = writeln!(io::stderr(), "wontun: no clients yet: 'wontun peer add NAME' adds one");
@@ -113,29 +110,69 @@ pub(crate) fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peers().nth(number) else { return Ok(()) };
-    let listed = listed(&peer, live_status(folder, &file).as_ref());
+    let listed = LivePeers::new(live_status(folder, &file)).listed(&peer, now());
     if as_json {
         return print(&json::peers_to_json(folder.tun(), &[listed]));
     }
-    let mut text = human::format_peer(&listed.peer, now(), human::wants_colours());
+    let mut text = human::format_peer(&listed, now(), human::wants_colours());
     if !listed.running {
         text.push_str("  (the tunnel is not running, or does not have the peer)\n");
     }
     print(&text)
 }
 
-/// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
-/// name always comes from the file.
-fn listed(peer: &ServerPeer<'_>, live: Option<&TunnelStatus>) -> ListedPeer {
-    let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
-    let from_file = || TunnelPeer {
-        has_preshared_key: peer.peer.preshared_key.is_some(),
-        allowed_ips: peer.peer.allowed_ips.clone(),
-        persistent_keepalive: peer.peer.persistent_keepalive.map_or(0, u16::from),
-        ..TunnelPeer::new(peer.peer.public_key)
+/// The peers of the running tunnel, if there is one, by their keys.
+struct LivePeers(BTreeMap<PublicKey, TunnelPeer>);
+
+impl LivePeers {
+    fn new(live: Option<TunnelStatus>) -> Self {
+        let peers = live.into_iter().flat_map(|live| live.peers);
+        Self(peers.map(|peer| (peer.public_key, peer)).collect())
+    }
+
+    /// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
+    /// name always comes from the file.
+    fn listed(&self, peer: &ServerPeer<'_>, now: Duration) -> ListedPeer {
+        let live = self.0.get(&peer.peer.public_key);
+        let from_file = || TunnelPeer {
+            has_preshared_key: peer.peer.preshared_key.is_some(),
+            allowed_ips: peer.peer.allowed_ips.clone(),
+            persistent_keepalive: peer.peer.persistent_keepalive.map_or(0, u16::from),
+            ..TunnelPeer::new(peer.peer.public_key)
+        };
+        let known = match live {
+            // the file has more of a peer without access
+            Some(live) if live.exclusion.is_some() => {
+                TunnelPeer { earlier_handshake: live.earlier_handshake, traffic: live.traffic, ..from_file() }
+            }
+            Some(live) => live.clone(),
+            None => from_file(),
+        };
+        let settings = peer.peer.settings();
+        ListedPeer {
+            peer: TunnelPeer { name: peer.name.clone(), ..known },
+            running: live.is_some_and(|live| live.exclusion.is_none()),
+            state: PeerState::of(settings, live, now),
+            settings: settings.clone(),
+        }
+    }
+}
+
+/// Returns the line of a peer in the table; `-` for what is not known.
+fn row(peer: &ServerPeer<'_>, listed: &ListedPeer, now: Duration) -> Row {
+    let unknown = || "-".to_owned();
+    let handshake = match listed.peer.latest_handshake() {
+        time if !time.is_zero() => human::about(time, now),
+        _ if listed.running => "never".to_owned(),
+        _ => unknown(),
     };
-    let known = live.cloned().unwrap_or_else(from_file);
-    ListedPeer { peer: TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
+    Row {
+        name: peer.name_or_key(),
+        networks: peer.peer.allowed_ips.clone(),
+        handshake,
+        month: listed.peer.traffic.map_or_else(unknown, |traffic| amount(traffic.month.current.both())),
+        state: listed.state.map_or_else(unknown, |state| state.text().to_owned()),
+    }
 }
 
 /// Returns the status of the running tunnel. If that fails, reports the error on standard error and
@@ -145,16 +182,6 @@ fn live_status(folder: &Folder, file: &ServerFile) -> Option<TunnelStatus> {
         let _ = writeln!(io::stderr(), "wontun: {error}");
         None
     })
-}
-
-fn handshake(live: &Option<TunnelStatus>, peer: &ServerPeer<'_>) -> String {
-    let Some(live) = live else { return "-".to_owned() };
-    let found = live.peers.iter().find(|live| live.public_key == peer.peer.public_key);
-    match found.map(|live| live.last_handshake) {
-        Some(time) if !time.is_zero() => human::about(time, now()),
-        Some(_) => "never".to_owned(),
-        None => "-".to_owned(),
-    }
 }
 
 fn now() -> Duration {

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
+use super::json::{ListedPeer, words};
+use crate::commands::peer_state::PeerState;
+use crate::config::peer_settings::PeerComment;
+use crate::traffic::{self, Traffic};
 use crate::uapi::{TunnelPeer, TunnelStatus};
 
 const KIB: f64 = 1024.0;
@@ -33,10 +37,15 @@ pub(super) fn format(statuses: &[TunnelStatus], now: Duration, colours: bool) ->
     page.text
 }
 
-/// Formats one peer.
-pub(in crate::commands) fn format_peer(peer: &TunnelPeer, now: Duration, colours: bool) -> String {
+/// Formats one peer of a server's file.
+pub(in crate::commands) fn format_peer(listed: &ListedPeer, now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
-    page.peer(peer, now);
+    page.peer(&listed.peer, listed.state, now);
+    for key in PeerComment::ALL {
+        if let Some(value) = listed.settings.get(key) {
+            page.line(&words(key, ' '), value);
+        }
+    }
     page.text
 }
 
@@ -82,17 +91,20 @@ impl Page {
         }
         for peer in &status.peers {
             self.blank_line();
-            self.peer(peer, now);
+            self.peer(peer, Some(PeerState::of_live(peer)), now);
         }
     }
 
-    fn peer(&mut self, peer: &TunnelPeer, now: Duration) {
+    fn peer(&mut self, peer: &TunnelPeer, state: Option<PeerState>, now: Duration) {
         match &peer.name {
             Some(name) => {
                 self.title(PEER, "peer", name);
                 self.line("public key", peer.public_key);
             }
             None => self.title(PEER, "peer", peer.public_key),
+        }
+        if let Some(state) = state {
+            self.line("state", state.text());
         }
         if peer.has_preshared_key {
             self.line("preshared key", "(hidden)");
@@ -102,16 +114,36 @@ impl Page {
         }
         let networks: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
         self.line("allowed ips", if networks.is_empty() { "(none)".into() } else { networks.join(", ") });
-        if !peer.last_handshake.is_zero() {
-            self.line("latest handshake", ago(peer.last_handshake, now));
+        if !peer.latest_handshake().is_zero() {
+            self.line("latest handshake", ago(peer.latest_handshake(), now));
         }
         if peer.received > 0 || peer.sent > 0 {
             let (received, sent) = (Bytes(peer.received), Bytes(peer.sent));
             self.line("transfer", format_args!("{received} received, {sent} sent"));
         }
+        if let Some(traffic) = &peer.traffic {
+            self.traffic(traffic);
+        }
         if peer.persistent_keepalive > 0 {
             let seconds = Span(peer.persistent_keepalive.into());
             self.line("persistent keepalive", format_args!("every {seconds}"));
+        }
+    }
+
+    /// Adds the traffic of all runs, and that of the periods in which there was some.
+    fn traffic(&mut self, traffic: &Traffic) {
+        let Traffic { total, day, month } = traffic;
+        for (label, bytes) in [
+            ("today", day.current),
+            ("yesterday", day.previous),
+            ("this month", month.current),
+            ("last month", month.previous),
+            ("all runs", traffic::Bytes { received: total.received, sent: total.sent }),
+        ] {
+            if bytes.both() > 0 {
+                let (received, sent) = (Bytes(bytes.received), Bytes(bytes.sent));
+                self.line(label, format_args!("{received} received, {sent} sent"));
+            }
         }
     }
 

@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CharEscape, Formatter};
 
+use crate::commands::peer_state::PeerState;
+use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{PeerName, TunName};
+use crate::traffic::{Bytes, Traffic};
 use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
@@ -19,6 +22,9 @@ use wontun_proto::wireguard::PublicKey;
 pub(in crate::commands) struct ListedPeer {
     pub(in crate::commands) peer: TunnelPeer,
     pub(in crate::commands) running: bool,
+    /// State of the peer, if it is known.
+    pub(in crate::commands) state: Option<PeerState>,
+    pub(in crate::commands) settings: PeerSettings,
 }
 
 /// The document of `wontun show`.
@@ -57,6 +63,7 @@ struct Peer<'a> {
     public_key: &'a PublicKey,
     has_preshared_key: bool,
     has_session: bool,
+    state: Option<PeerState>,
     #[serde(serialize_with = "optional_text")]
     endpoint: Option<SocketAddr>,
     #[serde(serialize_with = "texts")]
@@ -65,10 +72,50 @@ struct Peer<'a> {
     latest_handshake: Option<u64>,
     received_bytes: u64,
     sent_bytes: u64,
+    /// `None` if it is not known.
+    traffic: Option<Periods>,
     /// In seconds; `None` for off.
     persistent_keepalive: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<bool>,
+    /// The values as the file has them, by their keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<BTreeMap<String, String>>,
+}
+
+/// Traffic of all runs and of periods.
+#[derive(Serialize)]
+struct Periods {
+    total: ByteCounts,
+    month: ByteCounts,
+    previous_month: ByteCounts,
+    day: ByteCounts,
+    previous_day: ByteCounts,
+}
+
+#[derive(Serialize)]
+struct ByteCounts {
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+impl From<Bytes> for ByteCounts {
+    fn from(Bytes { received, sent }: Bytes) -> Self {
+        Self { received_bytes: received, sent_bytes: sent }
+    }
+}
+
+impl From<Traffic> for Periods {
+    fn from(Traffic { total, day, month }: Traffic) -> Self {
+        let total = Bytes { received: total.received, sent: total.sent };
+        Self {
+            total: total.into(),
+            month: month.current.into(),
+            previous_month: month.previous.into(),
+            day: day.current.into(),
+            previous_day: day.previous.into(),
+        }
+    }
 }
 
 impl<'a> From<&'a TunnelStatus> for Tunnel<'a> {
@@ -96,21 +143,48 @@ impl<'a> From<&'a TunnelPeer> for Peer<'a> {
             public_key: &peer.public_key,
             has_preshared_key: peer.has_preshared_key,
             has_session: peer.has_session,
+            state: Some(PeerState::of_live(peer)),
             endpoint: peer.endpoint,
             allowed_ips: &peer.allowed_ips,
-            latest_handshake: Some(peer.last_handshake.as_secs()).filter(|&seconds| seconds > 0),
+            latest_handshake: Some(peer.latest_handshake().as_secs()).filter(|&seconds| seconds > 0),
             received_bytes: peer.received,
             sent_bytes: peer.sent,
+            traffic: peer.traffic.map(Periods::from),
             persistent_keepalive: Some(peer.persistent_keepalive).filter(|&seconds| seconds > 0),
             running: None,
+            settings: None,
         }
     }
 }
 
 impl<'a> From<&'a ListedPeer> for Peer<'a> {
     fn from(listed: &'a ListedPeer) -> Self {
-        Self { running: Some(listed.running), ..Self::from(&listed.peer) }
+        let settings = PeerComment::ALL.into_iter().filter_map(|key| {
+            let value = listed.settings.get(key)?;
+            Some((words(key, '_'), value))
+        });
+        Self {
+            state: listed.state,
+            running: Some(listed.running),
+            settings: Some(settings.collect()),
+            ..Self::from(&listed.peer)
+        }
     }
+}
+
+/// Returns the words of a comment's key: `allow`, `separator` and `from` for `AllowFrom`.
+pub(super) fn words(key: PeerComment, separator: char) -> String {
+    let mut text = String::new();
+    let mut is_inside = false;
+    for letter in key.name().chars() {
+        if letter.is_ascii_uppercase() && is_inside {
+            text.push(separator);
+        }
+        // not within an abbreviation
+        is_inside = letter.is_ascii_lowercase();
+        text.push(letter.to_ascii_lowercase());
+    }
+    text
 }
 
 /// Formats one document with all tunnels.
@@ -229,12 +303,35 @@ mod tests {
     /// Every field is documented in docs/src/reference/json.md, and no other is.
     #[test]
     fn the_fields_are_those_that_are_documented() {
-        let peer = TunnelPeer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
+        let peer = TunnelPeer {
+            traffic: Some(Traffic::NONE),
+            ..TunnelPeer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]))
+        };
+        let mut settings = PeerSettings::NONE;
+        for key in PeerComment::ALL {
+            let values = [
+                "yes",
+                "2026-12-31",
+                "dns",
+                "8443/tcp=443",
+                "text",
+                "10.0.0.0/8",
+                "9.9.9.9",
+                "1400",
+                "25",
+                "20Mbit",
+            ];
+            let is_set = values.into_iter().any(|value| settings.set(key, value).is_ok());
+            assert!(is_set && settings.get(key).is_some(), "{key}: a value of it is missing here");
+        }
+        let listed = ListedPeer { peer: peer.clone(), running: true, state: None, settings };
         let status = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
-        let documents =
-            to_json(&[status]) + &peers_to_json(&TunName::default(), &[ListedPeer { peer, running: true }]);
+        let documents = to_json(&[status]) + &peers_to_json(&TunName::default(), &[listed]);
         assert!(documents.contains("latest_handshake") && documents.contains("running"), "{documents}");
-        assert_documented(&documents, &["Document", "Tunnel", "Peer"]);
+        assert_documented(
+            &documents,
+            &["Document", "Tunnel", "Peer", "Traffic of a peer", "Settings of a peer"],
+        );
     }
 
     #[test]

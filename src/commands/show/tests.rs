@@ -8,12 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::traffic::{Bytes, PeriodTraffic, Traffic};
 use crate::uapi::ClientError;
 use crate::uapi::{
     InterfaceStatus, PeerStatus, Request, RequestPoll, Response, ResponseFormat, UapiListener,
 };
 use wontun_proto::allowed_ips::Prefix;
-use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Transfer};
 
 struct Folder(PathBuf);
 
@@ -74,20 +75,29 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         preshared_key: &PresharedKey::default(),
         endpoint: None,
         last_handshake: Duration::ZERO,
+        earlier_handshake: Duration::from_secs(1_596_399_200),
         tx_bytes: 0,
         rx_bytes: 0,
+        traffic: None,
         persistent_keepalive: 0,
         has_session: false,
     };
     answer.peer(&old, []);
+    let bytes = |received, sent| Bytes { received, sent };
     let new = PeerStatus {
         public_key: &PublicKey::from_bytes([2; 32]),
         name: Some(&"Anna's \"phone\"".parse().unwrap()),
         preshared_key: &PresharedKey::from_bytes([9; 32]),
         endpoint: Some("[fe80::1%1]:51820".parse().unwrap()),
         last_handshake: Duration::new(1_600_000_000, 5),
+        earlier_handshake: Duration::ZERO,
         tx_bytes: 5 << 20,
         rx_bytes: 100,
+        traffic: Some(Traffic {
+            total: Transfer { received: 1 << 20, sent: 2 << 20, packets_received: 9, packets_sent: 9 },
+            day: PeriodTraffic { number: 9, current: bytes(1024, 2048), previous: bytes(3, 4) },
+            month: PeriodTraffic { number: 9, current: bytes(5 << 10, 6 << 10), previous: bytes(7, 8) },
+        }),
         persistent_keepalive: 25,
         has_session: true,
     };
@@ -131,15 +141,23 @@ const HUMAN: &str = "interface: wt0
 
 peer: Anna's \"phone\"
   public key: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=
+  state: active
   preshared key: (hidden)
   endpoint: [fe80::1%1]:51820
   allowed ips: 10.0.0.0/24, fd00::/64
   latest handshake: 1 minute, 3 seconds ago
   transfer: 100 B received, 5.00 MiB sent
+  today: 1.00 KiB received, 2.00 KiB sent
+  yesterday: 3 B received, 4 B sent
+  this month: 5.00 KiB received, 6.00 KiB sent
+  last month: 7 B received, 8 B sent
+  all runs: 1.00 MiB received, 2.00 MiB sent
   persistent keepalive: every 25 seconds
 
 peer: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
+  state: idle
   allowed ips: (none)
+  latest handshake: 41 days, 16 hours, 14 minutes, 23 seconds ago
 ";
 
 fn without_colours(text: &str) -> String {
@@ -167,7 +185,7 @@ fn one_by_name_for_people_and_programs() {
     );
     let version = env!("CARGO_PKG_VERSION");
     let json = format!(
-        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"repairs":{{"rule":2}},"problems":["a chain drops"],"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
+        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"repairs":{{"rule":2}},"problems":["a chain drops"],"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"state":"active","endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"traffic":{{"total":{{"received_bytes":1048576,"sent_bytes":2097152}},"month":{{"received_bytes":5120,"sent_bytes":6144}},"previous_month":{{"received_bytes":7,"sent_bytes":8}},"day":{{"received_bytes":1024,"sent_bytes":2048}},"previous_day":{{"received_bytes":3,"sent_bytes":4}}}},"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"state":"idle","endpoint":null,"allowed_ips":[],"latest_handshake":1596399200,"received_bytes":0,"sent_bytes":0,"traffic":null,"persistent_keepalive":null}}]}}]}}"#
     );
     assert_eq!(json::to_json(&statuses), format!("{json}\n"));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::summary::{Host, Summary};
+use crate::commands::peer_state::PeerState;
 use crate::commands::top::text::{age, amount, fit, name};
 use crate::config::TunName;
 use crate::uapi::TunnelStatus;
@@ -19,6 +20,7 @@ const PROBLEMS: usize = 3;
 const NAME: usize = 16;
 const AGE: usize = 10;
 const AMOUNT: usize = 9;
+const STATE: usize = 10;
 const UP: Style = AnsiColor::Green.on_default().bold();
 const DOWN: Style = AnsiColor::Red.on_default().bold();
 
@@ -119,19 +121,24 @@ impl Page {
         if count == 0 {
             return;
         }
-        let row = |name: &str, age: &str, received: &str, sent: &str, endpoint: &str| {
+        let row = |[name, age, received, sent, state, endpoint]: [&str; 6]| {
             let (name, age) = (fit(name, NAME), fit(age, AGE));
-            let row = format!("  {name:NAME$} {age:>AGE$} {received:>AMOUNT$} {sent:>AMOUNT$}  {endpoint}");
+            let row = format!(
+                "  {name:NAME$} {age:>AGE$} {received:>AMOUNT$} {sent:>AMOUNT$}  {state:STATE$}  {endpoint}"
+            );
             fit(row.trim_end(), WIDTH)
         };
-        self.line(row("PEER", "HANDSHAKE", "RECEIVED", "SENT", "ENDPOINT"));
+        self.line(row(["PEER", "HANDSHAKE", "RECEIVED", "SENT", "STATE", "ENDPOINT"]));
         for peer in status.peers.iter().take(limit) {
             let endpoint = peer.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
-            let age = match age(peer.last_handshake, now) {
-                age if peer.last_handshake.is_zero() => age,
+            let last = peer.latest_handshake();
+            let age = match age(last, now) {
+                age if last.is_zero() => age,
                 age => format!("{age} ago"),
             };
-            self.line(row(&name(peer), &age, &amount(peer.received), &amount(peer.sent), &endpoint));
+            let (received, sent) = (amount(peer.received), amount(peer.sent));
+            let state = PeerState::of_live(peer).text();
+            self.line(row([&name(peer), &age, &received, &sent, state, &endpoint]));
         }
         if let Some(more) = count.checked_sub(limit).filter(|more| *more > 0) {
             self.line(format_args!("  and {more} more: 'wontun show {}' or 'wontun top {0}'", status.name));

@@ -166,7 +166,7 @@ impl State {
         let mut peers: Vec<_> = history.status.peers.iter().collect();
         let by_order = |a: &&TunnelPeer, b: &&TunnelPeer| match self.order {
             Order::Rate => history.rate(b).both().cmp(&history.rate(a).both()),
-            Order::Handshake => b.last_handshake.cmp(&a.last_handshake),
+            Order::Handshake => b.latest_handshake().cmp(&a.latest_handshake()),
             Order::Transfer => transfer(b).cmp(&transfer(a)),
             Order::Name => Ordering::Equal,
         };

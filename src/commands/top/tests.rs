@@ -93,10 +93,10 @@ fn a_screen_of_80_by_24() {
         " sent          0 B/s  7.00 GiB in all",
         " dropped  replay 4 (+3/s)",
         "",
-        "PEER            ENDPOINT                RECEIVED       SENT BOTH WAYS  HANDSHAKE",
-        "phone           192.0.2.1:51820       1.00 MiB/s      0 B/s         █▄    1m 03s",
-        "laptop with a … 192.0.2.3:51820            0 B/s      0 B/s         ▁▁     never",
-        "AgICAgICAg…     192.0.2.2:51820            0 B/s      0 B/s         ▁▁    1m 03s",
+        "PEER            ENDPOINT                RECEIVED       SENT STATE      HANDSHAKE",
+        "phone           192.0.2.1:51820       1.00 MiB/s      0 B/s active        1m 03s",
+        "laptop with a … 192.0.2.3:51820            0 B/s      0 B/s never          never",
+        "AgICAgICAg…     192.0.2.2:51820            0 B/s      0 B/s active        1m 03s",
     ];
     for (place, (line, expected)) in lines.iter().zip(expected).enumerate() {
         // the sparkline of all peers follows the text
@@ -114,7 +114,9 @@ fn a_wide_screen_has_the_totals_of_each_peer() {
     assert!(lines[3].contains("dropped  nothing"), "{lines:#?}");
     assert!(lines[5].ends_with("HANDSHAKE RECV ALL SENT ALL"), "{lines:#?}");
     let line = lines.iter().find(|line| line.starts_with("AgICAgICAg…")).unwrap();
-    assert!(line.ends_with("1m 03s 5.00 MiB 7.00 GiB"), "{line}");
+    assert!(line.ends_with(" active        1m 03s 5.00 MiB 7.00 GiB"), "{line}");
+    let lines = screen(&mut state(vec![status(three(1), 0), status(three(1 << 20), 0)]), 90, 24);
+    assert!(lines[5].ends_with("SENT BOTH WAYS  STATE      HANDSHAKE"), "{lines:#?}");
 }
 
 /// On small terminals the peers are shown, nothing overlaps, and nothing panics.

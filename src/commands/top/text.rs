@@ -66,6 +66,11 @@ pub(in crate::commands) fn name(peer: &TunnelPeer) -> String {
     }
 }
 
+/// Returns the number of columns of `text`.
+pub(in crate::commands) fn width(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
 /// Shortens `text` to `width` columns, with an ellipsis, and removes control characters, which
 /// could move the cursor.
 pub(in crate::commands) fn fit(text: &str, width: usize) -> String {

@@ -14,6 +14,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 use super::history::{Rate, TunnelHistory};
 use super::state::{Order, State, View};
 use super::text::{age, amount, fit, name, rate, sparkline};
+use crate::commands::peer_state::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
 
 /// Columns of the text in front of a sparkline of all peers.
@@ -21,6 +22,7 @@ const TOTALS: u16 = 42;
 const RATE: usize = 10;
 const AMOUNT: usize = 8;
 const AGE: usize = 9;
+const STATE: usize = 10;
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const BAR: Style = Style::new().add_modifier(Modifier::REVERSED);
@@ -136,6 +138,7 @@ enum Column {
     Received,
     Sent,
     Trend,
+    State,
     Handshake,
     ReceivedAll,
     SentAll,
@@ -150,6 +153,7 @@ impl Column {
             Self::Sent => "SENT",
             Self::Trend => "BOTH WAYS",
             Self::Handshake => "HANDSHAKE",
+            Self::State => "STATE",
             Self::ReceivedAll => "RECV ALL",
             Self::SentAll => "SENT ALL",
         }
@@ -173,13 +177,14 @@ impl Column {
 /// Returns the columns that fit a screen of this width, each with its width; the name gets the
 /// rest.
 fn columns(width: u16) -> Vec<(Column, usize)> {
-    let (endpoint, trend) = if width >= 118 { (25, 19) } else { (21, 10) };
+    let (endpoint, trend) = if width >= 118 { (25, 14) } else { (21, 10) };
     let all = [
         (Column::Name, 0, 0),
         (Column::Endpoint, endpoint, 56),
         (Column::Received, RATE, 20),
         (Column::Sent, RATE, 32),
-        (Column::Trend, trend, 76),
+        (Column::Trend, trend, 90),
+        (Column::State, STATE, 72),
         (Column::Handshake, AGE, 44),
         (Column::ReceivedAll, AMOUNT, 118),
         (Column::SentAll, AMOUNT, 118),
@@ -252,7 +257,8 @@ fn cell<'a>(
             let bars = sparkline(rates, width);
             return Cell::new(bars).style(colour(state, Color::Green));
         }
-        Column::Handshake => age(peer.last_handshake, now),
+        Column::Handshake => age(peer.latest_handshake(), now),
+        Column::State => PeerState::of_live(peer).text().to_owned(),
         Column::ReceivedAll => amount(peer.received),
         Column::SentAll => amount(peer.sent),
     };

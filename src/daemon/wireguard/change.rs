@@ -111,6 +111,7 @@ impl WireGuard {
         self.resolver.remove(id);
         self.endpoint_reports.remove(id);
         self.state_reports.remove(id);
+        self.ledger.remove(id);
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
         self.reported_paths.remove(&id);

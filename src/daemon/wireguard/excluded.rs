@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 
 use tracing::info;
 
+use super::ledger::Account;
 use super::tunnel::WireGuard;
 use super::unknown_keys::UnknownKeys;
 use crate::config::display_name;
 use crate::config::peer_settings::{Exclusion, Expiry};
 use crate::daemon::core::Core;
 use crate::messages::ExcludedPeer;
+use crate::net::timer::unix_now;
+use crate::traffic::Today;
 use crate::uapi::Response;
 use wontun_proto::wireguard::PublicKey;
 
@@ -19,6 +22,10 @@ use wontun_proto::wireguard::PublicKey;
 #[derive(Debug, Default)]
 pub(super) struct ExcludedPeers {
     peers: BTreeMap<PublicKey, ExcludedPeer>,
+    /// Traffic and last handshake of these peers, as far as they are known.
+    accounts: BTreeMap<PublicKey, Account>,
+    /// Those of the peers before the last message, of which more may follow.
+    former: BTreeMap<PublicKey, Account>,
     log: UnknownKeys,
 }
 
@@ -27,13 +34,30 @@ impl ExcludedPeers {
     pub(super) fn handle_message(&mut self, is_first: bool, peers: Vec<ExcludedPeer>) {
         if is_first {
             self.peers.clear();
+            self.former = std::mem::take(&mut self.accounts);
         }
-        self.peers.extend(peers.into_iter().map(|peer| (peer.public_key, peer)));
+        for peer in peers {
+            let key = peer.public_key;
+            self.accounts.extend(self.former.remove_entry(&key));
+            self.peers.insert(key, peer);
+        }
+    }
+
+    /// Sets the traffic of a peer, if it has no access, and the time of its last handshake.
+    pub(super) fn set_account(&mut self, key: &PublicKey, account: Account) {
+        if self.peers.contains_key(key) {
+            self.accounts.insert(*key, account);
+        }
     }
 
     /// Adds the peers to the answer to `status=1`.
     pub(super) fn answer(&self, answer: &mut Response) {
-        self.peers.values().for_each(|peer| answer.excluded_peer(peer));
+        let today = Today::at(unix_now());
+        for (key, peer) in &self.peers {
+            let account = self.accounts.get(key);
+            let handshake = account.map(|account| account.earlier_handshake).unwrap_or_default();
+            answer.excluded_peer(peer, handshake, account.map(|account| account.traffic.on(today)));
+        }
     }
 }
 

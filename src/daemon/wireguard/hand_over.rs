@@ -1,7 +1,8 @@
 //! The sessions as a file for another process, and back.
 //!
 //! The file contains records of the engine, each after its length (4 bytes, little-endian): that of
-//! the interface, one for each peer, and one of length 0.
+//! the interface, one for each peer, and one of length 0. The accounts of the peers' traffic follow
+//! in the same form, [`ACCOUNTS_PER_RECORD`] in each; an earlier version neither writes nor reads them.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use rustix::fs::{SealFlags, fcntl_add_seals};
 use zeroize::Zeroizing;
 
+use super::ledger::Account;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -21,10 +23,13 @@ use crate::daemon::sockets::Connected;
 use crate::daemon::token::Token;
 use crate::messages::ConnectedSocket;
 use crate::net::udp::UdpSocket;
-use wontun_proto::wireguard::{ImportError, MAX_RECORD, Peer, PeerId};
+use crate::process::{CodecError, MAX_MESSAGE, decode, encode};
+use wontun_proto::wireguard::{ImportError, MAX_RECORD, Peer, PeerId, PublicKey};
 
 /// Length of the length of a record, in bytes.
 const PREFIX: usize = 4;
+/// Maximum number of accounts in a record, which is a message of at most [`MAX_MESSAGE`] bytes.
+const ACCOUNTS_PER_RECORD: usize = 256;
 
 /// Reason why sessions are not continued.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,8 @@ pub(super) enum HandOverError {
     File(#[from] io::Error),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     #[error("the interface has no private key")]
     NoKey,
 }
@@ -57,6 +64,7 @@ impl WireGuard {
             write_record(&mut file, &mut buffer, |room| self.engine.export_peer(id, room))?;
         }
         file.write_all(&[0; PREFIX])?;
+        self.export_accounts(&mut file)?;
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         fcntl_add_seals(&file, seals).map_err(io::Error::from)?;
         let describe = |connected: &Connected<PeerId>| {
@@ -95,8 +103,7 @@ impl WireGuard {
             self.report_path(core, id);
             count += u32::from(self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now)));
         }
-        // the other process has reported what it has carried: the supervisor counts from here on
-        self.report_whole_state(core);
+        self.state_reports.schedule_comparison(core.now);
         self.connect_peers(core)?;
         Ok(count)
     }
@@ -110,9 +117,49 @@ impl WireGuard {
         loop {
             let record = read_record(file, &mut offset, &mut buffer)?;
             if record.is_empty() {
-                return Ok(imported);
+                break;
             }
             imported.extend(self.engine.import_peer(record, core.now)?);
+        }
+        // without an account of the other process's, its traffic since its last report is not counted
+        for id in &imported {
+            let entered = self.engine.peer(*id).map(Peer::transfer).unwrap_or_default();
+            self.ledger.restore(*id, Account { entered, ..self.ledger.get(*id) });
+        }
+        self.import_accounts(file, &mut offset)?;
+        Ok(imported)
+    }
+
+    /// Writes the accounts of the peers that have one.
+    fn export_accounts(&self, file: &mut File) -> Result<(), HandOverError> {
+        let ids: Vec<_> =
+            self.engine.peer_ids().filter(|id| self.ledger.get(*id) != Account::default()).collect();
+        for ids in ids.chunks(ACCOUNTS_PER_RECORD) {
+            let account = |id: &PeerId| Some((*self.engine.peer(*id)?.public_key(), self.ledger.get(*id)));
+            let accounts: Vec<(PublicKey, Account)> = ids.iter().filter_map(account).collect();
+            let record = encode(&accounts)?;
+            file.write_all(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+            file.write_all(&record)?;
+        }
+        file.write_all(&[0; PREFIX])?;
+        Ok(())
+    }
+
+    /// Reads the accounts, as far as the other process has written some that can be read: the
+    /// sessions are more important.
+    fn import_accounts(&mut self, file: &File, offset: &mut u64) -> Result<(), HandOverError> {
+        let mut buffer = Zeroizing::new(vec![0; MAX_MESSAGE]);
+        loop {
+            let record = match read_record(file, offset, &mut buffer) {
+                Ok([]) | Err(HandOverError::Import(ImportError::Malformed)) => return Ok(()),
+                read => read?,
+            };
+            let Ok(accounts) = decode::<Vec<(PublicKey, Account)>>(record) else { return Ok(()) };
+            for (key, account) in accounts {
+                if let Some(id) = self.engine.peer_id(&key) {
+                    self.ledger.restore(id, account);
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod endpoint_resolver;
 mod excluded;
 mod greetings;
 mod hand_over;
+mod ledger;
 mod limits;
 mod lookup;
 mod outage_log;

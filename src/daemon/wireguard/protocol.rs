@@ -25,7 +25,9 @@ use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
 use crate::net::send_batch::{SendBatch, SendRoute};
+use crate::net::timer::unix_now;
 use crate::net::udp::UdpSocket;
+use crate::traffic::Today;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
@@ -265,16 +267,18 @@ impl Control for WireGuard {
         now: Instant,
         peers: &mut Vec<PeerSample>,
     ) {
+        let today = Today::at(unix_now());
         peers.extend(self.engine.peers_after(after).take(limit).map(|peer| {
             let transfer = peer.transfer();
-            let id = self.engine.peer_id(peer.public_key());
+            let id = peer.id();
             PeerSample {
                 public_key: *peer.public_key(),
-                name: id.and_then(|id| self.peer_names.get(&id)).cloned(),
+                name: self.peer_names.get(&id).cloned(),
                 rx_bytes: transfer.received,
                 tx_bytes: transfer.sent,
                 rx_packets: transfer.packets_received,
                 tx_packets: transfer.packets_sent,
+                traffic: self.state_reports.is_reporting.then(|| self.ledger.traffic(id, transfer, today)),
                 handshake_age: peer.last_handshake().map(|last| now.since(last)),
                 has_session: peer.has_session(now),
                 staged: peer.staged(),

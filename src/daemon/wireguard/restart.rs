@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 
 use tracing::info;
 
-use super::state_reports::{COUNTERS_INTERVAL, Comparison};
+use super::ledger::Account;
+use super::state_reports::Comparison;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::messages::{Address, FromTunnel, MAX_PEERS_PER_MESSAGE, PeerReport, RestoredPeer};
+use crate::net::timer::unix_now;
+use crate::traffic::Traffic;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::{Endpoint, Peer, PeerId, TIMESTAMP_LEN, Timestamp, Transfer};
 
@@ -23,13 +26,20 @@ impl WireGuard {
         if let Some(sent) = sent {
             self.engine.skip_timestamps(Timestamp::from_bytes(sent));
         }
-        for RestoredPeer { public_key, remote, local, latest, is_greeted } in peers {
-            // a peer that was ignored does not exist
-            let Some(id) = self.engine.peer_id(&public_key) else { continue };
+        for peer in peers {
+            let RestoredPeer { public_key, remote, local, latest, last_handshake, traffic, is_greeted } =
+                peer;
+            let account = Account { traffic, earlier_handshake: last_handshake, ..Account::default() };
+            // a peer that was ignored, or has no access, does not exist
+            let Some(id) = self.engine.peer_id(&public_key) else {
+                self.excluded.set_account(&public_key, account);
+                continue;
+            };
             let remote = remote.map(SocketAddr::from);
             let remote = remote.filter(|remote| self.sockets.supports_family_of(remote.ip()));
             let endpoint = remote.map(|remote| Endpoint { remote, local });
             self.engine.restore_peer(id, endpoint, latest.map(Timestamp::from_bytes));
+            self.ledger.restore(id, account);
             self.report_endpoint(core, id);
             if is_greeted {
                 self.greetings.waiting.push_back(id);
@@ -81,7 +91,7 @@ impl WireGuard {
         for peer in self.engine.peers_after(after.as_ref()).take(MAX_PEERS_PER_MESSAGE) {
             last = Some(*peer.public_key());
             is_active |= peer.has_session(core.now);
-            if self.state_reports.take_bytes(peer.id(), peer.transfer()) {
+            if self.ledger.enter(peer.id(), peer.transfer()) {
                 is_active = true;
                 changed.push(peer.id());
             }
@@ -92,7 +102,7 @@ impl WireGuard {
         if last.is_some() {
             self.state_reports.comparison = Some(Comparison { after: last, is_active });
         } else if is_active {
-            self.state_reports.compare_at = Some(core.now + COUNTERS_INTERVAL);
+            self.state_reports.schedule_comparison(core.now);
         }
     }
 
@@ -114,10 +124,16 @@ impl WireGuard {
 
     /// Reports the last counters of a peer that is about to be removed: it may come back.
     pub(super) fn report_removed(&mut self, core: &mut Core, peer: PeerId) {
-        let has_carried = |peer: &Peer| peer.transfer() != Transfer::default();
-        if self.state_reports.is_reporting && self.engine.peer(peer).is_some_and(has_carried) {
+        let Some(removed) = self.engine.peer(peer) else { return };
+        let (key, last_handshake) = (*removed.public_key(), removed.last_handshake());
+        if self.state_reports.is_reporting && removed.transfer() != Transfer::default() {
             self.send_reports(core, &[peer]);
         }
+        let mut account = self.ledger.get(peer);
+        if let Some(last) = last_handshake {
+            account.earlier_handshake = unix_now().saturating_sub(core.now.since(last));
+        }
+        self.excluded.set_account(&key, account);
     }
 
     fn send_reports(&mut self, core: &mut Core, peers: &[PeerId]) {
@@ -125,24 +141,23 @@ impl WireGuard {
         self.state_reports.sent = sent;
         let mut reports = Vec::with_capacity(peers.len());
         for peer in peers.iter().filter_map(|id| self.engine.peer(*id)) {
-            self.state_reports.take_bytes(peer.id(), peer.transfer());
-            reports.push(report(peer, core.now));
+            self.ledger.enter(peer.id(), peer.transfer());
+            reports.push(report(peer, self.ledger.get(peer.id()).traffic, core.now));
         }
         let sent = sent.map(|sent| *sent.as_bytes());
         core.send(&FromTunnel::State { sent, peers: reports });
     }
 }
 
-fn report(peer: &Peer, now: Instant) -> PeerReport {
+fn report(peer: &Peer, traffic: Traffic, now: Instant) -> PeerReport {
     // a configured endpoint is confirmed, too, before a handshake
     let endpoint = peer.confirmed_endpoint().filter(|_| peer.last_handshake().is_some());
-    let Transfer { received, sent, packets_received, packets_sent } = peer.transfer();
     PeerReport {
         public_key: *peer.public_key(),
         remote: endpoint.map(|endpoint| Address::from(endpoint.remote)),
         local: endpoint.and_then(|endpoint| endpoint.local),
         handshake_age: peer.last_handshake().map(|last| now.since(last)),
         latest: peer.latest_timestamp().map(|latest| *latest.as_bytes()),
-        counters: [received, sent, packets_received, packets_sent],
+        traffic,
     }
 }

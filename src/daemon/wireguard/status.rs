@@ -9,6 +9,7 @@ use crate::daemon::core::Core;
 use crate::daemon::protocol::Control as _;
 use crate::messages::Status;
 use crate::net::timer::unix_now;
+use crate::traffic::Today;
 use crate::uapi::{InterfaceStatus, PeerStatus, Response, ResponseFormat};
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
@@ -33,8 +34,9 @@ impl WireGuard {
         totals.set_drops(DropReason::Unsent, self.lost_packets());
         let drops = DropReason::ALL.map(|reason| (reason.name(), totals.drops(reason)));
         let mut answer = Response::new(report, &interface, drops);
+        let today = Today::at(unix_now());
         for id in self.engine.peer_ids() {
-            self.answer_peer(core, &mut answer, id);
+            self.answer_peer(core, &mut answer, id, today);
         }
         self.excluded.answer(&mut answer);
         answer.finish()
@@ -53,7 +55,7 @@ impl WireGuard {
         Status::WireGuard { connected, peers, handshake }
     }
 
-    fn answer_peer(&self, core: &Core, answer: &mut Response, id: PeerId) {
+    fn answer_peer(&self, core: &Core, answer: &mut Response, id: PeerId, today: Option<Today>) {
         let Some(peer) = self.engine.peer(id) else { return };
         let age = peer.last_handshake().map(|last| core.now.since(last));
         let transfer = peer.transfer();
@@ -63,8 +65,10 @@ impl WireGuard {
             preshared_key: peer.preshared_key(),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
             last_handshake: age.map(|age| unix_now().saturating_sub(age)).unwrap_or_default(),
+            earlier_handshake: self.ledger.get(id).earlier_handshake,
             tx_bytes: transfer.sent,
             rx_bytes: transfer.received,
+            traffic: self.state_reports.is_reporting.then(|| self.ledger.traffic(id, transfer, today)),
             persistent_keepalive: peer
                 .persistent_keepalive()
                 .and_then(|interval| u16::try_from(interval.as_secs()).ok())

@@ -8,6 +8,7 @@ use super::endpoint_reports::EndpointReports;
 use super::endpoint_resolver::EndpointResolver;
 use super::excluded::ExcludedPeers;
 use super::greetings::Greetings;
+use super::ledger::Ledger;
 use super::outages::Outages;
 use super::peer_log::PeerLog;
 use super::quotas::Quotas;
@@ -41,6 +42,8 @@ pub struct WireGuard {
     pub(super) responses: PendingResponses,
     pub(super) endpoint_reports: EndpointReports,
     pub(super) state_reports: StateReports,
+    /// Traffic of the peers.
+    pub(super) ledger: Ledger,
     pub(super) greetings: Greetings,
     pub(super) send_budget: SendBudget,
     /// Packets of removed peers that waited for a handshake and were never sent.
@@ -119,6 +122,7 @@ impl Daemon<WireGuard> {
             responses: PendingResponses::default(),
             endpoint_reports: EndpointReports::new(reports_endpoints),
             state_reports: StateReports::new(reports_endpoints),
+            ledger: Ledger::default(),
             greetings: Greetings::default(),
             send_budget: SendBudget::default(),
             lost: 0,

@@ -72,7 +72,6 @@ impl WireGuard {
             let has_name = excluded.has_name(&report.public_key);
             let source = if has_name { EndpointSource::Unknown } else { EndpointSource::Peer };
             self.saved_state.record(report, port, source);
-            self.saved_state.end_counters(&report.public_key);
         }
     }
 

@@ -6,7 +6,6 @@
 
 mod locate;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::state_file::{Access, OpenError, SavedEndpoint, SavedPeer, StateFile, 
 use crate::supervisor::error::SupervisorError;
 use crate::supervisor::start::retry_while_in_use;
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN, Timestamp, Transfer};
+use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN, Timestamp};
 
 /// Minimum interval between two writes of the file.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,17 +43,12 @@ const MAX_SENT_LEAD: Duration = Duration::from_secs(3600);
 pub(super) struct SavedState {
     file: Option<StateFile>,
     table: StateTable,
-    /// Counters of each peer in this run, as reported last.
-    counters: BTreeMap<PublicKey, Transfer>,
     written_at: Option<Instant>,
     synced_at: Option<Instant>,
     /// True if the next write must not wait.
     is_urgent: bool,
     /// True if something was written that may not be on the disk.
     is_unsynced: bool,
-    /// True if the counters of the tunnel process include those of another run, which has recorded
-    /// them.
-    has_inherited_counters: bool,
     log: RateLimit,
 }
 
@@ -89,12 +83,10 @@ impl SavedState {
         Ok(Self {
             file,
             table,
-            counters: BTreeMap::new(),
             written_at: None,
             synced_at: None,
             is_urgent: false,
             is_unsynced: false,
-            has_inherited_counters: is_taken_over,
             log: RateLimit::new(LOG_INTERVAL),
         })
     }
@@ -119,15 +111,9 @@ impl SavedState {
         })
     }
 
-    /// Forgets the counters of a peer that the tunnel process has lost, after its last report.
-    pub(super) fn end_counters(&mut self, key: &PublicKey) {
-        self.counters.remove(key);
-    }
-
     /// Forgets peers that do not exist.
     pub(super) fn retain(&mut self, exists: impl Fn(&PublicKey) -> bool) {
-        self.table.retain(&exists);
-        self.counters.retain(|key, _| exists(key));
+        self.table.retain(exists);
     }
 
     /// Forgets the latest timestamp of a peer's initiations.
@@ -196,10 +182,6 @@ impl SavedState {
     /// Records what the tunnel process reports of a peer. Returns true if the address has changed.
     pub(super) fn record(&mut self, report: &PeerReport, local_port: u16, source: EndpointSource) -> bool {
         let key = report.public_key;
-        let [received, sent, packets_received, packets_sent] = report.counters;
-        let counters = Transfer { received, sent, packets_received, packets_sent };
-        let unknown = if self.has_inherited_counters { counters } else { Transfer::default() };
-        let before = self.counters.insert(key, counters).unwrap_or(unknown);
         let address = |record: Option<&SavedPeer>| Some(record?.endpoint?.remote.ip());
         let old_address = address(self.table.get(&key));
         self.table.update(&key, |record| {
@@ -213,7 +195,7 @@ impl SavedState {
                 record.last_handshake = Duration::from_secs(unix_now().saturating_sub(age).as_secs());
             }
             record.latest_timestamp = report.latest.map(Timestamp::from_bytes);
-            record.totals.add_increase(before, counters);
+            record.traffic = report.traffic;
         });
         address(self.table.get(&key)) != old_address
     }
@@ -259,6 +241,8 @@ impl SavedState {
                     remote: endpoint.map(|endpoint| Address::from(endpoint.remote)),
                     local: endpoint.and_then(|endpoint| endpoint.local),
                     latest: record.latest_timestamp.map(|latest| *latest.as_bytes()),
+                    last_handshake: record.last_handshake,
+                    traffic: record.traffic,
                     is_greeted: is_reachable && is_recent,
                 };
                 Some((std::cmp::Reverse(record.last_handshake), restored))

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::peer_settings::Exclusion;
 use crate::messages::ExcludedPeer;
+use crate::traffic::Traffic;
 use crate::uapi::limits::{MAX_LINE, MAX_REQUEST};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -455,8 +456,10 @@ fn answers_are_wireguard_gos() {
         preshared_key: &none,
         endpoint: Some("[fe80::1%2]:51820".parse().unwrap()),
         last_handshake: Duration::new(1_600_000_000, 5),
+        earlier_handshake: Duration::ZERO,
         tx_bytes: 38333,
         rx_bytes: 2224,
+        traffic: None,
         persistent_keepalive: 111,
         has_session: true,
     };
@@ -538,8 +541,10 @@ fn the_status_has_no_secret() {
         preshared_key: &PresharedKey::from_bytes([0xab; 32]),
         endpoint: None,
         last_handshake: Duration::ZERO,
+        earlier_handshake: Duration::ZERO,
         tx_bytes: 0,
         rx_bytes: 0,
+        traffic: None,
         persistent_keepalive: 0,
         has_session: false,
     };
@@ -580,9 +585,11 @@ fn a_peer_without_access_is_in_the_status_only() {
         exclusion: Exclusion::Expired,
         expires: Some(1_800_000_000),
     };
+    let mut traffic = Traffic::NONE;
+    traffic.month.previous.sent = 9;
     let answer = |format| {
         let mut answer = Response::new(format, &interface, []);
-        answer.excluded_peer(&peer);
+        answer.excluded_peer(&peer, Duration::from_secs(7), Some(traffic));
         String::from_utf8(answer.finish().to_vec()).unwrap()
     };
     assert_eq!(answer(ResponseFormat::Get), "errno=0\n\n", "wg(8) would set it without its networks");
@@ -594,4 +601,5 @@ fn a_peer_without_access_is_in_the_status_only() {
     let [found] = &status.peers[..] else { panic!("{status:?}") };
     assert_eq!((found.public_key, &found.name), (peer.public_key, &peer.name));
     assert_eq!(found.exclusion, Some(Exclusion::Expired));
+    assert_eq!((found.latest_handshake(), found.traffic), (Duration::from_secs(7), Some(traffic)));
 }

@@ -10,7 +10,8 @@ use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
 use wontun::messages::{Address, FromTunnel, PeerReport, Status};
 use wontun::process::{MAX_MESSAGE, encode};
-use wontun_proto::wireguard::PublicKey;
+use wontun::traffic::Traffic;
+use wontun_proto::wireguard::{PublicKey, Transfer};
 
 use super::host_state::{host_state, kill_switch_table, settles};
 use super::inject::{Outcome, TakenOver};
@@ -250,7 +251,15 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
                 local: Some(address),
                 handshake_age: Some(Duration::MAX),
                 latest: Some([0xff; 12]),
-                counters: [u64::MAX; 4],
+                traffic: Traffic {
+                    total: Transfer {
+                        received: u64::MAX,
+                        sent: u64::MAX,
+                        packets_received: u64::MAX,
+                        packets_sent: u64::MAX,
+                    },
+                    ..Traffic::NONE
+                },
             }],
         },
         FromTunnel::LookUp(Some(peer)),

@@ -9,6 +9,7 @@ mod killed;
 mod locate;
 mod places;
 mod running;
+mod seen;
 pub(crate) mod server;
 mod settings;
 pub(crate) mod story;

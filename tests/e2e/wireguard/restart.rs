@@ -162,7 +162,7 @@ fn the_state_is_kept_over_a_stop() {
     assert_eq!((kept.local, kept.local_port), (Some(site.v6.into()), PORT));
     assert!(record.last_handshake.as_secs().abs_diff(shown.handshake) <= 1);
     assert!(record.latest_timestamp.is_some());
-    let totals = record.totals;
+    let totals = record.traffic.total;
     assert!(totals.received >= shown.received && totals.sent >= shown.sent, "{totals:?}");
     assert!(totals.packets_received >= 1 && totals.packets_sent >= 1, "{totals:?}");
 
@@ -170,8 +170,12 @@ fn the_state_is_kept_over_a_stop() {
     time_until_back(&client);
     daemon.stop();
     let record = only();
-    assert!(record.totals.received > totals.received, "{:?}, {totals:?}", record.totals);
-    assert!(record.totals.packets_sent > totals.packets_sent, "{:?}, {totals:?}", record.totals);
+    assert!(record.traffic.total.received > totals.received, "{:?}, {totals:?}", record.traffic.total);
+    assert!(
+        record.traffic.total.packets_sent > totals.packets_sent,
+        "{:?}, {totals:?}",
+        record.traffic.total
+    );
     // a peer that is removed from the file while the tunnel is stopped is forgotten
     let mut without = plan.server.clone();
     without.peers.clear();
@@ -199,7 +203,7 @@ fn the_state_is_handed_over() {
     let [record] = state_file::records(&state_file::path(&site))[..] else { panic!("no record") };
     // each byte is counted once: another ping, and a keepalive or two
     let range = shown.received + 100..shown.received + 400;
-    assert!(range.contains(&record.totals.received), "{:?}, {shown:?}", record.totals);
+    assert!(range.contains(&record.traffic.total.received), "{:?}, {shown:?}", record.traffic.total);
 }
 
 /// A place that the user names is used, or the start fails.

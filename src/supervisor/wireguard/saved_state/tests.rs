@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::wg_quick::{Hooks, WgQuick, parse};
+use crate::traffic::Traffic;
 use std::path::Path;
 
 /// RFC 7748, section 6.1.
@@ -24,7 +25,7 @@ fn report(number: u8, address: &str, age: Option<u64>) -> PeerReport {
         local: "192.0.2.1".parse().ok(),
         handshake_age: age.map(Duration::from_secs),
         latest: Some([number; 12]),
-        counters: [10, 20, 1, 2],
+        traffic: Traffic::NONE,
     }
 }
 
@@ -104,7 +105,7 @@ fn what_must_not_be_kept_leaves_the_previous_address() {
     assert!(!state.record(&report(1, "192.0.2.7:1", Some(1)), 1, EndpointSource::Peer));
     assert_eq!(address(&state), None);
     state.retain(|_| false);
-    assert_eq!((address(&state), state.counters.len()), (None, 0));
+    assert_eq!((address(&state), state.table.records().count()), (None, 0));
 }
 
 #[test]
