@@ -320,6 +320,7 @@ mod tests {
                 "1400",
                 "25",
                 "20Mbit",
+                "1GB/month",
             ];
             let is_set = values.into_iter().any(|value| settings.set(key, value).is_ok());
             assert!(is_set && settings.get(key).is_some(), "{key}: a value of it is missing here");
