@@ -26,7 +26,7 @@ pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
-pub use peer::{AddOptions, PeerCommand, RenewOptions, SetOptions};
+pub use peer::{AddOptions, Ipv6Option, PeerCommand, RenewOptions, SetOptions};
 pub use peer_settings::{ClientOptions, PeerSettingsOptions};
 
 use crate::config::TunName;

@@ -179,6 +179,11 @@ pub struct AddOptions {
     #[command(flatten)]
     pub client: ClientOptions,
 
+    /// IPv6 of a full tunnel: if this host has a route to the IPv6 Internet and forwards it, or
+    /// always, so that a client's IPv6 cannot bypass the tunnel
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Ipv6Option::Auto)]
+    pub ipv6: Ipv6Option,
+
     /// Settings of the client on the server.
     #[command(flatten)]
     pub settings: PeerSettingsOptions,
@@ -227,6 +232,15 @@ pub struct RenewOptions {
     /// Also write the configuration as a QR code, to a new SVG file of mode 0600
     #[arg(long, value_name = "FILE")]
     pub qr_file: Option<PathBuf>,
+}
+
+/// The value of `--ipv6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ipv6Option {
+    /// If it leads to the Internet.
+    Auto,
+    /// Whether or not it leads anywhere.
+    Always,
 }
 
 /// The settings that `wontun peer set` changes.

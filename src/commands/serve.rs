@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::error::CommandError;
 use crate::config::TunName;
-use crate::netlink::find_input_drops;
+use crate::netlink::{find_input_drops, find_ipv6_obstacle};
 use crate::server::{
     ClientEndpoint, Folder, InitOptions, ServerError, ServerFile, is_public, outer_addresses,
 };
@@ -104,10 +104,18 @@ fn greeting(
             "Firewall: nothing on this host drops {port_name}; one in front of it must let it in."
         ),
     };
+    let has_ipv6 = addresses_have_ipv6(file);
+    if let Some(obstacle) = has_ipv6.then(|| find_ipv6_obstacle(folder.tun().as_str())).flatten() {
+        let _ = writeln!(text, "IPv6: within the VPN only, since {obstacle}.");
+    }
     let tun = folder.tun();
     let option = if *tun == TunName::default() { String::new() } else { format!(" --tun {tun}") };
     let _ = writeln!(text, "Add a client: wontun peer add phone --qr{option}");
     Ok(text)
+}
+
+fn addresses_have_ipv6(file: &ServerFile) -> bool {
+    file.configuration().interface.addresses.iter().any(|cidr| cidr.address().is_ipv6())
 }
 
 #[cfg(test)]

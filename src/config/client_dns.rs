@@ -27,6 +27,12 @@ impl ClientDns {
         Self(Vec::new())
     }
 
+    /// Returns those with IPv4 addresses, or all if none has one.
+    pub fn without_ipv6(self) -> Self {
+        let ipv4: Vec<_> = self.0.iter().copied().filter(IpAddr::is_ipv4).collect();
+        if ipv4.is_empty() { self } else { Self(ipv4) }
+    }
+
     /// Returns the addresses, the preferred one first.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.0

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::client_file::ClientFile;
-use super::peers::{self, AddError, Added, AddedPeer, NewPeerOptions};
+use super::peers::{self, AddError, Added, AddedPeer, Ipv6Reach, NewPeerOptions};
 use super::server_file::ServerFile;
 use crate::config::peer_settings::PeerSettings;
 use crate::config::wg_quick::Peer;
@@ -37,7 +37,7 @@ pub(super) fn add_one(
     wanted: NewPeerOptions,
     random: &mut dyn Random,
 ) -> Result<AddedOne, AddError> {
-    let Added { file, mut peers, .. } = peers::add(file, vec![wanted], random)?;
+    let Added { file, mut peers, .. } = peers::add(file, vec![wanted], Ipv6Reach::Internet, random)?;
     let AddedPeer { peer, client } = peers.remove(0);
     Ok(AddedOne { file, peer, client })
 }

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 
 use super::delivery::{ClientText, Delivery};
 use super::wanted::Wanted;
-use crate::cli::AddOptions;
+use crate::cli::{AddOptions, Ipv6Option};
 use crate::commands::apply;
 use crate::commands::error::CommandError;
 use crate::config::{Network, display_name};
 use crate::net::random::SystemRandom;
-use crate::netlink::find_input_drops;
-use crate::server::peers::{self, Added, AddedPeer};
+use crate::netlink::{find_input_drops, find_ipv6_obstacle};
+use crate::server::peers::{self, Added, AddedPeer, Ipv6Reach, NewPeerOptions};
 use crate::server::{Folder, ServerFile};
 use crate::uapi::{AllowedIpChange, PeerChanges};
 
@@ -23,12 +23,18 @@ use crate::uapi::{AllowedIpChange, PeerChanges};
 /// clients' files were delivered then, too.
 pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
     let delivery = Delivery::new(&options)?;
+    let ipv6 = options.ipv6;
     let mut wanted = Wanted::new(options)?;
     let mut random = SystemRandom::open()?;
 
     let (writer, before) = folder.lock()?;
     wanted.check_all(&before)?;
-    let added = peers::add(&before, std::mem::take(&mut wanted.peers), &mut random);
+    let without_ipv6 = match ipv6 {
+        Ipv6Option::Always => None,
+        Ipv6Option::Auto => without_ipv6(folder, &before, &wanted.peers),
+    };
+    let reach = if without_ipv6.is_some() { Ipv6Reach::Vpn } else { Ipv6Reach::Internet };
+    let added = peers::add(&before, std::mem::take(&mut wanted.peers), reach, &mut random);
     let Added { file, peers, warnings } = added.map_err(|error| wanted.failure(error))?;
     let texts = peers.iter().map(ClientText::new).collect::<Result<Vec<_>, _>>()?;
     // steps that can fail independently come before the peers are added to the server's file
@@ -48,6 +54,13 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
         let _ = writeln!(io::stderr(), "wontun: warning: {}: {warning}", wanted.place(index));
     }
     warn(folder, &file, &peers);
+    if let Some(reason) = without_ipv6 {
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: no IPv6 in the full tunnel: {reason}; IPv6 that the client has otherwise stays outside of the tunnel, \
+             and --ipv6 always sends it in, where it ends"
+        );
+    }
     if let Err(error) = prepared.print() {
         let CommandError::Output(source) = error else { return Err(error) };
         roll_back(folder, &before, &file, &peers)?;
@@ -55,6 +68,21 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
     }
     prepared.keep();
     applied
+}
+
+/// Returns the reason why full tunnels among these clients have no IPv6, if so.
+fn without_ipv6(folder: &Folder, file: &ServerFile, wanted: &[NewPeerOptions]) -> Option<String> {
+    if !wanted.iter().any(|peer| peer.full_tunnel) {
+        return None;
+    }
+    let addresses = &file.configuration().interface.addresses;
+    if !addresses.iter().any(|address| address.address().is_ipv6()) {
+        return Some("the server has no IPv6 network".to_owned());
+    }
+    // without IPv4 there is nothing else
+    let has_ipv4 = addresses.iter().any(|address| address.address().is_ipv4());
+    let obstacle = has_ipv4.then(|| find_ipv6_obstacle(folder.tun().as_str())).flatten();
+    obstacle.map(|obstacle| obstacle.to_string())
 }
 
 /// Returns the change of the running tunnel by which it has the peer.

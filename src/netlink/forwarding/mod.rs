@@ -28,6 +28,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 use super::message;
 use super::socket::NetlinkSocket;
 
@@ -117,6 +119,23 @@ impl Forwarding {
     /// --sysctl`.
     pub(super) const fn key(v6: bool) -> &'static str {
         if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }
+    }
+
+    /// Returns true if packets of the family from the device `tunnel` are forwarded: by the switch for
+    /// all devices or by its own. `None` if the switch cannot be read; false without IPv6.
+    pub(super) fn is_on(&self, tunnel: &str, v6: bool) -> Option<bool> {
+        match fs::read_to_string(self.path(v6, None)) {
+            Ok(text) => Some(text.trim() != "0" || has_value(&self.device_switch(v6, tunnel), "1")),
+            Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
+                Some(false)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Returns true if this process could turn on the switch for all devices.
+    pub(super) fn is_writable(&self, v6: bool) -> bool {
+        access(&self.path(v6, None), AccessFlags::W_OK).is_ok()
     }
 
     /// Returns the packets that have to be dropped because of the switches that wontun has turned

@@ -8,7 +8,7 @@ mod taken;
 use std::net::IpAddr;
 
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
-pub(crate) use self::options::NewPeerOptions;
+pub(crate) use self::options::{Ipv6Reach, NewPeerOptions};
 pub(crate) use self::renew::renew;
 use self::taken::Taken;
 use super::address::{FreeAddresses, host};
@@ -50,6 +50,7 @@ pub(crate) struct AddedPeer {
 pub(crate) fn add(
     file: &ServerFile,
     wanted: Vec<NewPeerOptions>,
+    ipv6: Ipv6Reach,
     random: &mut dyn Random,
 ) -> Result<Added, AddError> {
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
@@ -58,11 +59,11 @@ pub(crate) fn add(
     if networks.is_empty() {
         return Err(ServerError::NoSubnet(file.path().to_owned()).into());
     }
-    let (addresses, warnings) = allocate(file, &networks, &wanted)?;
+    let (addresses, warnings) = allocate(file, &networks, &wanted, ipv6)?;
     let mut peers = Vec::with_capacity(wanted.len());
     for (mut wanted, addresses) in wanted.into_iter().zip(addresses) {
         if wanted.full_tunnel {
-            wanted.settings.client.routes = default_routes();
+            wanted.settings.client.routes = default_routes(ipv6, &networks);
         }
         let private_key = wanted.public_key.is_none().then(|| PrivateKey::generate(random));
         let public_key = private_key.as_ref().map(PrivateKey::public_key).or(wanted.public_key);
@@ -89,7 +90,7 @@ pub(crate) fn add(
 /// # Errors
 /// [`AddError::Peers`] with all of their errors.
 pub(crate) fn check(file: &ServerFile, wanted: &[NewPeerOptions]) -> Result<(), AddError> {
-    allocate(file, &networks(file), wanted).map(drop)
+    allocate(file, &networks(file), wanted, Ipv6Reach::Internet).map(drop)
 }
 
 /// Returns the file of the client that is `peer` in the server's file.
@@ -118,13 +119,18 @@ fn client_file(
         .copied()
         .collect();
     allowed_ips.splice(0..0, inner);
-    let default_dns = default_dns.cloned();
     let public_dns = || if is_full_tunnel { ClientDns::public() } else { ClientDns::none() };
+    let has_ipv6 = allowed_ips.iter().any(|prefix| prefix.network().is_ipv6());
+    let usable_dns = || {
+        let dns = default_dns.cloned().unwrap_or_else(public_dns);
+        // no queries outside of a full tunnel
+        if is_full_tunnel && !has_ipv6 { dns.without_ipv6() } else { dns }
+    };
     ClientFile {
         private_key,
         public_key: peer.public_key,
         addresses,
-        dns: settings.dns.clone().or(default_dns).unwrap_or_else(public_dns),
+        dns: settings.dns.clone().unwrap_or_else(usable_dns),
         mtu: settings.mtu,
         server: *file.public_key(),
         preshared_key: peer.preshared_key.as_ref().and_then(KeySource::inline).cloned(),
@@ -143,11 +149,15 @@ fn addresses(peer: &Peer, networks: &[Prefix]) -> Vec<IpAddr> {
     peer.allowed_ips.iter().filter(is_address).map(|prefix| prefix.network()).collect()
 }
 
-/// Returns all of IPv4 and of IPv6. A VPN with one family only routes both, as the other one would
-/// bypass the tunnel.
-fn default_routes() -> Vec<Network> {
+/// Returns all of IPv4, and all of IPv6 if it leads somewhere. A VPN with one family only routes
+/// both then, as the other one would bypass the tunnel.
+fn default_routes(ipv6: Ipv6Reach, networks: &[Prefix]) -> Vec<Network> {
     let all = |address: IpAddr| Network::from(Prefix::of(address, 0));
-    vec![all([0_u8; 4].into()), all([0_u8; 16].into())]
+    let mut routes = vec![all([0_u8; 4].into())];
+    if ipv6.has_routes(networks) {
+        routes.push(all([0_u8; 16].into()));
+    }
+    routes
 }
 
 /// Returns the networks of the server's addresses, without duplicates, that have room for other
@@ -167,7 +177,12 @@ pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
 type Checked = (Vec<Vec<IpAddr>>, Vec<(usize, NewPeerWarning)>);
 
 /// Checks new peers against the file and each other, and allocates their addresses.
-fn allocate(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -> Result<Checked, AddError> {
+fn allocate(
+    file: &ServerFile,
+    networks: &[Prefix],
+    wanted: &[NewPeerOptions],
+    ipv6: Ipv6Reach,
+) -> Result<Checked, AddError> {
     let mut taken = Taken::new(file, networks);
     let mut errors: Vec<(usize, NewPeerError)> = Vec::new();
     let mut warnings = Vec::new();
@@ -175,6 +190,7 @@ fn allocate(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -
         let failed = taken.insert(peer, |warning| warnings.push((index, warning)));
         errors.extend(failed.into_iter().map(|error| (index, error)));
     }
+    let has_ipv6_routes = ipv6.has_routes(networks);
     // after all chosen ones are known
     let mut free: Vec<_> = [true, false]
         .into_iter()
@@ -186,7 +202,12 @@ fn allocate(file: &ServerFile, networks: &[Prefix], wanted: &[NewPeerOptions]) -
         let mut own = Vec::with_capacity(2);
         for (network, free) in &mut free {
             let is_family = |address: &&IpAddr| address.is_ipv4() == network.network().is_ipv4();
-            match peer.addresses.iter().find(is_family).copied().or_else(|| free.next()) {
+            let chosen = peer.addresses.iter().find(is_family).copied();
+            let is_dead = network.network().is_ipv6() && !has_ipv6_routes;
+            if peer.full_tunnel && is_dead && chosen.is_none() {
+                continue;
+            }
+            match chosen.or_else(|| free.next()) {
                 Some(address) => own.push(address),
                 None => errors.push((index, NewPeerError::SubnetFull(*network))),
             }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::peer_settings::PeerSettings;
 use crate::config::{Network, PeerName};
+use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 /// Options of a new peer.
@@ -22,4 +23,21 @@ pub(crate) struct NewPeerOptions {
     pub full_tunnel: bool,
     /// Settings of the peer and of its file.
     pub settings: PeerSettings,
+}
+
+/// How far the IPv6 packets of a server's clients get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ipv6Reach {
+    /// To the Internet, or as if.
+    Internet,
+    /// To the VPN only: a full tunnel has no IPv6 then, so that its applications use IPv4.
+    Vpn,
+}
+
+impl Ipv6Reach {
+    /// Returns true if the full tunnel of a server with these networks has IPv6. Without IPv4 there
+    /// is nothing else.
+    pub(super) fn has_routes(self, networks: &[Prefix]) -> bool {
+        self == Self::Internet || networks.iter().all(|network| network.network().is_ipv6())
+    }
 }

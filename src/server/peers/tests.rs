@@ -22,7 +22,7 @@ fn file() -> ServerFile {
 }
 
 fn errors(wanted: Vec<NewPeerOptions>) -> Vec<(usize, String)> {
-    match add(&file(), wanted, &mut Counting(0)) {
+    match add(&file(), wanted, Ipv6Reach::Internet, &mut Counting(0)) {
         Ok(_) => Vec::new(),
         Err(AddError::Peers(errors)) => errors.into_iter().map(|(n, error)| (n, error.to_string())).collect(),
         Err(AddError::Server(error)) => panic!("{error}"),
@@ -61,7 +61,8 @@ fn an_address_is_inside_and_free() {
 #[test]
 fn several_peers_get_what_others_did_not_choose() {
     let chosen = NewPeerOptions { addresses: vec!["10.8.0.3".parse().unwrap()], ..wanted("c") };
-    let added = add(&file(), vec![wanted("a"), wanted("b"), chosen], &mut Counting(0)).unwrap();
+    let added =
+        add(&file(), vec![wanted("a"), wanted("b"), chosen], Ipv6Reach::Internet, &mut Counting(0)).unwrap();
     let addresses: Vec<_> = added.peers.iter().map(|added| networks_of(&added.client.addresses)).collect();
     assert_eq!(addresses, ["10.8.0.4 fd12::3", "10.8.0.5 fd12::4", "10.8.0.3 fd12::5"]);
     assert_eq!(added.file.peers().count(), 4);
@@ -93,7 +94,7 @@ fn a_site_is_a_network_of_its_own() {
         ("192.168.5.128/25", Some("overlaps 192.168.5.0/24 of the peer Bob")),
         ("10.0.0.0/8", Some("contains the VPN's network 10.8.0.0/24")),
     ] {
-        let added = add(&file(), vec![with(site)], &mut Counting(0)).unwrap();
+        let added = add(&file(), vec![with(site)], Ipv6Reach::Internet, &mut Counting(0)).unwrap();
         let warnings: Vec<_> = added.warnings.iter().map(|(_, warning)| warning.to_string()).collect();
         match warning {
             Some(part) => assert!(warnings.len() == 1 && warnings[0].contains(part), "{site}: {warnings:?}"),
@@ -142,6 +143,43 @@ fn a_port_leads_to_one_peer() {
     assert!(errors(vec![with("80/udp")]).is_empty());
 }
 
+#[test]
+fn a_full_tunnel_has_ipv6_where_it_leads_somewhere() {
+    let added = |ipv6, peer: NewPeerOptions| {
+        let added = add(&file(), vec![peer], ipv6, &mut Counting(0)).unwrap();
+        let AddedPeer { peer, client } = &added.peers[0];
+        let lists = [networks_of(&peer.allowed_ips), networks_of(&client.allowed_ips)];
+        lists.into_iter().chain([client.dns.to_string()]).collect::<Vec<_>>()
+    };
+    let full = NewPeerOptions { full_tunnel: true, ..wanted("phone") };
+    assert_eq!(
+        added(Ipv6Reach::Internet, full.clone()),
+        ["10.8.0.3/32 fd12::3/128", "0.0.0.0/0 ::/0", "9.9.9.9, 2620:fe::fe"]
+    );
+    assert_eq!(added(Ipv6Reach::Vpn, full.clone()), ["10.8.0.3/32", "0.0.0.0/0", "9.9.9.9"]);
+    // an address that was asked for leads to the VPN
+    let chosen = NewPeerOptions { addresses: vec!["fd12::9".parse().unwrap()], ..full.clone() };
+    assert_eq!(
+        added(Ipv6Reach::Vpn, chosen),
+        ["10.8.0.3/32 fd12::9/128", "fd12::/64 0.0.0.0/0", "9.9.9.9, 2620:fe::fe"]
+    );
+    // so do those of a client that sends only the VPN's traffic into the tunnel
+    assert_eq!(
+        added(Ipv6Reach::Vpn, wanted("phone")),
+        ["10.8.0.3/32 fd12::3/128", "10.8.0.0/24 fd12::/64", "none"]
+    );
+    // and name servers that were asked for stay
+    let mut told = full;
+    told.settings.client.dns = Some("2620:fe::9".parse().unwrap());
+    assert_eq!(added(Ipv6Reach::Vpn, told)[2], "2620:fe::9");
+    let text =
+        std::str::from_utf8(file().text()).unwrap().replace("10.8.0.1/24, ", "").replace("10.8.0.2/32, ", "");
+    let only = ServerFile::parse(Path::new("tun0.conf"), Zeroizing::new(text.into_bytes())).unwrap();
+    let full = NewPeerOptions { full_tunnel: true, ..wanted("phone") };
+    let added = add(&only, vec![full], Ipv6Reach::Vpn, &mut Counting(0)).unwrap();
+    assert_eq!(networks_of(&added.peers[0].client.allowed_ips), "0.0.0.0/0 ::/0");
+}
+
 proptest! {
     /// No two peers have an address or a site in common, whatever is chosen.
     #[test]
@@ -156,7 +194,7 @@ proptest! {
                 .collect(),
             ..wanted(&format!("peer {number}"))
         });
-        if let Ok(added) = add(&file(), peers.collect(), &mut Counting(0)) {
+        if let Ok(added) = add(&file(), peers.collect(), Ipv6Reach::Internet, &mut Counting(0)) {
             let parsed = parse(Path::new("x"), added.file.text(), Hooks::Refuse).unwrap();
             prop_assert!(parsed.warnings.iter().all(|warning| !warning.to_string().contains("belongs")));
             let mut all: Vec<_> =

@@ -201,7 +201,7 @@ fn a_file_of_clients_is_added_whole_or_not_at_all() {
     let json = "[{\"name\": \"last\", \"address\": \"10.64.9.9\", \"full_tunnel\": true}]";
     let json = server.site.write("last.json", json);
     let added = server.site.shell(&format!(
-        "WONTUN_DIR={} {BINARY} peer add --from - <{}",
+        "WONTUN_DIR={} {BINARY} peer add --ipv6 always --from - <{}",
         server.dir.display(),
         json.display()
     ));

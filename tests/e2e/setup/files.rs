@@ -106,7 +106,8 @@ fn peers_come_and_go_and_the_file_is_as_before() {
     std::fs::write(server.file(), format!("{}\n# by hand\n", server.text())).unwrap();
     let before = server.text();
     let phone = server.output(&["peer", "add", "phone"]);
-    let laptop = server.output(&["peer", "add", "Anna's laptop", "--full-tunnel", "--dns", "10.8.0.1"]);
+    let full = ["--full-tunnel", "--ipv6", "always", "--dns", "10.8.0.1"];
+    let laptop = server.output(&[&["peer", "add", "Anna's laptop"][..], &full].concat());
     assert!(value(&phone, "Address").starts_with("10.8.0.2/32, fd"));
     assert!(value(&laptop, "Address").starts_with("10.8.0.3/32, fd"));
     assert!(value(&phone, "AllowedIPs").starts_with("10.8.0.0/24, fd"));

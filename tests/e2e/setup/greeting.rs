@@ -22,7 +22,7 @@ fn at(lines: &[String], start: &str) -> usize {
 }
 
 #[test]
-fn a_terminal_gets_four_lines_at_the_end_of_the_start() {
+fn a_terminal_gets_five_lines_at_the_end_of_the_start() {
     let server = Server::alone();
     let (terminal, lines) = lines(&server, &["--endpoint", "vpn.example.com"]);
     let first = at(&lines, "Listening on UDP port 51820; in the tunnel at 10.8.0.1 and fd");
@@ -30,7 +30,9 @@ fn a_terminal_gets_four_lines_at_the_end_of_the_start() {
     terminal.wait_for("the tunnel is ready", |lines| lines.iter().any(|line| line.contains("ready")));
     assert_eq!(lines[first + 1], "Clients connect to vpn.example.com:51820.", "{lines:?}");
     assert!(lines[first + 2].starts_with("Firewall: nothing on this host drops UDP port 51820"), "{lines:?}");
-    assert_eq!(lines[first + 3], "Add a client: wontun peer add phone --qr", "{lines:?}");
+    let ipv6 = "IPv6: within the VPN only, since this host has no route to the IPv6 Internet.";
+    assert_eq!(lines[first + 3], ipv6, "{lines:?}");
+    assert_eq!(lines[first + 4], "Add a client: wontun peer add phone --qr", "{lines:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod adding;
 mod client_names;
 mod files;
 mod greeting;
+mod ipv6;
 mod killed;
 mod locate;
 mod places;

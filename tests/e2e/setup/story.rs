@@ -37,7 +37,7 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     web.ip(&["address", "add", "203.0.113.1/32", "dev", "eth0"]);
     web.ip(&["address", "add", &format!("{WEB_V6}/128"), "dev", "eth0", "nodad"]);
     outside.ip(&["route", "add", "203.0.113.1", "via", &web.v4.to_string()]);
-    outside.ip(&["route", "add", &WEB_V6.to_string(), "via", &web.v6.to_string()]);
+    outside.ip(&["route", "add", "default", "via", &web.v6.to_string()]);
     outside.shell("echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
     let server = Server::new(&lab, 0);
     let daemon =
