@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::peer_settings::Exclusion;
-use crate::config::{PeerName, TunName};
+use crate::config::TunName;
+use crate::config::peer_settings::ExcludedPeer;
 use crate::traffic::Traffic;
 use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN};
@@ -223,19 +223,6 @@ pub enum FromTunnel {
     /// Answer to [`ToTunnel::Import`]: the number of peers whose sessions continue, or the reason
     /// why none does.
     Imported(Result<u32, String>),
-}
-
-/// A peer that has no access.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExcludedPeer {
-    /// Public key of the peer.
-    pub public_key: PublicKey,
-    /// Name of the peer, if it has one.
-    pub name: Option<PeerName>,
-    /// Reason.
-    pub exclusion: Exclusion,
-    /// End of its access in seconds since 1970, if it has one.
-    pub expires: Option<u64>,
 }
 
 /// State of a peer kept from an earlier run.

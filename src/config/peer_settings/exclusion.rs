@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::PeerSettings;
+use crate::config::PeerName;
+use wontun_proto::wireguard::PublicKey;
 
 /// Reason why a peer has no access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,19 @@ pub enum Exclusion {
     Disabled,
     /// Its access has ended.
     Expired,
+}
+
+/// A peer that has no access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExcludedPeer {
+    /// Public key of the peer.
+    pub public_key: PublicKey,
+    /// Name of the peer, if it has one.
+    pub name: Option<PeerName>,
+    /// Reason.
+    pub exclusion: Exclusion,
+    /// End of its access in seconds since 1970, if it has one.
+    pub expires: Option<u64>,
 }
 
 impl PeerSettings {

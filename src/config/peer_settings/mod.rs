@@ -35,7 +35,7 @@ use std::str::FromStr;
 pub use client::{ClientKeepalive, ClientMtu, ClientSettings};
 pub use comment::PeerComment;
 pub use error::SettingError;
-pub use exclusion::Exclusion;
+pub use exclusion::{ExcludedPeer, Exclusion};
 pub use expiry::Expiry;
 pub use forward::PortForward;
 pub use limits::PeerLimits;

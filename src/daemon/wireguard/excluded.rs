@@ -2,20 +2,15 @@
 //! like anybody else whose key no peer has.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
-use tracing::info;
 
 use super::ledger::Account;
-use super::tunnel::WireGuard;
 use super::unknown_keys::UnknownKeys;
-use crate::config::display_name;
-use crate::config::peer_settings::{Exclusion, Expiry};
-use crate::daemon::core::Core;
-use crate::messages::ExcludedPeer;
+use crate::config::peer_settings::ExcludedPeer;
+use crate::logging::Suppressed;
 use crate::net::timer::unix_now;
 use crate::traffic::Today;
 use crate::uapi::Response;
+use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 /// The peers, and when the log mentions them.
@@ -59,36 +54,14 @@ impl ExcludedPeers {
             answer.excluded_peer(peer, handshake, account.map(|account| account.traffic.on(today)));
         }
     }
-}
 
-impl WireGuard {
-    /// Handles an initiation with a key that no peer of the engine has. Returns true if it is that
-    /// of a peer without access.
-    pub(super) fn handle_excluded_peer(&mut self, core: &Core, from: SocketAddr, public: &PublicKey) -> bool {
-        let Some(peer) = self.excluded.peers.get(public) else { return false };
-        if let Some(suppressed) = self.excluded.log.allow(public, core.now) {
-            let ExcludedPeer { name, exclusion, expires, .. } = peer;
-            let peer = display_name(name.as_ref(), public);
-            match exclusion {
-                Exclusion::Disabled => info!(
-                    peer,
-                    %from,
-                    suppressed,
-                    "rejected a handshake: the peer is disabled; to admit it: wontun peer enable NAME"
-                ),
-                Exclusion::Expired => {
-                    let expires = expires.map(std::time::Duration::from_secs).and_then(Expiry::from_epoch);
-                    info!(
-                        peer,
-                        %from,
-                        expires = expires.map(tracing::field::display),
-                        suppressed,
-                        "rejected a handshake: the peer's access has ended; to extend it: wontun peer set NAME --expires \
-                         30d"
-                    );
-                }
-            }
-        }
-        true
+    /// Returns the peer with this key, if it has no access.
+    pub(super) fn get(&self, key: &PublicKey) -> Option<&ExcludedPeer> {
+        self.peers.get(key)
+    }
+
+    /// Returns the number of suppressed log lines if a rejected handshake of this key is to be logged.
+    pub(super) fn log(&mut self, key: &PublicKey, now: Instant) -> Option<Suppressed> {
+        self.log.allow(key, now)
     }
 }

@@ -15,6 +15,7 @@ mod data_path;
 mod endpoint_reports;
 mod endpoint_resolver;
 mod excluded;
+mod excluded_log;
 mod greetings;
 mod hand_over;
 mod ledger;

@@ -1,21 +1,18 @@
 //! Peers that have no access by their settings, disabled or expired: they are in the file and not
 //! in the tunnel. The wall clock decides, also when it is set, and after a suspension.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::time::Duration;
+use std::collections::HashSet;
 
 use tracing::{info, warn};
 
 use super::audit::Audit;
+use super::excluded::Excluded;
 use super::file;
 use super::state::WireGuard;
-use crate::config::peer_settings::{Exclusion, Expiry};
+use crate::config::display_name;
+use crate::config::peer_settings::{ExcludedPeer, Exclusion};
 use crate::config::wg_quick::{Peer, WgQuick};
-use crate::config::{PeerAddress, display_name};
-use crate::messages::{ExcludedPeer, MAX_PEERS_PER_MESSAGE, ToTunnel};
-use crate::net::timer::{WallTimer, unix_now};
+use crate::net::timer::unix_now;
 use crate::supervisor::context::Context;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
 use wontun_proto::allowed_ips::Prefix;
@@ -24,114 +21,10 @@ use wontun_proto::wireguard::PublicKey;
 /// Maximum number of names in a log line.
 const MAX_NAMES: usize = 20;
 
-/// The peers of the file that have no access.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Excluded {
-    peers: BTreeMap<PublicKey, ExcludedPeer>,
-    /// Those of them whose endpoint is a name.
-    with_names: BTreeSet<PublicKey>,
-}
-
-impl Excluded {
-    /// Returns the peers that have no access at `now`, a time since 1970.
-    pub(super) fn of(configuration: &WgQuick, now: Duration) -> Self {
-        let excluded = |peer: &Peer| {
-            let settings = peer.settings.as_ref()?;
-            let excluded = ExcludedPeer {
-                public_key: peer.public_key,
-                name: peer.name.clone(),
-                exclusion: settings.exclusion(now)?,
-                expires: settings.expires.map(|expires| expires.since_epoch().as_secs()),
-            };
-            Some((peer.public_key, excluded))
-        };
-        let peers: BTreeMap<_, _> = configuration.peers.iter().filter_map(excluded).collect();
-        let has_name = |peer: &&Peer| matches!(peer.endpoint, Some(PeerAddress::Name { .. }));
-        let with_names = configuration.peers.iter().filter(has_name).map(|peer| peer.public_key);
-        let with_names = with_names.filter(|key| peers.contains_key(key)).collect();
-        Self { peers, with_names }
-    }
-
-    /// Returns true if the peer has no access.
-    pub(super) fn contains(&self, key: &PublicKey) -> bool {
-        self.peers.contains_key(key)
-    }
-
-    /// Returns true if the endpoint of a peer without access is a name.
-    pub(super) fn has_name(&self, key: &PublicKey) -> bool {
-        self.with_names.contains(key)
-    }
-
-    /// Returns the reason why a peer has no access; `None` if it has, or is not in the file.
-    pub(super) fn reason(&self, key: &PublicKey) -> Option<Exclusion> {
-        Some(self.peers.get(key)?.exclusion)
-    }
-
-    /// Returns the peers and the reasons.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&PublicKey, &ExcludedPeer)> {
-        self.peers.iter()
-    }
-
-    /// Returns the messages that tell the tunnel process.
-    fn messages(&self) -> Vec<ToTunnel> {
-        let peers: Vec<_> = self.peers.values().cloned().collect();
-        let mut parts: Vec<_> = peers.chunks(MAX_PEERS_PER_MESSAGE).collect();
-        if parts.is_empty() {
-            parts.push(&[]);
-        }
-        let part = |(number, peers): (usize, &[ExcludedPeer])| ToTunnel::Excluded {
-            is_first: number == 0,
-            peers: peers.to_vec(),
-        };
-        parts.into_iter().enumerate().map(part).collect()
-    }
-}
-
-/// The peers without access, and the time of the next change.
-#[derive(Debug)]
-pub(super) struct Access {
-    pub(super) excluded: Excluded,
-    timer: WallTimer,
-}
-
-impl Access {
-    /// Creates the timer.
-    ///
-    /// # Errors
-    /// An error of the kernel, such as too many open files.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { excluded: Excluded::default(), timer: WallTimer::new()? })
-    }
-
-    /// Returns the descriptor that is readable when the peers without access may have changed.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
-    }
-
-    /// Waits for the next end of a peer's access after `now`, and for a clock that is set.
-    fn arm(&self, configuration: &WgQuick, now: Duration) {
-        let ends = || {
-            let settings = configuration.peers.iter().filter_map(|peer| peer.settings.as_ref());
-            settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.expires)
-        };
-        let armed = if ends().next().is_none() {
-            self.timer.disarm()
-        } else {
-            self.timer.arm(ends().map(Expiry::since_epoch).filter(|end| *end > now).min())
-        };
-        if let Err(error) = armed {
-            warn!(%error, "cannot set the timer for the end of a peer's access: restart wontun");
-        }
-    }
-}
-
 impl WireGuard {
     /// Returns the name of a peer for the log, also of one without access.
     pub(super) fn name_of(&self, key: &PublicKey) -> String {
-        match self.access.excluded.peers.get(key) {
-            Some(peer) => display_name(peer.name.as_ref(), key),
-            None => self.peers.display_name(key),
-        }
+        self.access.excluded.name_of(key).unwrap_or_else(|| self.peers.display_name(key))
     }
 
     /// Tells the tunnel process which peers have no access, before it loses them, and waits for the
@@ -147,7 +40,7 @@ impl WireGuard {
 
     /// Logs which peers have no access at the start.
     pub(super) fn log_excluded(&self) {
-        let count = self.access.excluded.peers.len();
+        let count = self.access.excluded.len();
         if count == 0 {
             return;
         }
@@ -166,7 +59,7 @@ impl WireGuard {
 
     /// Handles the end of a peer's access, or a clock that was set.
     pub(super) fn handle_clock(&mut self, context: &mut Context) {
-        if let Err(error) = self.access.timer.handle_expiration() {
+        if let Err(error) = self.access.handle_expiration() {
             warn!(%error, "cannot read the timer for the end of a peer's access: restart wontun");
         }
         let Some(configuration) = self.source.configuration().cloned() else { return };
@@ -256,6 +149,7 @@ fn transition(configuration: &WgQuick, before: &Excluded, after: &Excluded) -> C
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::wg_quick::{Hooks, parse};
@@ -293,7 +187,7 @@ mod tests {
         let file = file("# Expires = 2026-12-31\nAllowedIPs = 10.0.0.2/32", "AllowedIPs = 10.0.0.3/32");
         let before = Excluded::of(&file, END - Duration::from_nanos(1));
         let after = Excluded::of(&file, END);
-        assert!(before == Excluded::default() && after.peers.len() == 1);
+        assert!(before == Excluded::default() && after.len() == 1);
         assert_eq!(described(&transition(&file, &before, &after)), ["remove alice "]);
         assert_eq!(described(&transition(&file, &after, &before)), ["add alice 10.0.0.2/32"]);
         assert_eq!(described(&transition(&file, &after, &after)), [""; 0]);
@@ -314,30 +208,5 @@ mod tests {
             described(&transition(&alice_expires, &without, &with)),
             ["add alice 10.0.0.2/32,10.0.1.0/24", "update bob 10.0.1.0/24"]
         );
-    }
-
-    #[test]
-    fn messages_replace_each_other() {
-        let file = file("# Disabled = yes", "# Disabled = yes\n# Expires = 2020-01-01");
-        let excluded = Excluded::of(&file, END);
-        assert!(excluded.iter().all(|(_, peer)| peer.exclusion == Exclusion::Disabled));
-        let [ToTunnel::Excluded { is_first: true, peers }] = &excluded.messages()[..] else { panic!() };
-        assert_eq!(peers.len(), 2);
-        let none = Excluded::default().messages();
-        let [ToTunnel::Excluded { is_first: true, peers }] = &none[..] else { panic!() };
-        assert!(peers.is_empty());
-        let mut many = Excluded::default();
-        for number in 0..=u16::try_from(MAX_PEERS_PER_MESSAGE).unwrap() {
-            let mut key = [0; 32];
-            key[..2].copy_from_slice(&number.to_le_bytes());
-            let public_key = PublicKey::from_bytes(key);
-            let name = "ä".repeat(64).parse().ok();
-            let exclusion = Exclusion::Expired;
-            many.peers
-                .insert(public_key, ExcludedPeer { public_key, name, exclusion, expires: Some(u64::MAX) });
-        }
-        let messages = many.messages();
-        assert_eq!(messages.len(), 2);
-        assert!(messages.iter().all(|message| crate::process::encode(message).is_ok()));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
 
-use super::access::Excluded;
+use super::excluded::Excluded;
 use super::peers::PeerRecord;
 use super::state::WireGuard;
 use crate::config::peer_settings::{Exclusion, PeerComment, PeerSettings};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tracing::warn;
 
-use super::access::Excluded;
+use super::excluded::Excluded;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, WgQuick, load};
 use crate::config::{FileOptions, PeerAddress, ZoneName};

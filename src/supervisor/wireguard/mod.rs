@@ -10,6 +10,7 @@ mod dns;
 mod early_lookup;
 mod endpoint_cache;
 mod endpoint_names;
+mod excluded;
 mod file;
 mod firewall;
 mod hand_over;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::access::{Access, Excluded};
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
 use super::dns;
 use super::endpoint_cache::EndpointCache;
+use super::excluded::{Access, Excluded};
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;

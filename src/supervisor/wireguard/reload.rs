@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
-use super::access::Excluded;
 use super::audit::Audit;
+use super::excluded::Excluded;
 use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;

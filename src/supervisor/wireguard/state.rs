@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use super::access::Access;
 use super::bypass::Bypass;
 use super::endpoint_cache::EndpointCache;
+use super::excluded::Access;
 use super::file::ConfigSource;
 use super::firewall::Firewall;
 use super::nat64::Nat64;

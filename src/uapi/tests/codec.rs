@@ -6,8 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::peer_settings::Exclusion;
-use crate::messages::ExcludedPeer;
+use crate::config::peer_settings::{ExcludedPeer, Exclusion};
 use crate::traffic::Traffic;
 use crate::uapi::limits::{MAX_LINE, MAX_REQUEST};
 use wontun_proto::allowed_ips::Prefix;
