@@ -6,6 +6,7 @@ pub(super) fn option_of(path: &[String], name: &str) -> Option<(Option<&'static 
     match name {
         _ if path.first().is_none_or(|command| command != "peer") => option(name),
         "address" => Some((Some("an address in the server's network"), "10.8.0.9")),
+        "allow" | "allow-from" | "deny" => Some((None, "lan,dns,192.0.2.7:443/tcp")),
         "keepalive" => Some((Some("a number of seconds, 0 to 65535, or off"), "25")),
         _ => option(name),
     }
@@ -64,6 +65,7 @@ pub(super) fn arguments(path: &[String]) -> &'static str {
         ["kill-switch"] => "off",
         ["peer"] => "list",
         ["peer", "add" | "show" | "disable" | "enable" | "renew" | "remove" | "reset"] => "phone",
+        ["peer", "test"] => "phone 192.0.2.7:443/tcp",
         ["peer", "set"] => "phone --note 'Anna, room 5'",
         ["peer", "rename"] => "phone tablet",
         ["interface"] => "wg0",

@@ -12,6 +12,7 @@ mod hints;
 mod options;
 mod peer;
 mod peer_settings;
+mod rules;
 mod unknown_word;
 mod usage;
 
@@ -26,7 +27,7 @@ pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
-pub use peer::{AddOptions, Ipv6Option, PeerCommand, RenewOptions, SetOptions};
+pub use peer::{AddOptions, Ipv6Option, PeerCommand, RenewOptions, SetOptions, TestOptions};
 pub use peer_settings::{ClientOptions, PeerSettingsOptions};
 
 use crate::config::TunName;

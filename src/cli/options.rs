@@ -122,7 +122,8 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub nat_allow: Vec<Cidr>,
 
-    /// Traffic allowed between clients through this host [default: open]
+    /// What clients without rules of their own may reach through this host [default: that of the
+    /// file, or open]
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum)]
     pub policy: Option<PeerPolicy>,
 
@@ -232,7 +233,7 @@ impl WireGuardOptions {
             hooks: if self.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse },
             nat: self.nat.unwrap_or_default(),
             nat_allow: link_local(&self.nat_allow)?,
-            policy: self.policy.unwrap_or_default(),
+            policy: self.policy,
             dns_bypass: self.full_tunnel.dns_bypass,
             apply_dns: self.apply_dns.unwrap_or_default(),
             dns_upstream: self.dns_upstream.clone(),

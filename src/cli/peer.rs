@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::options::ServerFolder;
 use super::peer_settings::{ClientOptions, PeerSettingsOptions};
-use crate::config::Network;
+use crate::config::peer_settings::Target;
+use crate::config::{Network, PeerPolicy};
 use crate::server::PeerName;
 
 /// Subcommands of `wontun peer`.
@@ -62,6 +63,23 @@ pub enum PeerCommand {
         /// The settings.
         #[command(flatten)]
         options: SetOptions,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Say whether a connection of a client is allowed, and by which rule
+    ///
+    /// Evaluates the rules in DIR/tun0.conf; sends nothing. Other firewalls, routes and the client's
+    /// own configuration may prevent what is allowed. The exit code is 1 if it is denied.
+    Test {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// The connection.
+        #[command(flatten)]
+        options: TestOptions,
 
         /// Folder of the server.
         #[command(flatten)]
@@ -241,6 +259,27 @@ pub enum Ipv6Option {
     Auto,
     /// Whether or not it leads anywhere.
     Always,
+}
+
+/// The connection that `wontun peer test` evaluates.
+#[derive(Clone, Debug, Args)]
+pub struct TestOptions {
+    /// Other end, an address, a client's name or 'server', with port and protocol: 192.0.2.7:443/tcp.
+    /// A port without a protocol is one of TCP; without a port it is a ping
+    #[arg(value_name = "TARGET", value_parser = target)]
+    pub target: Target,
+
+    /// Evaluate a connection from TARGET to the client; the port is the client's
+    #[arg(long)]
+    pub from: bool,
+
+    /// Policy for clients without rules [default: that of the file, or open]
+    #[arg(long, value_name = "POLICY", value_enum)]
+    pub policy: Option<PeerPolicy>,
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    text.parse().map_err(|expected: &str| format!("expected {expected}"))
 }
 
 /// The settings that `wontun peer set` changes.

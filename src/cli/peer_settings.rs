@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::access::AccessOptions;
+use super::rules::RuleOptions;
 use crate::config::peer_settings::{
     ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
 };
@@ -14,6 +15,10 @@ use crate::config::{ClientDns, Network};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct PeerSettingsOptions {
+    /// What the client may reach.
+    #[command(flatten)]
+    pub rules: RuleOptions,
+
     /// Port of the server that leads to the client, to its port PORT after '=', or 'none';
     /// repeatable
     #[arg(long, value_name = "PORT/PROTOCOL[=PORT]")]
@@ -31,6 +36,7 @@ pub struct PeerSettingsOptions {
 impl PeerSettingsOptions {
     /// Changes what is given; everything else stays as it is.
     pub(crate) fn apply(&self, settings: &mut PeerSettings) {
+        self.rules.apply(settings);
         self.access.apply(settings);
         if !self.forward.is_empty() {
             settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();

@@ -9,7 +9,7 @@ use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, check,
     completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
     kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, renew_peer, reset_peer, set_peer,
-    show, show_peer, status, top,
+    show, show_peer, status, test_peer, top,
 };
 use crate::cli::{
     Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
@@ -17,7 +17,7 @@ use crate::cli::{
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::privileges::{self, setcap};
 use crate::run::OnReady;
 use crate::server::Folder;
@@ -31,13 +31,14 @@ use crate::uapi::UapiFolders;
 pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failure> {
     privileges::hide_memory();
     match command {
-        Command::Serve { folder, server, mut options, common } => {
+        Command::Serve { folder, mut server, mut options, common } => {
             setcap::refuse("wontun serve")?;
             // before a kill switch is engaged: a server must stay reachable for its administrators
             if options.full_tunnel.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
                 return Err(ConfigError::NotFullTunnel.into());
             }
             options.nat = options.nat.or(Some(NatMode::Auto));
+            server.policy = options.policy;
             let tun = folder.tun.clone();
             let ServerTunnel { config: path, greeting } = prepare(&server_folder(folder), &server)?;
             let run = RunOptions { tunnel: TunnelKind::File { path, tun, options }, common };
@@ -89,6 +90,11 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
         }
         Command::Init { folder, server } => init(&server_folder(folder), &server)?,
         Command::Import { file, dry_run, folder } => import(&server_folder(folder), &file, dry_run)?,
+        Command::Peer { command: PeerCommand::Test { folder, name, options } } => {
+            if !test_peer(&existing_folder(folder)?, &name, &options)? {
+                return Err(Failure::new(exit::FAILURE, "the connection is denied: see the line above"));
+            }
+        }
         Command::Peer { command } => dispatch_peer(command)?,
         Command::KillSwitch { command: KillSwitchCommand::On { name, allow, kill_switch_allow, config } } => {
             setcap::refuse("wontun kill-switch")?;
@@ -165,6 +171,9 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, json } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Renew { folder, name, options } => renew_peer(&existing_folder(folder)?, &name, options),
+        PeerCommand::Test { folder, name, options } => {
+            test_peer(&existing_folder(folder)?, &name, &options).map(drop)
+        }
         PeerCommand::Reset { folder, name } => reset_peer(&existing_folder(folder)?, &name),
         PeerCommand::Remove { folder, names } => remove_peers(&existing_folder(folder)?, &names),
         PeerCommand::Disable { folder, names } => disable_peers(&existing_folder(folder)?, &names, true),

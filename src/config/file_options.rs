@@ -15,8 +15,8 @@ pub struct FileOptions {
     pub nat: NatMode,
     /// Link-local networks that the peers may reach through NAT.
     pub nat_allow: Vec<Prefix>,
-    /// The policy between the peers.
-    pub policy: PeerPolicy,
+    /// The policy for peers without rules; `None` for the one in the file.
+    pub policy: Option<PeerPolicy>,
     /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
     /// resolved otherwise.
     pub dns_bypass: bool,

@@ -1,6 +1,7 @@
 //! The user's options as typed and validated values. Parsers reject single values that are invalid;
 //! this module rejects invalid combinations.
 
+pub(crate) mod access;
 mod apply_dns;
 mod cidr;
 mod client_dns;

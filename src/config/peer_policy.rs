@@ -1,11 +1,37 @@
-//! The policy for traffic between a tunnel's peers.
+//! The policy for peers without rules of their own.
 
-/// Traffic that is allowed between peers, through this host.
+use std::fmt;
+use std::str::FromStr;
+
+/// What peers without rules of their own may reach through this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PeerPolicy {
-    /// Allow what their allowed IPs allow.
+    /// Everything that their allowed IPs allow
     #[default]
     Open,
-    /// Allow nothing; clients reach this host and the networks beyond it.
+    /// Everything but other peers
     Isolate,
+    /// The Internet, name servers, and pings to this host; nobody opens connections to the peers
+    InternetOnly,
+}
+
+impl PeerPolicy {
+    const NAMES: [(Self, &'static str); 3] =
+        [(Self::Open, "open"), (Self::Isolate, "isolate"), (Self::InternetOnly, "internet-only")];
+}
+
+impl FromStr for PeerPolicy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let found = Self::NAMES.into_iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
+        found.map(|(policy, _)| policy).ok_or("expected open, isolate or internet-only")
+    }
+}
+
+impl fmt::Display for PeerPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.into_iter().find(|(policy, _)| policy == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
 }

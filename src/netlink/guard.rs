@@ -15,10 +15,7 @@
 //! A network in which another device has an address cannot be guarded, nor an address that another
 //! device has. Link-local addresses are excluded, since each link has its own.
 
-use std::io;
 use std::net::IpAddr;
-
-use nix::errno::Errno;
 
 use super::error::LinkError;
 use super::interfaces::{Interface, TUNNEL_GROUP, interfaces};
@@ -129,11 +126,23 @@ impl Guard {
         Ok(self.new_warnings(warnings))
     }
 
+    /// Removes another table of the tunnel, which a killed run left behind.
+    pub(crate) fn remove_leftover(&mut self, name: &str) {
+        if let Ok(nft) = self.nft() {
+            let _ = nft.delete(Family::Inet, name);
+        }
+    }
+
     /// Stores `warnings` and returns those that were not in the last list.
     pub(crate) fn new_warnings(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
         let new = warnings.iter().filter(|warning| !self.reported.contains(warning)).cloned().collect();
         self.reported = warnings;
         new
+    }
+
+    /// Sets whether the guard isolates peers from each other, from the next [`Self::apply`] on.
+    pub(crate) const fn set_isolates(&mut self, isolates: bool) {
+        self.isolates = isolates;
     }
 
     /// Returns the current warnings.
@@ -218,7 +227,7 @@ impl Guard {
     fn nft(&mut self) -> Result<&mut Nft, RequestError> {
         match &mut self.nft {
             Some(nft) => Ok(nft),
-            none => Ok(none.insert(Nft::open().map_err(open_error)?)),
+            none => Ok(none.insert(Nft::open().map_err(RequestError::opening)?)),
         }
     }
 }
@@ -231,15 +240,6 @@ impl Drop for Guard {
                 let _ = nft.delete(Family::Inet, &name);
             }
         }
-    }
-}
-
-/// Converts the error of opening the socket. A kernel without netfilter's netlink refuses the
-/// socket, which is treated as a refusal of the table.
-fn open_error(error: io::Error) -> RequestError {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(errno @ Errno::EPROTONOSUPPORT) => RequestError::Refused { errno, extack: None },
-        _ => RequestError::Socket(error),
     }
 }
 
@@ -309,7 +309,7 @@ fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolat
         let rule = [&by(device)[..], &back, &[Expression::Verdict(Verdict::Drop)]].concat();
         chains.push(chain("forward", Hook::Forward, Priority::Filter, vec![rule]));
     }
-    Table { family: Family::Inet, name: table_name(tunnel), sets, chains }
+    Table { family: Family::Inet, name: table_name(tunnel), sets, chains, regular: vec![] }
 }
 
 #[cfg(test)]

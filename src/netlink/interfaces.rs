@@ -1,5 +1,6 @@
 //! Devices of the host and their addresses.
 
+use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -61,6 +62,24 @@ pub(super) fn interfaces(netlink: &mut NetlinkSocket) -> Result<Vec<Interface>, 
         }
     }
     Ok(interfaces)
+}
+
+/// Returns the index of a device.
+pub(super) fn index_of(name: &str) -> Result<u32, RequestError> {
+    let mut netlink = NetlinkSocket::open().map_err(RequestError::Socket)?;
+    let link = netlink.request(message::get_link_by_name(name), 0)?;
+    let header = link.and_then(|body| message::link_header(&body));
+    header.map(|header| header.index).ok_or(RequestError::NoReply)
+}
+
+/// Returns the addresses of all devices.
+///
+/// # Errors
+/// Netlink is unavailable.
+pub(crate) fn local_addresses() -> io::Result<Vec<IpAddr>> {
+    let all =
+        interfaces(&mut NetlinkSocket::open()?).map_err(|failure| io::Error::other(failure.description()))?;
+    Ok(all.iter().flat_map(|interface| &interface.addresses).map(|address| address.address).collect())
 }
 
 /// Returns the addresses of the device with that index.

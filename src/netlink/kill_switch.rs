@@ -352,7 +352,7 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<Allowed
         policy: Verdict::Drop,
         rules: rules.collect(),
     };
-    Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving] }
+    Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving], regular: vec![] }
 }
 
 /// Returns the conditions for the tunnel's own packets, one item per rule.

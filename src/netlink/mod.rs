@@ -14,9 +14,10 @@
 //!   the difference. Where policy routing is needed, it uses one more socket for its few nf_tables
 //!   rules.
 //!
-//! Three more tables of nf_tables are independent of it: `Nat` enables forwarding and NAT for a
+//! Four more tables of nf_tables are independent of it: `Nat` enables forwarding and NAT for a
 //! server's peers, `Guard` drops packets with the tunnel's addresses that come in by another
-//! device, and `KillSwitch` drops all packets that leave a client except through the tunnel.
+//! device, `AccessTable` drops what the rules of the peers deny, and `KillSwitch` drops all packets
+//! that leave a client except through the tunnel.
 //!
 //! A packet that the device generates by itself would go through the tunnel and wake the peer
 //! without need. [`Link::configure`] prevents such packets: no generated link-local address and no
@@ -27,6 +28,7 @@
 //! Messages of the kernel are parsed attribute by attribute, and only the attributes needed: an
 //! unknown or longer attribute of a newer kernel must not keep a tunnel from starting.
 
+mod access;
 mod device;
 mod error;
 mod forwarding;
@@ -48,11 +50,13 @@ mod routes;
 mod socket;
 mod tun;
 
+pub(crate) use access::AccessTable;
 pub(crate) use device::Configured;
 pub use device::Link;
 pub use error::LinkError;
 pub(crate) use guard::{Guard, GuardWarning};
 pub(crate) use input::{InputWarning, find_input_drops};
+pub(crate) use interfaces::local_addresses;
 pub(crate) use ipv6_internet::find_ipv6_obstacle;
 pub(crate) use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
 pub(crate) use message::LinkState;

@@ -24,6 +24,15 @@ pub(super) enum RequestError {
 }
 
 impl RequestError {
+    /// Converts the error of opening a socket for nf_tables. A kernel without netfilter's netlink
+    /// refuses the socket, which is treated as a refusal of the table.
+    pub(super) fn opening(error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(errno @ Errno::EPROTONOSUPPORT) => Self::Refused { errno, extack: None },
+            _ => Self::Socket(error),
+        }
+    }
+
     /// Returns a one-line description, without the attempted action.
     pub(super) fn description(&self) -> String {
         match self {

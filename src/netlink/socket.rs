@@ -13,7 +13,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
+use nix::libc::{MSG_DONTWAIT, MSG_TRUNC};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBufForce;
 
@@ -28,6 +28,8 @@ pub(super) const BUFFER: usize = 32 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of datagrams read for one request, including late replies to earlier ones.
 const MAX_DATAGRAMS: usize = 64;
+/// Maximum number of datagrams that a receive buffer may hold.
+const MAX_STALE: usize = 4096;
 /// Maximum number of requests in one send: their replies must fit into the socket's receive buffer,
 /// where each takes about 1 KiB of the default 208 KiB.
 const MAX_PIPELINED: usize = 64;
@@ -212,8 +214,9 @@ impl NetlinkSocket {
             let _ = setsockopt(&self.socket, SndBufForce, &size);
         }
         self.send(&bytes)?;
+        drop(bytes);
         let span = last.wrapping_sub(first);
-        self.replies(MAX_DATAGRAMS.saturating_add(span as usize), |header, reply| {
+        let outcome = self.replies(MAX_DATAGRAMS.saturating_add(span as usize), |header, reply| {
             if header.sequence_number.wrapping_sub(first) > span {
                 return ControlFlow::Continue(());
             }
@@ -225,7 +228,25 @@ impl NetlinkSocket {
                 Reply::Ack | Reply::Answer(_) => ControlFlow::Continue(()),
                 Reply::Done(_) | Reply::Malformed => ControlFlow::Break(Err(RequestError::NoReply)),
             }
-        })?
+        });
+        let outcome = outcome.and_then(|outcome| outcome);
+        if outcome.is_err() {
+            self.drain();
+        }
+        outcome
+    }
+
+    /// Discards received datagrams: of a transaction that was refused, each message may have been
+    /// answered, and the answers may have overflown the receive buffer.
+    fn drain(&mut self) {
+        for _ in 0..MAX_STALE {
+            self.buffer.clear();
+            match retry(|| self.socket.recv_from(&mut self.buffer, MSG_TRUNC | MSG_DONTWAIT)) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Returns the socket's netlink port id, by which the kernel names the owner of a table.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::address::Subnet;
+use crate::config::peer_settings::PortForward;
 use crate::config::wg_quick::LoadError;
 use crate::config::{Cidr, PeerName, TunName};
 use crate::exit::{self, ExitCode};
@@ -124,6 +125,17 @@ pub enum ServerError {
         /// The name of the interface.
         interface: String,
     },
+    /// Two port forwards of the same port.
+    #[error("the port {forward} leads to {other} already: choose another port, or remove that forward")]
+    SameForward {
+        /// The port forward.
+        forward: PortForward,
+        /// The peer that has the port.
+        other: String,
+    },
+    /// A port forward of the tunnel's own port.
+    #[error("the port {0} is the one that clients connect to: choose another port")]
+    ForwardOfTunnel(PortForward),
     /// Another peer has this name.
     #[error(
         "there is a peer '{0}' already: choose another name, or remove it first with 'wontun peer remove'"

@@ -13,6 +13,7 @@
 //! | `# Name = phone` | `[Peer]` | name of the peer |
 //! | `# ClientEndpoint = vpn.example.com:51820` | `[Interface]` | endpoint for clients |
 //! | `# ClientDNS = 9.9.9.9, 2620:fe::fe` | `[Interface]` | name servers for clients, or `none` |
+//! | `# Policy = isolate` | `[Interface]` | policy for peers without rules |
 //!
 //! A comment directly above a section's header belongs to that section.
 //!

@@ -38,6 +38,7 @@ struct PlanDocument {
     dns: Vec<String>,
     nat_networks: Option<Vec<String>>,
     isolates_peers: bool,
+    policy: String,
     kill_switch: &'static str,
     kill_switch_allow: Vec<String>,
 }
@@ -95,7 +96,8 @@ fn plan(plan: &Plan) -> PlanDocument {
         unresolved_endpoints: preview.map(|preview| preview.names.clone()).unwrap_or_default(),
         dns: interface.dns.clone(),
         nat_networks: preview.and_then(|preview| preview.nat.as_deref()).map(strings),
-        isolates_peers: plan.options.policy == PeerPolicy::Isolate,
+        isolates_peers: plan.options.policy.unwrap_or_default() != PeerPolicy::Open,
+        policy: plan.options.policy.unwrap_or_default().to_string(),
         kill_switch: match &plan.kill_switch {
             None => "off",
             Some(options) if options.keep => "keep",

@@ -72,9 +72,11 @@ fn collect(options: CheckOptions) -> (Report, u8) {
             None
         }
     };
-    if let (Some(Loaded { configuration, warnings, .. }), Some(options), Some(name)) = (loaded, options, name)
+    if let (Some(Loaded { configuration, warnings, server, .. }), Some(mut options), Some(name)) =
+        (loaded, options, name)
     {
         report.warnings = warnings;
+        options.policy = options.policy.or(server.policy);
         if kill_switch.is_some() {
             report.take(KillSwitchOptions::check(&configuration, &options));
         }

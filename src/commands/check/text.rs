@@ -58,8 +58,12 @@ fn plan_rows(text: &mut String, plan: &Plan) {
         Some(networks) => networks.iter().map(|network| format!("on, with NAT for {network}")).collect(),
     };
     rows(text, "forwarding", forwarding.iter());
-    let isolates = plan.options.policy == PeerPolicy::Isolate;
-    rows(text, "policy", [if isolates { "peers cannot reach each other" } else { "open" }].iter());
+    let policy = match plan.options.policy.unwrap_or_default() {
+        PeerPolicy::Open => "open",
+        PeerPolicy::Isolate => "peers cannot reach each other",
+        PeerPolicy::InternetOnly => "peers reach the Internet only",
+    };
+    rows(text, "policy", [policy].iter());
     let kill_switch = match &plan.kill_switch {
         None => "off".to_owned(),
         Some(options) => {

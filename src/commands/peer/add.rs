@@ -29,6 +29,10 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
 
     let (writer, before) = folder.lock()?;
     wanted.check_all(&before)?;
+    let names: Vec<_> = wanted.peers.iter().map(|peer| peer.name.clone()).collect();
+    for peer in &wanted.peers {
+        before.check_settings(None, &peer.settings, &names)?;
+    }
     let without_ipv6 = match ipv6 {
         Ipv6Option::Always => None,
         Ipv6Option::Auto => without_ipv6(folder, &before, &wanted.peers),

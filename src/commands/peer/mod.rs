@@ -2,6 +2,7 @@
 //! and `rename` for the clients of a server.
 
 mod add;
+mod check_access;
 mod delivery;
 mod renew;
 mod settings;
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peers;
+pub(crate) use self::check_access::test_peer;
 pub(crate) use self::renew::renew_peer;
 pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
@@ -26,8 +28,8 @@ use crate::server::{Folder, PeerName, ServerError, ServerFile, ServerPeer};
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
-/// Removes peers, given by their names or public keys, from the server's file and from the running
-/// tunnel.
+/// Removes peers, given by their names or public keys, from the server's file, also from the rules of
+/// other peers, and from the running tunnel.
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
@@ -35,18 +37,28 @@ pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), Com
     let (writer, before) = folder.lock()?;
     let mut file = before.clone();
     let mut changes = Vec::new();
+    let mut reports = Vec::new();
     for wanted in wanted {
         let number = file.find(wanted)?;
-        let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { continue };
+        let Some(peer) = file.peers().nth(number) else { continue };
+        let (key, name) = (peer.peer.public_key, peer.name);
         file = file.without_peer(number)?;
+        if let Some(name) = name {
+            let changed;
+            (file, changed) = file.with_renamed_rules(&name, None)?;
+            reports.extend((!changed.is_empty()).then_some((name, changed)));
+        }
         changes.push(PeerChanges { remove: true, ..PeerChanges::new(key) });
     }
     writer.replace(file.text())?;
+    for (name, changed) in reports {
+        let _ = writeln!(io::stderr(), "wontun: removed '{name}' from the rules of {}", changed.join(", "));
+    }
     apply::change_or_reload(folder, &before, &file, changes, Some("the peer is gone when it starts"))
 }
 
-/// Renames a peer, given by its name or public key, in the server's file and in the running tunnel;
-/// its session continues.
+/// Renames a peer, given by its name or public key, in the server's file, also in the rules of other
+/// peers, and in the running tunnel; its session continues.
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
@@ -59,8 +71,12 @@ pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Res
         Some(_) => return Ok(()),
         None => {}
     }
-    let Some(key) = before.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
-    let file = before.with_name(number, name)?;
+    let Some(peer) = before.peers().nth(number) else { return Ok(()) };
+    let (key, old) = (peer.peer.public_key, peer.name);
+    let mut file = before.with_name(number, name)?;
+    if let Some(old) = old {
+        (file, _) = file.with_renamed_rules(&old, Some(name))?;
+    }
     writer.replace(file.text())?;
     let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
     apply::change_or_reload(folder, &before, &file, vec![changes], None)

@@ -81,6 +81,7 @@ fn change_settings(
     if settings == *before {
         return Ok(());
     }
+    file.check_settings(Some(number), &settings, &[])?;
     let file = file.with_settings(number, &settings)?;
     writer.replace(file.text())?;
     apply::reload(folder, &file, Some("it has the settings when it starts"))

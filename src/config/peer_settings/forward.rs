@@ -20,6 +20,13 @@ pub struct PortForward {
     pub to: NonZeroU16,
 }
 
+impl PortForward {
+    /// Returns true if both are of the same port of the server.
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        (self.protocol, self.port) == (other.protocol, other.port)
+    }
+}
+
 impl FromStr for PortForward {
     type Err = &'static str;
 

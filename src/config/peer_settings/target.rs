@@ -64,6 +64,17 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// The port of DNS.
+    pub const DNS: Self = match NonZeroU16::new(53) {
+        Some(port) => Self::single(port),
+        None => Self { first: NonZeroU16::MIN, last: NonZeroU16::MIN },
+    };
+
+    /// Returns one port.
+    pub const fn single(port: NonZeroU16) -> Self {
+        Self { first: port, last: port }
+    }
+
     /// Returns the ports.
     pub const fn range(self) -> RangeInclusive<u16> {
         self.first.get()..=self.last.get()

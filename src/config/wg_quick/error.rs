@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::amnezia::{IgnoredKeys, IncompatibleKey};
 use super::field::{Field, Section};
 use crate::config::Cidr;
-use crate::config::peer_settings::{PeerComment, SettingError};
+use crate::config::peer_settings::{PeerComment, PortForward, SettingError};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Minimum length of a run of base64 characters that may be part of a key, in any value.
@@ -120,6 +120,30 @@ pub enum ErrorKind {
     /// grant more than intended.
     #[error("the comment {0}")]
     Comment(SettingError),
+    /// The policy in the section of a peer, or touching it.
+    #[error("the comment Policy belongs to [Interface]: move it below that line")]
+    PolicyOfPeer,
+    /// Two port forwards of the same port.
+    #[error("the comment Forward of {peer}: {forward} leads to {other} already: remove one")]
+    SameForward {
+        /// The port forward.
+        forward: PortForward,
+        /// The peer that has it.
+        peer: String,
+        /// The peer that has the port already.
+        other: String,
+    },
+    /// A port forward of the port that the tunnel listens on.
+    #[error("the comment Forward of {peer}: {forward} is the ListenPort: choose another port")]
+    ForwardOfTunnel {
+        /// The port forward.
+        forward: PortForward,
+        /// The peer that has it.
+        peer: String,
+    },
+    /// An invalid policy in a comment of the interface.
+    #[error("the comment Policy: found '{0}', expected open, isolate or internet-only")]
+    Policy(String),
     /// A comment with a single value is given twice.
     #[error("the comment {key} is given twice, first at line {first}: leave one out")]
     RepeatedComment {
@@ -154,6 +178,10 @@ impl ErrorKind {
             | Self::SaveConfig
             | Self::Missing(_)
             | Self::Comment(_)
+            | Self::Policy(_)
+            | Self::PolicyOfPeer
+            | Self::SameForward { .. }
+            | Self::ForwardOfTunnel { .. }
             | Self::RepeatedComment { .. }
             | Self::NoInterface => None,
         }

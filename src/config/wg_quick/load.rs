@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use wontun_sys::process;
 
+use super::outline::ServerComments;
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse_all};
-use crate::config::ZoneName;
 use crate::exit::{self, ExitCode};
 
 /// Maximum size of a configuration file in bytes: enough for more than 100,000 allowed IPs.
@@ -98,10 +98,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The key files that were read.
     pub key_files: Vec<PathBuf>,
-    /// Port that clients connect to, by a comment of a server's file.
-    pub client_port: Option<u16>,
-    /// Domain of the peers' names, by a comment of a server's file.
-    pub zone: Option<ZoneName>,
+    /// What comments of a server's file say about it.
+    pub server: ServerComments,
 }
 
 /// All errors of a configuration.
@@ -218,7 +216,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let forbidden = if parsed.configuration.has_secrets() { GROUP_AND_OTHERS } else { WRITABLE_BY_OTHERS };
     warnings.extend(permission_warning(path, permissions, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
-    let (mut configuration, client_port, zone) = (parsed.configuration, parsed.client_port, parsed.zone);
+    let (mut configuration, server) = (parsed.configuration, parsed.server);
     let mut key_files = Vec::new();
     let mut errors = Vec::new();
     let mut take = |read: Result<Option<PathBuf>, LoadError>| match read {
@@ -232,7 +230,7 @@ fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, Box<Lo
     let mut errors = errors.into_iter();
     match errors.next() {
         Some(first) => Err(Box::new(LoadErrors { first, others: errors.collect(), omitted: 0, warnings })),
-        None => Ok(Loaded { configuration, warnings, key_files, client_port, zone }),
+        None => Ok(Loaded { configuration, warnings, key_files, server }),
     }
 }
 

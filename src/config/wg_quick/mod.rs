@@ -27,13 +27,14 @@ pub use error::{ErrorKind, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, LoadErrors, Loaded, check, load, reload};
 pub(crate) use load::{private_key, read_input, read_text};
+pub use outline::ServerComments;
 pub use parser::{Invalid, parse, parse_all};
 pub use value::is_space;
 pub(crate) use value::items;
 pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
 use super::peer_settings::PeerSettings;
-use super::{Cidr, PeerAddress, PeerName, ZoneName};
+use super::{Cidr, PeerAddress, PeerName};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Handling of the keys that `wg-quick` would run as commands, and of `SaveConfig`.
@@ -53,10 +54,8 @@ pub struct Parsed {
     pub configuration: WgQuick,
     /// Warnings for the user, by line.
     pub warnings: Vec<Warning>,
-    /// Port that clients connect to, by a comment of a server's file.
-    pub client_port: Option<u16>,
-    /// Domain of the peers' names, by a comment of a server's file.
-    pub zone: Option<ZoneName>,
+    /// What comments of a server's file say about it.
+    pub server: ServerComments,
 }
 
 /// A configuration. Its `Debug` output contains no secret; the text of [`Self::to_text`] does.

@@ -4,15 +4,18 @@
 //! directly below that. Text between two sections, such as a comment with an empty line on either
 //! side, belongs to neither.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Section;
 use super::error::{ErrorKind, Notice};
 use super::field::Field;
-use crate::config::peer_settings::{PeerComment, PeerSettings};
-use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName, ZoneName, ZoneOption};
+use crate::config::peer_settings::{PeerComment, PeerSettings, PortForward};
+use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName, PeerPolicy, ZoneName, ZoneOption};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Maximum number of characters of an invalid value in a message.
+const MAX_SHOWN: usize = 60;
 
 /// The kind of a line, as `wg` and `wg-quick` see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,25 +54,54 @@ pub(crate) const ENDPOINT: &str = "ClientEndpoint";
 /// Key of the comment with the domain of the peers' names.
 pub(crate) const DOMAIN: &str = "ClientDomain";
 
-/// Returns the value of a comment of the interface.
-fn interface_comment<'a>(text: &'a [u8], key: &str) -> Option<&'a str> {
-    let interface = blocks(text).into_iter().find(|block| block.section == Section::Interface)?;
-    let range = interface.comments.iter().find_map(|line| comment_value(text, line, key))?;
-    str::from_utf8(text.get(range)?).ok()
+/// Key of the comment with the name servers of clients.
+pub(crate) const DNS: &str = "ClientDNS";
+
+/// Key of the comment with the policy for peers without rules.
+pub(crate) const POLICY: &str = "Policy";
+
+/// What comments of the interface say about a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerComments {
+    /// Port that clients connect to.
+    pub client_port: Option<u16>,
+    /// Name servers of clients.
+    pub dns: Vec<IpAddr>,
+    /// Domain of the peers' names.
+    pub zone: Option<ZoneName>,
+    /// Policy for peers without rules.
+    pub policy: Option<PeerPolicy>,
 }
 
-/// Returns the domain of the peers' names, if a comment of the interface has a valid one.
-pub(super) fn zone(text: &[u8]) -> Option<ZoneName> {
-    interface_comment(text, DOMAIN)?.parse::<ZoneOption>().ok()?.into_zone()
-}
-
-/// Returns the port that clients connect to, if a comment of the interface says it.
-pub(super) fn client_port(text: &[u8]) -> Option<u16> {
-    let value = interface_comment(text, ENDPOINT)?;
-    match PeerAddress::parse_with_port(value, DEFAULT_WIREGUARD_PORT).ok()? {
-        PeerAddress::Socket(address) => Some(address.port()),
-        PeerAddress::Name { port, .. } => Some(port),
+/// Returns what comments of the interface say about a server, and errors with their line numbers.
+pub(super) fn server_comments(text: &[u8]) -> (ServerComments, Vec<(usize, ErrorKind)>) {
+    let (mut comments, mut errors) = (ServerComments::default(), Vec::new());
+    let interface = blocks(text).into_iter().find(|block| block.section == Section::Interface);
+    let lines = interface.map(|block| block.comments).unwrap_or_default();
+    let value = |key: &str| {
+        let (line, range) = lines.iter().find_map(|line| Some((line, comment_value(text, line, key)?)))?;
+        Some((line, str::from_utf8(text.get(range)?).ok()?))
+    };
+    comments.client_port = value(ENDPOINT).and_then(|(_, value)| {
+        match PeerAddress::parse_with_port(value, DEFAULT_WIREGUARD_PORT).ok()? {
+            PeerAddress::Socket(address) => Some(address.port()),
+            PeerAddress::Name { port, .. } => Some(port),
+        }
+    });
+    let dns = value(DNS).map(|(_, value)| value.split(',').filter_map(|item| item.trim().parse().ok()));
+    comments.dns = dns.into_iter().flatten().collect();
+    let zone = value(DOMAIN).and_then(|(_, value)| value.parse::<ZoneOption>().ok());
+    comments.zone = zone.and_then(ZoneOption::into_zone);
+    if let Some((line, value)) = value(POLICY) {
+        match value.parse() {
+            Ok(policy) => comments.policy = Some(policy),
+            Err(_) => {
+                let found = value.escape_debug().take(MAX_SHOWN).collect();
+                errors.push((line_number(text, line), ErrorKind::Policy(found)));
+            }
+        }
     }
+    (comments, errors)
 }
 
 /// Returns the names of the peers in `text` in their order, one entry for each section; `None` for
@@ -89,6 +121,8 @@ pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
 pub(super) struct PeerComments {
     /// The settings of each peer, in the order of the sections; `None` for a peer without any.
     pub(super) settings: Vec<Option<Box<PeerSettings>>>,
+    /// The port forwards, with the line numbers and names of the peers.
+    pub(super) forwards: Vec<(usize, PortForward, String)>,
     /// Errors, with their line numbers.
     pub(super) errors: Vec<(usize, ErrorKind)>,
     /// Warnings, with their line numbers.
@@ -104,6 +138,9 @@ pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
         for line in &block.comments {
             let Some((name, value)) = comment(text, line) else { continue };
             let Some(key) = PeerComment::named(name) else {
+                if name.eq_ignore_ascii_case(POLICY) {
+                    comments.errors.push((line_number(text, line), ErrorKind::PolicyOfPeer));
+                }
                 if let Some(nearest) = PeerComment::nearest(name) {
                     let notice = Notice::SimilarComment { name: name.to_owned(), nearest };
                     comments.notices.push((line_number(text, line), notice));
@@ -119,6 +156,21 @@ pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
                 comments.errors.push((line_number(text, line), ErrorKind::Comment(error)));
             }
             seen.push((key, line));
+        }
+        let name = block.comments.iter().find_map(|line| comment_value(text, line, NAME));
+        let name = name.and_then(|name| str::from_utf8(text.get(name)?).ok());
+        let line = line_number(text, &block.bytes);
+        let peer =
+            name.map_or_else(|| format!("the peer at line {line}"), |name| name.escape_debug().to_string());
+        for forward in &settings.forwards {
+            match comments.forwards.iter().find(|(_, other, _)| other.is_same_port(forward)) {
+                Some((_, _, other)) => {
+                    let other = other.clone();
+                    let kind = ErrorKind::SameForward { forward: *forward, peer: peer.clone(), other };
+                    comments.errors.push((line, kind));
+                }
+                None => comments.forwards.push((line, *forward, peer.clone())),
+            }
         }
         comments.settings.push((settings != PeerSettings::NONE).then(|| Box::new(settings)));
     }
@@ -295,14 +347,49 @@ PublicKey = y # [Peer]
 
     #[test]
     fn the_port_of_clients_is_that_of_the_comment() {
-        let port =
-            |comment: &str| client_port(format!("[Interface]\n{comment}\nMTU = 1400\n[Peer]\n").as_bytes());
+        let read = |text: &str| server_comments(text.as_bytes()).0.client_port;
+        let port = |comment: &str| read(&format!("[Interface]\n{comment}\nMTU = 1400\n[Peer]\n"));
         assert_eq!(port("# ClientEndpoint = vpn.example.com:443"), Some(443));
         assert_eq!(port("# ClientEndpoint = [2001:db8::1]:51821"), Some(51821));
         assert_eq!(port("# ClientEndpoint = 192.0.2.1"), Some(51820));
         assert_eq!(port("# ClientEndpoint = two words"), None);
         assert_eq!(port("ListenPort = 5"), None);
-        assert_eq!(client_port(b"[Interface]\n\n[Peer]\n# ClientEndpoint = a:1\n"), None);
+        assert_eq!(read("[Interface]\n\n[Peer]\n# ClientEndpoint = a:1\n"), None);
+    }
+
+    #[test]
+    fn a_port_leads_to_one_peer() {
+        let text = |port: &str, forwards: [&str; 2]| {
+            let mut text =
+                format!("[Interface]\nPrivateKey = dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n{port}\n");
+            for (number, (name, forward)) in (1..).zip(["a", "b"].iter().zip(forwards)) {
+                let key = wontun_proto::wireguard::PublicKey::from_bytes([number; 32]);
+                text += &format!("[Peer]\n# Name = {name}\n# Forward = {forward}\nPublicKey = {key}\n");
+            }
+            parse(Path::new("x"), text.as_bytes(), Hooks::Refuse).map_err(|error| error.to_string())
+        };
+        assert!(text("ListenPort = 1", ["443/tcp, 443/udp", "80/tcp=443"]).is_ok());
+        let same = text("", ["443/tcp", "80/tcp, 443/tcp=8443"]).unwrap_err();
+        assert_eq!(same, "x:8: the comment Forward of b: 443/tcp=8443 leads to a already: remove one");
+        let own = text("ListenPort = 51820", ["80/tcp", "51820/udp"]).unwrap_err();
+        assert_eq!(own, "x:8: the comment Forward of b: 51820/udp is the ListenPort: choose another port");
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_is_an_error() {
+        let read = |comment: &str| {
+            server_comments(format!("[Interface]\n{comment}\nMTU = 1400\n[Peer]\n").as_bytes())
+        };
+        assert_eq!(read("# Policy = Internet-only").0.policy, Some(PeerPolicy::InternetOnly));
+        assert_eq!(read("#policy=isolate").0.policy, Some(PeerPolicy::Isolate));
+        assert_eq!(read("# Policies = isolate"), (ServerComments::default(), vec![]));
+        let (comments, errors) = read("# Policy = closed");
+        assert_eq!((comments.policy, errors[0].0), (None, 2));
+        assert!(errors[0].1.to_string().contains("'closed', expected open"), "{}", errors[0].1);
+        let elsewhere = peer_comments(b"[Interface]\nMTU = 1400\n# Policy = isolate\n[Peer]\n");
+        assert_eq!(elsewhere.errors, [(3, ErrorKind::PolicyOfPeer)]);
+        let dns = read("# ClientDNS = 9.9.9.9, 2620:fe::fe").0.dns;
+        assert_eq!(dns, ["9.9.9.9".parse::<IpAddr>().unwrap(), "2620:fe::fe".parse().unwrap()]);
     }
 
     #[test]

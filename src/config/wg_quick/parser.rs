@@ -9,6 +9,7 @@ use super::amnezia;
 use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe, describe_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
+use crate::config::peer_settings::{PortForward, Protocol};
 use crate::config::{Cidr, PeerAddress};
 use wontun_packet::ip;
 use wontun_proto::allowed_ips::Prefix;
@@ -36,8 +37,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
 pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<Invalid>> {
     let names = || outline::peer_names(text);
     let comments = outline::peer_comments(text);
-    let client_port = || outline::client_port(text);
-    let zone = || outline::zone(text);
+    let (server, server_errors) = outline::server_comments(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
     for line in text.split(|&byte| byte == b'\n') {
@@ -52,7 +52,7 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
         Err((line, refused)) => parser.report(line, refused.into()),
     }
     notices.extend(comments.notices);
-    comments.errors.into_iter().for_each(|(line, error)| parser.report(line, error));
+    comments.errors.into_iter().chain(server_errors).for_each(|(line, error)| parser.report(line, error));
     notices.sort_by_key(|(line, _)| *line);
     let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
     let warnings = notices.into_iter().map(warning).collect();
@@ -66,7 +66,19 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
             for ((peer, name), settings) in peers.zip(names()).zip(comments.settings) {
                 (peer.name, peer.settings) = (name, settings);
             }
-            Ok(Parsed { configuration, warnings, client_port: client_port(), zone: zone() })
+            let own = configuration.interface.listen_port;
+            let is_own =
+                |forward: &PortForward| forward.protocol == Protocol::Udp && own == Some(forward.port);
+            match comments.forwards.into_iter().find(|(_, forward, _)| is_own(forward)) {
+                None => Ok(Parsed { configuration, warnings, server }),
+                Some((line, forward, peer)) => Err(Box::new(Invalid {
+                    first: error((line, ErrorKind::ForwardOfTunnel { forward, peer })),
+                    others: Vec::new(),
+                    omitted: 0,
+                    key_files,
+                    warnings,
+                })),
+            }
         }
         (_, first) => {
             // a configuration that lacks something has an error

@@ -7,7 +7,8 @@
 //!   tunnel the address of that device;
 //! - `forward` clamps the MSS of TCP connections through the tunnel to the path MTU in both
 //!   directions. Packets to the VPN's networks pass only if they belong to a known connection, come
-//!   from the tunnel, or were redirected there by this host's own NAT. Networks behind a peer are
+//!   from the tunnel, were redirected there by this host's own NAT, or go to a peer whose rules let
+//!   others open connections to it (`super::access` decides about these). Networks behind a peer are
 //!   routed and not translated: they stay open. Packets from the tunnel to link-local addresses,
 //!   which are services for this host alone, are dropped unless they are allowed;
 //! - `others` drops packets that would be forwarded between other devices only because wontun
@@ -42,6 +43,8 @@ pub(crate) struct Nat {
     nft: Option<Nft>,
     /// The networks of the last [`Nat::apply`].
     networks: Vec<Prefix>,
+    /// The networks of peers to which others may open connections, of the last [`Nat::apply`].
+    reachable: Vec<Prefix>,
     /// Link-local networks that the peers may reach.
     allowed: Vec<Prefix>,
     /// The table that was installed; it is in place unless another program has removed it.
@@ -81,6 +84,7 @@ impl Nat {
             device: name.to_owned(),
             nft: None,
             networks: Vec::new(),
+            reachable: Vec::new(),
             allowed: allowed.to_vec(),
             table: None,
             forwarding: Forwarding::new(),
@@ -113,15 +117,22 @@ impl Nat {
         device.clone_into(&mut self.device);
     }
 
-    /// Enables forwarding and NAT from `networks` to all devices but the tunnel. Replaces a table
-    /// that a killed run of the same tunnel left behind. Without networks the table is removed.
+    /// Enables forwarding and NAT from `networks` to all devices but the tunnel. Packets to
+    /// `reachable` pass, since another table decides about them. Replaces a table that a killed run
+    /// of the same tunnel left behind. Without networks the table is removed.
     ///
     /// A failure is reported as a warning, since the tunnel itself does not depend on it. The rules
     /// of other programs are read only if `checks_rules` is true; otherwise the warnings about them
     /// are kept from the last call.
-    pub(crate) fn apply(&mut self, networks: &[Prefix], checks_rules: bool) -> NatApplied {
+    pub(crate) fn apply(
+        &mut self,
+        networks: &[Prefix],
+        reachable: &[Prefix],
+        checks_rules: bool,
+    ) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
+        self.reachable = reachable.to_vec();
         if networks.is_empty() {
             self.remove();
             return applied;
@@ -164,10 +175,10 @@ impl Nat {
         self.reported.iter().find(is_lost).map(ToString::to_string)
     }
 
-    /// Returns true if `networks` are those of the last [`Nat::apply`], so that there is nothing to
-    /// do unless another program changed something.
-    pub(crate) fn is_applied(&self, networks: &[Prefix]) -> bool {
-        self.networks == networks
+    /// Returns true if these are the networks of the last [`Nat::apply`], so that there is nothing
+    /// to do unless another program changed something.
+    pub(crate) fn is_applied(&self, networks: &[Prefix], reachable: &[Prefix]) -> bool {
+        self.networks == networks && self.reachable == reachable
     }
 
     /// Removes the table and turns forwarding off, including the state that a killed run left
@@ -248,6 +259,7 @@ impl Nat {
             tunnel: &self.tunnel,
             device: &self.device,
             networks: &self.networks,
+            reachable: &self.reachable,
             allowed: &self.allowed,
             dropped: [false, true].map(|v6| self.forwarding.dropped(v6)),
             tunnels: &others.tunnels,

@@ -14,6 +14,8 @@ use wontun_proto::allowed_ips::Prefix;
 
 /// Prefix of a table's name; the tunnel's name follows.
 pub(super) const PREFIX: &str = "wontun-nat-";
+/// The sets of the VPN's networks, of IPv4 and IPv6.
+const VPN_SETS: [&str; 2] = ["v4", "v6"];
 /// The chain of packets between the tunnel and other devices.
 pub(super) const FORWARD: &str = "forward";
 /// The chain that drops packets that neither come from the tunnel nor go to it.
@@ -31,6 +33,8 @@ pub(super) struct TableParams<'a> {
     pub(super) device: &'a str,
     /// The VPN's own networks; not empty.
     pub(super) networks: &'a [Prefix],
+    /// Networks of peers, packets to which another table decides about.
+    pub(super) reachable: &'a [Prefix],
     /// Link-local networks that peers may reach.
     pub(super) allowed: &'a [Prefix],
     /// Packets to drop, of IPv4 and IPv6.
@@ -45,26 +49,33 @@ pub(super) fn table_name(tunnel: &str) -> String {
 
 pub(super) fn has_family(table: &Table, v6: bool) -> bool {
     let family = if v6 { Family::Ip6 } else { Family::Ip };
-    table.sets.iter().any(|set| set.family == family)
+    table.sets.iter().any(|set| set.family == family && VPN_SETS.contains(&set.name))
 }
 
 /// Builds the table for a device and the networks behind it.
 pub(super) fn table(wanted: &TableParams<'_>) -> Table {
     let device = wanted.device;
-    let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
-        .into_iter()
-        .map(|(name, family, v6)| (name, family, ranges::merged(wanted.networks, v6)))
-        .filter(|(_, _, ranges)| !ranges.is_empty())
-        .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
-        .collect();
-    let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
+    let of = |names: [&'static str; 2], networks: &[Prefix]| -> Vec<Set> {
+        [(false, Family::Ip), (true, Family::Ip6)]
+            .into_iter()
+            .zip(names)
+            .map(|((v6, family), name)| (name, family, ranges::merged(networks, v6)))
+            .filter(|(_, _, ranges)| !ranges.is_empty())
+            .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
+            .collect()
+    };
+    let mut sets = of(VPN_SETS, wanted.networks);
+    let vpn = sets.len();
+    let translate: Vec<_> =
+        sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family)).collect();
+    sets.extend(of(["reachable4", "reachable6"], wanted.reachable));
     let forward = Chain {
         name: FORWARD,
         kind: ChainType::Filter,
         hook: Hook::Forward,
         priority: Priority::Filter,
         policy: Verdict::Accept,
-        rules: forward(device, &sets, wanted.allowed),
+        rules: forward(device, &sets, vpn, wanted.allowed),
     };
     let postrouting = Chain {
         name: "postrouting",
@@ -72,7 +83,7 @@ pub(super) fn table(wanted: &TableParams<'_>) -> Table {
         hook: Hook::Postrouting,
         priority: Priority::SourceNat,
         policy: Verdict::Accept,
-        rules: translate.collect(),
+        rules: translate,
     };
     let mut chains = vec![forward, postrouting];
     let dropped = others(wanted);
@@ -86,7 +97,7 @@ pub(super) fn table(wanted: &TableParams<'_>) -> Table {
             rules: dropped,
         });
     }
-    Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains }
+    Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains, regular: vec![] }
 }
 
 /// Builds these rules:
@@ -98,12 +109,14 @@ pub(super) fn table(wanted: &TableParams<'_>) -> Table {
 /// iifname DEVICE ip6 daddr & ffc0:: == fe80:: drop
 /// oifname DEVICE ct state & 6 != 0 accept
 /// oifname DEVICE ct status & 32 != 0 accept
+/// oifname DEVICE ip daddr @reachable4 accept
+/// oifname DEVICE ip6 daddr @reachable6 accept
 /// oifname DEVICE ip daddr @v4 drop
 /// oifname DEVICE ip6 daddr @v6 drop
 /// ```
 ///
-/// with the rules for the MSS in front.
-fn forward(device: &str, sets: &[Set], allowed: &[Prefix]) -> Vec<Vec<Expression>> {
+/// with the rules for the MSS in front. The first `vpn` sets are those of the VPN's networks.
+fn forward(device: &str, sets: &[Set], vpn: usize, allowed: &[Prefix]) -> Vec<Vec<Expression>> {
     let (from, to) = (MetaKey::IifName, MetaKey::OifName);
     let rule = |which: MetaKey, expressions: &[Expression], verdict| {
         [&Expression::device(which, CmpOp::Eq, device), expressions, &[Expression::Verdict(verdict)]].concat()
@@ -119,7 +132,11 @@ fn forward(device: &str, sets: &[Set], allowed: &[Prefix]) -> Vec<Vec<Expression
     rules.push(rule(to, &Expression::is_known(), Verdict::Accept));
     let translated = Expression::any_bit(Expression::LoadCtStatus, IPS_DST_NAT);
     rules.push(rule(to, &translated, Verdict::Accept));
-    for (number, set) in sets.iter().enumerate() {
+    for (number, set) in sets.iter().enumerate().skip(vpn) {
+        let inside = Expression::in_set(AddressField::Destination, set.family == Family::Ip6, number);
+        rules.push(rule(to, &inside, Verdict::Accept));
+    }
+    for (number, set) in sets.iter().enumerate().take(vpn) {
         let inside = Expression::in_set(AddressField::Destination, set.family == Family::Ip6, number);
         rules.push(rule(to, &inside, Verdict::Drop));
     }
@@ -215,7 +232,15 @@ mod tests {
         dropped: [&'a DroppedPackets; 2],
         tunnels: &'a BTreeSet<String>,
     ) -> TableParams<'a> {
-        TableParams { tunnel: "tun0", device: "tun0", networks, allowed: &[], dropped, tunnels }
+        TableParams {
+            tunnel: "tun0",
+            device: "tun0",
+            networks,
+            reachable: &[],
+            allowed: &[],
+            dropped,
+            tunnels,
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Integers are big-endian, except for values that the kernel compares in registers, which keep the
 //! order in which they are stored there.
 
+use std::ops::RangeInclusive;
+
 use netlink_packet_core::{
     NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
 };
@@ -15,10 +17,17 @@ use super::table::{Chain, ChainType, Elements, Expression, Family, Set, Table, V
 
 /// The register used for all values.
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
+/// The register of the port, where an address is in the other one.
+const SECOND_REGISTER: u32 = libc::NFT_REG_2 as u32;
 const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
+const JUMP: u32 = libc::NFT_JUMP.cast_unsigned();
+const GOTO: u32 = libc::NFT_GOTO.cast_unsigned();
+const RETURN: u32 = libc::NFT_RETURN.cast_unsigned();
 /// Maximum number of ranges in one message. A list of elements is one attribute, of 64 KiB at most;
-/// a range of IPv6 addresses takes 64 bytes.
+/// a range of IPv6 addresses takes 64 bytes, and one with a chain about 100.
 const RANGES_IN_A_MESSAGE: usize = 500;
+/// Offset of the flags in netlink's header.
+const FLAGS_OFFSET: usize = 6;
 /// Maximum number of elements of a dynamic set.
 const DYNAMIC_SIZE: u32 = 65_535;
 /// Lifetime of an element of a dynamic set, in milliseconds.
@@ -30,17 +39,19 @@ pub(super) struct Batch {
     /// Sequence number of the last message.
     sequence: u32,
     bytes: Vec<u8>,
+    /// Offset of the last message.
+    last: usize,
 }
 
 impl Batch {
     pub(super) fn new(family: Family, sequence: u32) -> Self {
         let bytes = message(BATCH_BEGIN, 0, sequence, 0, SUBSYSTEM, &[]);
-        Self { family: family as u8, sequence, bytes }
+        Self { family: family as u8, sequence, bytes, last: 0 }
     }
 
     fn push(&mut self, kind: u16, flags: u16, attributes: &Attributes) {
         self.sequence = self.sequence.wrapping_add(1);
-        let flags = NLM_F_ACK | flags;
+        self.last = self.bytes.len();
         self.bytes.extend(message(kind, flags, self.sequence, self.family, 0, &attributes.0));
     }
 
@@ -54,13 +65,21 @@ impl Batch {
         for chain in &table.chains {
             self.new_chain(&table.name, chain);
         }
+        for chain in &table.regular {
+            self.new_regular_chain(&table.name, &chain.name);
+        }
         for (number, set) in table.sets.iter().enumerate() {
             self.new_set(&table.name, set, set_id(number));
-            self.fill_set(&table.name, set, set_id(number));
+            self.fill_set(table, set, set_id(number));
         }
         for chain in &table.chains {
             for rule in &chain.rules {
                 self.new_rule(table, chain.name, rule);
+            }
+        }
+        for chain in &table.regular {
+            for rule in &chain.rules {
+                self.new_rule(table, &chain.name, rule);
             }
         }
     }
@@ -100,6 +119,13 @@ impl Batch {
         self.push(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &attributes);
     }
 
+    fn new_regular_chain(&mut self, table: &str, name: &str) {
+        let mut attributes = Attributes::default();
+        attributes.text(NFTA_CHAIN_TABLE, table);
+        attributes.text(NFTA_CHAIN_NAME, name);
+        self.push(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &attributes);
+    }
+
     fn new_set(&mut self, table: &str, set: &Set, id: u32) {
         // nft(8) shows elements as addresses by that type
         let (kind, length) = if set.family == Family::Ip { (TYPE_IPADDR, 4) } else { (TYPE_IP6ADDR, 16) };
@@ -108,11 +134,16 @@ impl Batch {
         attributes.text(NFTA_SET_NAME, set.name);
         let flags = match set.elements {
             Elements::Ranges(_) => libc::NFT_SET_INTERVAL as u32,
+            Elements::Chains(_) => (libc::NFT_SET_INTERVAL | libc::NFT_SET_MAP) as u32,
             Elements::Dynamic => (libc::NFT_SET_EVAL | libc::NFT_SET_TIMEOUT) as u32,
         };
         attributes.number(NFTA_SET_FLAGS, flags);
         attributes.number(NFTA_SET_KEY_TYPE, kind);
         attributes.number(NFTA_SET_KEY_LEN, length);
+        if matches!(set.elements, Elements::Chains(_)) {
+            attributes.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
+            attributes.number(NFTA_SET_DATA_LEN, 0);
+        }
         attributes.number(NFTA_SET_ID, id);
         if set.elements == Elements::Dynamic {
             attributes
@@ -121,25 +152,35 @@ impl Batch {
         self.push(NFT_MSG_NEWSET, NLM_F_CREATE, &attributes);
     }
 
-    fn fill_set(&mut self, table: &str, set: &Set, id: u32) {
-        let Elements::Ranges(ranges) = &set.elements else { return };
-        for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
-            let mut attributes = Attributes::default();
-            attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
-            attributes.text(NFTA_SET_ELEM_LIST_SET, set.name);
-            attributes.number(NFTA_SET_ELEM_LIST_SET_ID, id);
-            attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-                for range in ranges {
-                    list.nest(NFTA_LIST_ELEM, |element| element.address(set.family, *range.start(), false));
-                    // a range that reaches to the last address has no end element
-                    let last = if set.family == Family::Ip { u32::MAX.into() } else { u128::MAX };
-                    if let Some(after) = range.end().checked_add(1).filter(|after| *after <= last) {
-                        list.nest(NFTA_LIST_ELEM, |element| element.address(set.family, after, true));
-                    }
+    fn fill_set(&mut self, table: &Table, set: &Set, id: u32) {
+        match &set.elements {
+            Elements::Ranges(ranges) => {
+                for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
+                    self.new_elements(&table.name, set, id, |list| {
+                        ranges.iter().for_each(|range| list.range(set.family, range, None));
+                    });
                 }
-            });
-            self.push(NFT_MSG_NEWSETELEM, NLM_F_CREATE, &attributes);
+            }
+            Elements::Chains(ranges) => {
+                for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
+                    self.new_elements(&table.name, set, id, |list| {
+                        for (range, chain) in ranges {
+                            list.range(set.family, range, Some(table.regular_name(*chain)));
+                        }
+                    });
+                }
+            }
+            Elements::Dynamic => {}
         }
+    }
+
+    fn new_elements(&mut self, table: &str, set: &Set, id: u32, fill: impl FnOnce(&mut Attributes)) {
+        let mut attributes = Attributes::default();
+        attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
+        attributes.text(NFTA_SET_ELEM_LIST_SET, set.name);
+        attributes.number(NFTA_SET_ELEM_LIST_SET_ID, id);
+        attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS, fill);
+        self.push(NFT_MSG_NEWSETELEM, NLM_F_CREATE, &attributes);
     }
 
     fn new_rule(&mut self, table: &Table, chain: &str, expressions: &[Expression]) {
@@ -148,15 +189,20 @@ impl Batch {
         attributes.text(NFTA_RULE_CHAIN, chain);
         attributes.nest(NFTA_RULE_EXPRESSIONS, |list| {
             for expression in expressions {
-                list.nest(NFTA_LIST_ELEM, |element| expression.write(element, &table.sets));
+                list.nest(NFTA_LIST_ELEM, |element| expression.write(element, table));
             }
         });
         self.push(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &attributes);
     }
 
-    /// Returns the bytes, and the sequence number of the last acknowledged message: the end of a
-    /// batch is not acknowledged.
+    /// Returns the bytes, and the sequence number of the message that is acknowledged, the last one
+    /// before the end of the batch: acknowledgements of a hundred thousand messages would overflow
+    /// the receive buffer. A refusal is reported for any message.
     pub(super) fn finish(mut self) -> (Vec<u8>, u32) {
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        if let Some(byte) = self.bytes.get_mut(self.last + FLAGS_OFFSET..).and_then(<[u8]>::first_chunk_mut) {
+            *byte = (u16::from_ne_bytes(*byte) | flags).to_ne_bytes();
+        }
         let end = self.sequence.wrapping_add(1);
         self.bytes.extend(message(BATCH_END, 0, end, 0, SUBSYSTEM, &[]));
         (self.bytes, self.sequence)
@@ -205,8 +251,19 @@ fn set_id(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1)
 }
 
+impl Table {
+    /// Returns the name of a regular chain; empty, which the kernel refuses, if there is none.
+    fn regular_name(&self, number: usize) -> &str {
+        self.regular.get(number).map_or("", |chain| chain.name.as_str())
+    }
+
+    fn set_name(&self, number: usize) -> &str {
+        self.sets.get(number).map_or("", |set| set.name)
+    }
+}
+
 impl Expression {
-    fn write(&self, element: &mut Attributes, sets: &[Set]) {
+    fn write(&self, element: &mut Attributes, table: &Table) {
         match self {
             Self::LoadMeta(key) => element.expression("meta", |data| {
                 data.number(NFTA_META_KEY, *key as u32);
@@ -243,6 +300,11 @@ impl Expression {
                 data.number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
                 data.number(NFTA_FIB_DREG, REGISTER);
             }),
+            Self::LoadDestinationAddressType => element.expression("fib", |data| {
+                data.number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+                data.number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                data.number(NFTA_FIB_DREG, REGISTER);
+            }),
             Self::LoadNextHop(family) => element.expression("rt", |data| {
                 let key = if *family == Family::Ip { NFT_RT_NEXTHOP4 } else { NFT_RT_NEXTHOP6 };
                 data.number(NFTA_RT_KEY, key);
@@ -274,20 +336,32 @@ impl Expression {
             }),
             Self::Lookup(number) => element.expression("lookup", |data| {
                 data.number(NFTA_LOOKUP_SREG, REGISTER);
-                data.text(NFTA_LOOKUP_SET, sets.get(*number).map_or("", |set| set.name));
+                data.text(NFTA_LOOKUP_SET, table.set_name(*number));
+                data.number(NFTA_LOOKUP_SET_ID, set_id(*number));
+            }),
+            Self::LookupNone(number) => element.expression("lookup", |data| {
+                data.number(NFTA_LOOKUP_SREG, REGISTER);
+                data.text(NFTA_LOOKUP_SET, table.set_name(*number));
+                data.number(NFTA_LOOKUP_SET_ID, set_id(*number));
+                data.number(NFTA_LOOKUP_FLAGS, libc::NFT_LOOKUP_F_INV as u32);
+            }),
+            Self::LookupChain(number) => element.expression("lookup", |data| {
+                data.number(NFTA_LOOKUP_SREG, REGISTER);
+                data.number(NFTA_LOOKUP_DREG, VERDICT_REGISTER);
+                data.text(NFTA_LOOKUP_SET, table.set_name(*number));
                 data.number(NFTA_LOOKUP_SET_ID, set_id(*number));
             }),
             Self::DynsetUpdate(number) => element.expression("dynset", |data| {
                 data.number(NFTA_DYNSET_SREG_KEY, REGISTER);
                 data.number(NFTA_DYNSET_OP, libc::NFT_DYNSET_OP_UPDATE as u32);
                 data.value(NFTA_DYNSET_TIMEOUT, &DYNAMIC_TIMEOUT.to_be_bytes());
-                data.text(NFTA_DYNSET_SET_NAME, sets.get(*number).map_or("", |set| set.name));
+                data.text(NFTA_DYNSET_SET_NAME, table.set_name(*number));
                 data.number(NFTA_DYNSET_SET_ID, set_id(*number));
             }),
             Self::DynsetDelete(number) => element.expression("dynset", |data| {
                 data.number(NFTA_DYNSET_SREG_KEY, REGISTER);
                 data.number(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE);
-                data.text(NFTA_DYNSET_SET_NAME, sets.get(*number).map_or("", |set| set.name));
+                data.text(NFTA_DYNSET_SET_NAME, table.set_name(*number));
                 data.number(NFTA_DYNSET_SET_ID, set_id(*number));
             }),
             // the option's value follows its kind and length
@@ -299,12 +373,19 @@ impl Expression {
                 data.number(NFTA_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
             }),
             Self::Masquerade => element.expression("masq", |_| {}),
-            Self::Verdict(verdict) => element.expression("immediate", |data| {
-                data.number(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
-                data.nest(NFTA_IMMEDIATE_DATA, |data| {
-                    data.nest(NFTA_DATA_VERDICT, |code| code.number(NFTA_VERDICT_CODE, *verdict as u32));
-                });
+            Self::Load(value) => element.constant(REGISTER, value),
+            Self::LoadSecond(value) => element.constant(SECOND_REGISTER, value),
+            Self::DestinationNat(family) => element.expression("nat", |data| {
+                data.number(NFTA_NAT_TYPE, NFT_NAT_DNAT);
+                data.number(NFTA_NAT_FAMILY, *family as u32);
+                data.number(NFTA_NAT_REG_ADDR_MIN, REGISTER);
+                data.number(NFTA_NAT_REG_PROTO_MIN, SECOND_REGISTER);
+                data.number(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
             }),
+            Self::Verdict(verdict) => element.verdict(*verdict as u32, None),
+            Self::Jump(chain) => element.verdict(JUMP, Some(table.regular_name(*chain))),
+            Self::Goto(chain) => element.verdict(GOTO, Some(table.regular_name(*chain))),
+            Self::Return => element.verdict(RETURN, None),
         }
     }
 }
@@ -342,6 +423,44 @@ impl Attributes {
     fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
         self.text(NFTA_EXPR_NAME, name);
         self.nest(NFTA_EXPR_DATA, fill);
+    }
+
+    fn constant(&mut self, register: u32, value: &[u8]) {
+        self.expression("immediate", |data| {
+            data.number(NFTA_IMMEDIATE_DREG, register);
+            data.nest(NFTA_IMMEDIATE_DATA, |data| data.value(NFTA_DATA_VALUE, value));
+        });
+    }
+
+    fn verdict(&mut self, code: u32, chain: Option<&str>) {
+        self.expression("immediate", |data| {
+            data.number(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
+            data.nest(NFTA_IMMEDIATE_DATA, |data| data.verdict_data(code, chain));
+        });
+    }
+
+    fn verdict_data(&mut self, code: u32, chain: Option<&str>) {
+        self.nest(NFTA_DATA_VERDICT, |verdict| {
+            verdict.number(NFTA_VERDICT_CODE, code);
+            if let Some(chain) = chain {
+                verdict.text(NFTA_VERDICT_CHAIN, chain);
+            }
+        });
+    }
+
+    /// Adds the elements of a range of addresses, for which a map goes to `chain`.
+    fn range(&mut self, family: Family, range: &RangeInclusive<u128>, chain: Option<&str>) {
+        self.nest(NFTA_LIST_ELEM, |element| {
+            element.address(family, *range.start(), false);
+            if let Some(chain) = chain {
+                element.nest(NFTA_SET_ELEM_DATA, |data| data.verdict_data(GOTO, Some(chain)));
+            }
+        });
+        // a range that reaches to the last address has no end element
+        let last = if family == Family::Ip { u32::MAX.into() } else { u128::MAX };
+        if let Some(after) = range.end().checked_add(1).filter(|after| *after <= last) {
+            self.nest(NFTA_LIST_ELEM, |element| element.address(family, after, true));
+        }
     }
 
     /// Adds an element of a set: the start of a range, or the first address after it if `ends` is
@@ -406,7 +525,7 @@ pub(in crate::netlink) mod tests {
     }
 
     fn table(family: Family, sets: Vec<Set>) -> Table {
-        Table { family, name: "wontun-tun0".to_owned(), sets, chains: vec![] }
+        Table { family, name: "wontun-tun0".to_owned(), sets, chains: vec![], regular: vec![] }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use super::listing::number;
 use super::table::{Elements, Table};
 use crate::netlink::message::attribute;
 
-/// All messages about a table, without their headers, which contain the generation.
-pub(super) type TableContents = Vec<Vec<u8>>;
+/// Hashes of all messages about a table, without their headers, which contain the generation. The
+/// table of a server with many peers has megabytes.
+pub(super) type TableContents = Vec<u64>;
 
 /// Returns a message about a table without its header.
 pub(super) fn entry(body: &[u8]) -> Option<Vec<u8>> {
@@ -59,7 +60,13 @@ mod tests {
             policy: Verdict::Drop,
             rules: vec![],
         };
-        Table { family: Family::Inet, name: name.to_owned(), sets: vec![], chains: vec![chain] }
+        Table {
+            family: Family::Inet,
+            name: name.to_owned(),
+            sets: vec![],
+            chains: vec![chain],
+            regular: vec![],
+        }
     }
 
     #[test]

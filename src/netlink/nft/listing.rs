@@ -170,7 +170,7 @@ mod tests {
     ) -> Vec<(u16, Vec<u8>)> {
         let (kind, priority) = (ChainType::Filter, Priority::Filter);
         let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
-        let table = Table { family, name: "filter".to_owned(), sets: vec![], chains };
+        let table = Table { family, name: "filter".to_owned(), sets: vec![], chains, regular: vec![] };
         messages(&table).into_iter().skip(2).collect()
     }
 

@@ -23,6 +23,7 @@ mod set;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -41,7 +42,7 @@ pub(crate) use monitor::{NftMonitor, RulesetChange};
 use set::Element;
 pub(super) use table::{
     AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Hook,
-    IPS_DST_NAT, MetaKey, PayloadBase, Priority, Set, Table, Verdict,
+    IPS_DST_NAT, MetaKey, PayloadBase, Priority, RegularChain, Set, Table, Verdict,
 };
 
 /// Flags of an owned table. Never `NFT_TABLE_F_OWNER` alone: such a table is deleted with its
@@ -60,6 +61,7 @@ pub(super) struct Nft {
     flags: u32,
     /// Contents of the tables installed without ownership, by family and name.
     unowned: BTreeMap<(u8, String), TableContents>,
+    hasher: RandomState,
 }
 
 /// State of a wanted table, found by [`Nft::ensure`].
@@ -77,6 +79,7 @@ impl Nft {
             netlink: NetlinkSocket::open_protocol(NETLINK_NETFILTER)?,
             flags: OWNED,
             unowned: BTreeMap::new(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -184,15 +187,18 @@ impl Nft {
     /// Reads the contents of a table, except those that rules change.
     fn contents(&mut self, table: &Table) -> Result<TableContents, RequestError> {
         let family = table.family as u8;
+        let hasher = self.hasher.clone();
+        let entry = |body: &[u8]| contents::entry(body).map(|entry| hasher.hash_one(entry));
+        let chain_of = |chain: &[u8]| contents::chain_of(chain, table).map(|entry| hasher.hash_one(entry));
         let own =
             self.netlink.request_raw(|sequence| batch::get_table(table.family, &table.name, sequence))?;
-        let mut contents: TableContents = own.as_deref().and_then(contents::entry).into_iter().collect();
-        contents.extend(self.netlink.dump_raw(batch::list_chains, |chain| contents::chain_of(chain, table))?);
+        let mut contents: TableContents = own.as_deref().and_then(entry).into_iter().collect();
+        contents.extend(self.netlink.dump_raw(batch::list_chains, chain_of)?);
         let list = |sequence| batch::list_rules(family, &table.name, sequence);
-        contents.extend(self.netlink.dump_raw(list, contents::entry)?);
+        contents.extend(self.netlink.dump_raw(list, entry)?);
         for set in contents::fixed_sets(table) {
             let list = |sequence| batch::list_elements(family, &table.name, set, sequence);
-            contents.extend(self.netlink.dump_raw(list, contents::entry)?);
+            contents.extend(self.netlink.dump_raw(list, entry)?);
         }
         Ok(contents)
     }

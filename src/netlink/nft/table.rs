@@ -1,6 +1,6 @@
 //! Contents of wontun's tables.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use nix::libc;
@@ -9,7 +9,7 @@ use super::constants::{CT_STATE_ESTABLISHED, CT_STATE_RELATED};
 use wontun_proto::allowed_ips::Prefix;
 
 /// The address family of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Family {
     /// IPv4 and IPv6.
     Inet = libc::NFPROTO_INET as isize,
@@ -29,21 +29,24 @@ impl Family {
 }
 
 /// The netfilter hook of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Hook {
     Prerouting = libc::NF_INET_PRE_ROUTING as isize,
     Input = libc::NF_INET_LOCAL_IN as isize,
     Forward = libc::NF_INET_FORWARD as isize,
+    Output = libc::NF_INET_LOCAL_OUT as isize,
     Postrouting = libc::NF_INET_POST_ROUTING as isize,
 }
 
 /// The priority of a chain at its hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Priority {
     /// Before connection tracking.
     Raw = libc::NF_IP_PRI_RAW as isize,
     /// After connection tracking, before the routing decision.
     Mangle = libc::NF_IP_PRI_MANGLE as isize,
+    /// The priority of destination NAT.
+    DestinationNat = libc::NF_IP_PRI_NAT_DST as isize,
     Filter = libc::NF_IP_PRI_FILTER as isize,
     /// The priority of source NAT.
     SourceNat = libc::NF_IP_PRI_NAT_SRC as isize,
@@ -52,23 +55,27 @@ pub(in crate::netlink) enum Priority {
 }
 
 /// The type of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum ChainType {
     Filter,
     Nat,
 }
 
 /// The verdict on a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Verdict {
     Drop = libc::NF_DROP as isize,
     Accept = libc::NF_ACCEPT as isize,
 }
 
 /// Metadata of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum MetaKey {
     Mark = libc::NFT_META_MARK as isize,
+    /// The index of the input device, 0 if there is none; older kernels end the rule then.
+    Iif = libc::NFT_META_IIF as isize,
+    /// The index of the output device, 0 if there is none; older kernels end the rule then.
+    Oif = libc::NFT_META_OIF as isize,
     /// The name of the input device. For forwarded packets at the postrouting hook, kernels before
     /// 5.7 do not provide it.
     IifName = libc::NFT_META_IIFNAME as isize,
@@ -81,14 +88,14 @@ pub(in crate::netlink) enum MetaKey {
 }
 
 /// The header to which an offset into a packet refers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum PayloadBase {
     Network = libc::NFT_PAYLOAD_NETWORK_HEADER as isize,
     Transport = libc::NFT_PAYLOAD_TRANSPORT_HEADER as isize,
 }
 
 /// A comparison operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum CmpOp {
     Eq = libc::NFT_CMP_EQ as isize,
     Neq = libc::NFT_CMP_NEQ as isize,
@@ -102,7 +109,7 @@ pub(in crate::netlink) enum CmpOp {
 
 /// A step of a rule. All values use one register: a load sets it, a failed comparison ends the
 /// rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Expression {
     LoadMeta(MetaKey),
     /// Sets the metadata to the value in the register.
@@ -122,6 +129,8 @@ pub(in crate::netlink) enum Expression {
     },
     /// Loads the type of the packet's source address, an `RTN_*`.
     LoadSourceAddressType,
+    /// Loads the type of the packet's destination address, an `RTN_*`.
+    LoadDestinationAddressType,
     /// Loads the next hop of the packet's route, for a packet of that family: a router, or the
     /// destination itself if that is on the link.
     LoadNextHop(Family),
@@ -135,6 +144,11 @@ pub(in crate::netlink) enum Expression {
     Compare(CmpOp, Vec<u8>),
     /// Continues if the value is in the set with that number.
     Lookup(usize),
+    /// Continues if the value is not in the set with that number.
+    LookupNone(usize),
+    /// Goes to the chain that the set with that number, of [`Elements::Chains`], has for the value;
+    /// continues if it has none.
+    LookupChain(usize),
     /// Adds the value to the set with that number, for one second.
     DynsetUpdate(usize),
     /// Removes the value from the set with that number, if present.
@@ -144,7 +158,20 @@ pub(in crate::netlink) enum Expression {
     StoreTcpMss,
     /// Translates the packet's source address to that of the output device.
     Masquerade,
+    /// Loads a constant.
+    Load(Vec<u8>),
+    /// Loads a constant into the second register.
+    LoadSecond(Vec<u8>),
+    /// Translates the destination of packets of that family to the address in the register, and the
+    /// port in the second register.
+    DestinationNat(Family),
     Verdict(Verdict),
+    /// Evaluates the regular chain with that number, and continues behind this rule.
+    Jump(usize),
+    /// Continues in the regular chain with that number, which returns to where this one was called.
+    Goto(usize),
+    /// Ends the chain, and continues where it was called.
+    Return,
 }
 
 /// The bits loaded by [`Expression::LoadCtState`] for packets that belong to a known connection
@@ -155,7 +182,7 @@ pub(in crate::netlink) const ESTABLISHED_OR_RELATED: u32 = CT_STATE_ESTABLISHED 
 pub(in crate::netlink) const IPS_DST_NAT: u32 = super::constants::IPS_DST_NAT;
 
 /// The address of a packet to examine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum AddressField {
     Source,
     Destination,
@@ -189,12 +216,22 @@ impl Expression {
 
     /// Matches packets with an address in `network`.
     pub(in crate::netlink) fn in_network(field: AddressField, network: Prefix) -> Vec<Self> {
+        let mut rule = Self::family(network.network().is_ipv6()).to_vec();
+        rule.extend(Self::in_network_of_family(field, network));
+        rule
+    }
+
+    /// Matches packets with an address in `network`, if they are known to be of its family.
+    pub(in crate::netlink) fn in_network_of_family(field: AddressField, network: Prefix) -> Vec<Self> {
         let (bytes, v6) = match network.network() {
             IpAddr::V4(address) => (address.octets().to_vec(), false),
             IpAddr::V6(address) => (address.octets().to_vec(), true),
         };
         let length = usize::from(network.length());
-        let mut rule = Self::family(v6).to_vec();
+        let mut rule = Vec::new();
+        if length == 0 {
+            return rule;
+        }
         if length % 8 == 0 {
             let whole = bytes.get(..length / 8).unwrap_or_default();
             rule.push(Self::address(field, v6, u32::from(network.length() / 8)));
@@ -209,6 +246,19 @@ impl Expression {
             rule.push(Self::equal(&bytes));
         }
         rule
+    }
+
+    /// Translates the packet's destination.
+    pub(in crate::netlink) fn destination_nat(to: SocketAddr) -> [Self; 3] {
+        let (address, family) = match to.ip() {
+            IpAddr::V4(address) => (address.octets().to_vec(), Family::Ip),
+            IpAddr::V6(address) => (address.octets().to_vec(), Family::Ip6),
+        };
+        [
+            Self::Load(address),
+            Self::LoadSecond(to.port().to_be_bytes().to_vec()),
+            Self::DestinationNat(family),
+        ]
     }
 
     /// Matches packets that belong to a known connection or relate to one.
@@ -234,7 +284,7 @@ impl Expression {
 }
 
 /// A base chain with its rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) struct Chain {
     pub(in crate::netlink) name: &'static str,
     pub(in crate::netlink) kind: ChainType,
@@ -245,8 +295,15 @@ pub(in crate::netlink) struct Chain {
     pub(in crate::netlink) rules: Vec<Vec<Expression>>,
 }
 
+/// A chain that rules of other chains call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::netlink) struct RegularChain {
+    pub(in crate::netlink) name: String,
+    pub(in crate::netlink) rules: Vec<Vec<Expression>>,
+}
+
 /// A set of addresses of one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) struct Set {
     pub(in crate::netlink) name: &'static str,
     /// The address family, not [`Family::Inet`].
@@ -255,22 +312,51 @@ pub(in crate::netlink) struct Set {
 }
 
 /// The elements of a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Elements {
     /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32
     /// bits.
     Ranges(Vec<RangeInclusive<u128>>),
+    /// As [`Self::Ranges`], except that they may touch; with the number of the regular chain for
+    /// each.
+    Chains(Vec<(RangeInclusive<u128>, usize)>),
     /// Addresses that rules add and remove: [`Expression::DynsetUpdate`],
     /// [`Expression::DynsetDelete`].
     Dynamic,
 }
 
 /// The complete definition of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) struct Table {
     pub(in crate::netlink) family: Family,
     pub(in crate::netlink) name: String,
     /// The sets, whose indexes [`Expression::Lookup`] uses.
     pub(in crate::netlink) sets: Vec<Set>,
     pub(in crate::netlink) chains: Vec<Chain>,
+    /// The other chains, whose indexes [`Expression::Jump`] uses.
+    pub(in crate::netlink) regular: Vec<RegularChain>,
+}
+
+impl Table {
+    /// Returns the table without its rules and elements, by which it is found and compared.
+    pub(in crate::netlink) fn outline(&self) -> Self {
+        let empty = |set: &Set| Set { elements: set.elements.outline(), ..*set };
+        Self {
+            family: self.family,
+            name: self.name.clone(),
+            sets: self.sets.iter().map(empty).collect(),
+            chains: Vec::new(),
+            regular: Vec::new(),
+        }
+    }
+}
+
+impl Elements {
+    fn outline(&self) -> Self {
+        match self {
+            Self::Ranges(_) => Self::Ranges(Vec::new()),
+            Self::Chains(_) => Self::Chains(Vec::new()),
+            Self::Dynamic => Self::Dynamic,
+        }
+    }
 }

@@ -163,6 +163,7 @@ fn table(tunnel: &str, device: &str, family: IpFamily, addresses: &[IpAddr], mar
             chain("premangle", Hook::Prerouting, Priority::Mangle, vec![[&udp[..], &restore].concat()]),
             chain("postmangle", Hook::Postrouting, Priority::Mangle, vec![[&udp[..], &save].concat()]),
         ],
+        regular: vec![],
     }
 }
 

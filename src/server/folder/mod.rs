@@ -18,7 +18,7 @@ use super::volume::is_ephemeral;
 use super::write::{Writer, write_error};
 use crate::config::ClientDns;
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
-use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, TunName, ZoneOption};
+use crate::config::{Cidr, DEFAULT_WIREGUARD_PORT, PeerPolicy, TunName, ZoneOption};
 use crate::net::random::SystemRandom;
 use wontun_proto::allowed_ips::Prefix;
 
@@ -62,6 +62,10 @@ pub struct InitOptions {
     /// refers to it by PrivateKeyFile [default: a new key in the new file]
     #[arg(long, env = "WONTUN_PRIVATE_KEY_FILE", value_name = "FILE", value_parser = key_file)]
     pub private_key_file: Option<PathBuf>,
+
+    /// Policy for peers without rules, an option of the tunnel.
+    #[arg(skip)]
+    pub policy: Option<PeerPolicy>,
 }
 
 /// The file of a server, and the changes that `Folder::prepare` made.
@@ -124,7 +128,7 @@ impl Folder {
     }
 
     /// Creates the folder, the key and the file if there is no file. Otherwise reads the existing
-    /// file, which keeps its key, and updates the endpoint and the name servers in it.
+    /// file, which keeps its key, and updates the endpoint, the name servers and the policy in it.
     ///
     /// # Errors
     /// [`ServerError`] if the file contains an error, has other subnets, another port or another
@@ -324,18 +328,24 @@ fn joined(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns true if the endpoint, the name servers or the domain in the file differ from the wanted ones.
+/// Returns true if the endpoint, the name servers, the domain or the policy in the file differ from
+/// the wanted ones.
 fn has_changes(file: &ServerFile, options: &InitOptions) -> bool {
     // a value that cannot be parsed differs too
     let has = |is_same: Result<bool, ServerError>| is_same.unwrap_or_default();
     let endpoint = options.endpoint.is_some() && !has(file.endpoint().map(|found| found == options.endpoint));
     let is_same_zone = |zone: &ZoneOption| has(file.zone().map(|found| found == zone.clone().into_zone()));
     let zone = options.domain.as_ref().is_some_and(|zone| !is_same_zone(zone));
-    endpoint || zone || options.dns.is_some() && !has(file.dns().map(|found| found == options.dns))
+    let dns = options.dns.is_some() && !has(file.dns().map(|found| found == options.dns));
+    let policy = options.policy.is_some() && !has(file.policy().map(|found| found == options.policy));
+    endpoint || zone || dns || policy
 }
 
 fn apply_options(mut file: ServerFile, options: &InitOptions) -> Result<ServerFile, ServerError> {
     // each is inserted directly below the header: the last one comes first
+    if let Some(policy) = options.policy {
+        file = file.with_policy(policy)?;
+    }
     if let Some(zone) = &options.domain {
         file = file.with_zone(zone)?;
     }

@@ -1,5 +1,7 @@
 //! The file of a server: parsing, and editing in range.
 
+mod rules;
+
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,15 +12,13 @@ use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
-use crate::config::wg_quick::outline::{self, Block, DOMAIN, ENDPOINT, NAME};
+use crate::config::wg_quick::outline::{self, Block, DNS, DOMAIN, ENDPOINT, NAME, POLICY};
 use crate::config::wg_quick::{
     Field, Hooks, Interface, KeySource, LoadError, Peer, PresharedKey, PublicKey, Section, WgQuick,
     private_key, read_text,
 };
-use crate::config::{ClientDns, PeerName, ZoneName, ZoneOption};
+use crate::config::{ClientDns, PeerName, PeerPolicy, ZoneName, ZoneOption};
 use crate::uapi::SecretText;
-
-const DNS: &str = "ClientDNS";
 
 /// The file of a server. Each edit returns a new value, whose text differs only in the changed
 /// bytes. The edited text is parsed again and compared with the expected configuration.
@@ -200,6 +200,22 @@ impl ServerFile {
     /// `ServerError::Edit`.
     pub fn with_zone(&self, zone: &ZoneOption) -> Result<Self, ServerError> {
         self.with_interface_comment(DOMAIN, &zone.to_string())
+    }
+
+    /// Returns the policy for peers without rules, if the file contains it.
+    ///
+    /// # Errors
+    /// `ServerError::InvalidComment`.
+    pub(crate) fn policy(&self) -> Result<Option<PeerPolicy>, ServerError> {
+        self.interface_comment(POLICY)
+    }
+
+    /// Replaces the policy for peers without rules.
+    ///
+    /// # Errors
+    /// `ServerError::Edit`.
+    pub(crate) fn with_policy(&self, policy: PeerPolicy) -> Result<Self, ServerError> {
+        self.with_interface_comment(POLICY, &policy.to_string())
     }
 
     /// Replaces the endpoint for clients.

@@ -70,12 +70,13 @@ impl WireGuard {
         }
         let audit = Audit::new(self, None);
         let before = std::mem::replace(&mut self.access.excluded, excluded);
-        let changes = transition(&configuration, &before, &self.access.excluded);
+        let mut changes = transition(&configuration, &before, &self.access.excluded);
         let present: HashSet<_> = self.peers.keys().copied().collect();
         // neither keys nor port nor mark are among these changes, which therefore cannot fail
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the end of a peer's access was applied only in part");
         }
+        self.enforce_rules(&mut changes);
         let names = self.update_endpoint_names(&configuration, Some(&configuration), &present);
         self.send_excluded(context, &before);
         self.update_routes(context);

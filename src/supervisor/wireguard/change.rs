@@ -35,7 +35,7 @@ impl WireGuard {
     ///
     /// # Errors
     /// The change cannot be made, and nothing was changed.
-    pub(super) fn change(&mut self, context: &mut Context, changes: Changes) -> Result<u32, ChangeError> {
+    pub(super) fn change(&mut self, context: &mut Context, mut changes: Changes) -> Result<u32, ChangeError> {
         let was_engaged = self.firewall.is_kill_switch_engaged();
         if let Some(is_engaged) = changes.kill_switch {
             self.firewall.set_kill_switch(is_engaged).map_err(ChangeError::KillSwitch)?;
@@ -47,6 +47,7 @@ impl WireGuard {
             }
             return Err(error);
         }
+        self.enforce_rules(&mut changes);
         // before the tunnel process sends anything to a new endpoint
         self.update_routes(context);
         self.update_nat();

@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::excluded::Excluded;
 use super::kill_switch::EngagedKillSwitch;
-use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, WgQuick, load};
-use crate::config::{FileOptions, PeerAddress, ZoneName};
+use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, ServerComments, WgQuick, load};
+use crate::config::{FileOptions, PeerAddress, PeerPolicy};
 use crate::netlink::Link;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
 use wontun_packet::ip;
@@ -41,10 +41,8 @@ pub(crate) struct ConfigFile {
     pub configuration: WgQuick,
     /// Files that keys were read from.
     pub key_files: Vec<PathBuf>,
-    /// Port that clients connect to, by a comment of a server's file.
-    pub(super) client_port: Option<u16>,
-    /// Domain of the peers' names, by a comment of a server's file.
-    pub(super) zone: Option<ZoneName>,
+    /// What comments of a server's file say about it.
+    pub(super) server: ServerComments,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
@@ -57,7 +55,7 @@ impl ConfigFile {
     /// # Errors
     /// [`LoadError`]: the file, and for an error in a line what was expected.
     pub(crate) fn load(path: PathBuf, options: FileOptions) -> Result<Self, LoadError> {
-        let Loaded { configuration, warnings, key_files, client_port, zone } = load(&path, options.hooks)?;
+        let Loaded { configuration, warnings, key_files, server } = load(&path, options.hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let absolute_path = std::path::absolute(&path).ok();
         let absolute_path = absolute_path.and_then(|path| path.into_os_string().into_string().ok());
@@ -68,11 +66,17 @@ impl ConfigFile {
             options,
             configuration,
             key_files,
-            client_port,
-            zone,
+            server,
             kill_switch: None,
             early_addresses: None,
         })
+    }
+}
+
+impl ConfigFile {
+    /// Returns the policy for peers without rules: that of the command line, or of the file.
+    pub(super) fn policy(&self) -> PeerPolicy {
+        self.options.policy.or(self.server.policy).unwrap_or_default()
     }
 }
 
@@ -95,7 +99,7 @@ impl ConfigSource {
     /// Returns the port that clients connect to, if the file says it.
     pub(super) fn client_port(&self) -> Option<u16> {
         match self {
-            Self::File(file) => file.client_port,
+            Self::File(file) => file.server.client_port,
             Self::Socket => None,
         }
     }

@@ -1,5 +1,5 @@
-//! The packet filter state of a tunnel with a file: NAT for its peers, the guard and the kill
-//! switch.
+//! The packet filter state of a tunnel with a file: NAT for its peers, their rules, the guard and
+//! the kill switch.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -9,9 +9,10 @@ use tracing::{info, warn};
 use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetMonitor;
+use crate::config::access::{AccessRules, UnknownPeer};
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
 use crate::netlink::{
-    AllowedTraffic, Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap,
+    AccessTable, AllowedTraffic, Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap,
 };
 
 /// The tables of a tunnel. NAT is removed when this is dropped; the kill switch only by
@@ -23,6 +24,10 @@ pub(super) struct Firewall {
     pub(super) nat: Option<Nat>,
     /// `None` without a file.
     pub(super) guard: Option<Guard>,
+    /// `None` without a file.
+    pub(super) rules: Option<AccessTable>,
+    /// Reported rules about peers that do not exist.
+    pub(super) unknown_peers: Vec<UnknownPeer>,
     pub(super) kill_switch: Option<EngagedKillSwitch>,
     pub(super) ruleset: RulesetMonitor,
     /// Reported chains that drop packets to the port.
@@ -42,6 +47,8 @@ impl Firewall {
         let mut firewall = Self {
             nat: None,
             guard: None,
+            rules: None,
+            unknown_peers: Vec::new(),
             kill_switch,
             ruleset: RulesetMonitor::default(),
             input_warnings: Vec::new(),
@@ -56,7 +63,8 @@ impl Firewall {
             );
         }
         firewall.ruleset = RulesetMonitor::open();
-        firewall.guard = Some(Guard::new(name.as_str(), file.options.policy == PeerPolicy::Isolate));
+        firewall.guard = Some(Guard::new(name.as_str(), file.policy() == PeerPolicy::Isolate));
+        firewall.rules = Some(AccessTable::new(name.as_str()));
         if file.options.nat == NatMode::Auto {
             firewall.nat = Some(Nat::new(name.as_str(), &file.options.nat_allow));
             if file.configuration.is_full_tunnel() {
@@ -70,10 +78,18 @@ impl Firewall {
     /// configured any more.
     ///
     /// # Errors
-    /// The peers are to be isolated, and cannot be; another tunnel started with this name runs.
+    /// The policy cannot be enforced; another tunnel started with this name runs.
     pub(super) fn set_up(&mut self, name: &TunName, file: Option<&ConfigFile>) -> Result<(), LinkError> {
         let Some(file) = file else { return Ok(()) };
+        let rules = AccessRules::of_file(&file.configuration, file.policy(), &file.server.dns);
+        let needs_no_table = rules.needs_no_table();
+        if file.policy() != PeerPolicy::Open {
+            self.update_rules(rules, &file.configuration.interface.addresses)?;
+        }
         self.update_guard(&file.configuration.interface.addresses)?;
+        if let (Some(guard), true) = (&mut self.guard, needs_no_table) {
+            guard.remove_leftover(&AccessTable::table_of(name.as_str()));
+        }
         if file.options.nat == NatMode::Off {
             Nat::new(name.as_str(), &file.options.nat_allow).remove();
         }
@@ -95,6 +111,34 @@ impl Firewall {
             warn!("{warning}");
         }
         Ok(())
+    }
+
+    /// Enforces the rules of the peers. `addresses` are those of the tunnel.
+    ///
+    /// # Errors
+    /// The kernel refuses the table, and the rules are those of before.
+    pub(super) fn update_rules(&mut self, rules: AccessRules, addresses: &[Cidr]) -> Result<(), LinkError> {
+        for unknown in rules.unknown_peers().iter().filter(|unknown| !self.unknown_peers.contains(unknown)) {
+            warn!("{unknown}");
+        }
+        self.unknown_peers = rules.unknown_peers().to_vec();
+        // peers are isolated by the guard, or, with rules of their own, by the other table
+        let by_guard = rules.policy() == PeerPolicy::Isolate && rules.needs_no_table();
+        let Some(access) = &mut self.rules else { return Ok(()) };
+        if !by_guard {
+            access.apply(rules)?;
+            return self.set_isolates(false, addresses);
+        }
+        self.set_isolates(true, addresses)?;
+        self.rules.as_mut().map_or(Ok(()), |access| access.apply(rules))
+    }
+
+    fn set_isolates(&mut self, isolates: bool, addresses: &[Cidr]) -> Result<(), LinkError> {
+        match &mut self.guard {
+            Some(guard) if guard.isolates() != isolates => guard.set_isolates(isolates),
+            _ => return Ok(()),
+        }
+        self.update_guard(addresses)
     }
 
     /// Returns the mark of the sockets, where `mark` is that of the file and the routes.

@@ -46,6 +46,7 @@ impl WireGuard {
         if let Err(error) = self.firewall.set_up(&name, self.source.file()) {
             warn!(%error, "cannot adapt the tunnel's tables to the file");
         }
+        self.enforce_rules_after_take_over(context);
         self.update_firewall();
         self.warn_of_other_family();
         self.settle_port(context);

@@ -1,6 +1,8 @@
 //! Adapts the tunnel's tables, routes and socket to its device: to a new name, and while it is in
 //! another network namespace.
 
+use tracing::warn;
+
 use super::state::WireGuard;
 use crate::netlink::Routes;
 use crate::supervisor::context::Context;
@@ -22,6 +24,11 @@ impl WireGuard {
             nat.set_device(name.as_str());
         }
         self.update_tables();
+        let access = self.firewall.rules.as_mut().map_or(Ok(()), |access| access.set_device(name.as_str()));
+        if let Err(error) = access {
+            warn!(%error, "cannot enforce the rules of the peers on the device's new index");
+            self.stop_restricted_peers(context);
+        }
         if let Some(routes) = &mut self.routes {
             routes.set_device(name.as_str(), context.link.index);
         }

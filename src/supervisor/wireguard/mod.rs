@@ -26,6 +26,7 @@ mod reconcile;
 mod reload;
 mod restart;
 mod route;
+mod rules;
 mod ruleset;
 mod saved_state;
 mod state;

@@ -23,7 +23,7 @@ impl WireGuard {
     /// whether they are answered at all, remain as at the start.
     pub(super) fn update_names(&mut self, now: Instant) {
         let Some(file) = self.source.file() else { return };
-        let Some(zone) = file.zone.as_ref().filter(|_| self.names.is_open()) else { return };
+        let Some(zone) = file.server.zone.as_ref().filter(|_| self.names.is_open()) else { return };
         let networks = file.configuration.interface.addresses.iter();
         let networks = networks.map(|cidr| Prefix::of(cidr.address(), cidr.prefix()));
         let networks = networks.filter(|network| network.length() > 0);
@@ -56,7 +56,7 @@ impl WireGuard {
 /// Returns the addresses of the interface at which queries are answered: none without a domain, and
 /// none of one link only.
 fn addresses(file: &ConfigFile) -> Vec<IpAddr> {
-    if file.zone.is_none() {
+    if file.server.zone.is_none() {
         return Vec::new();
     }
     let addresses = file.configuration.interface.addresses.iter().map(|cidr| cidr.address());

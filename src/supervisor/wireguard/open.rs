@@ -242,6 +242,7 @@ impl WireGuard {
         let names = self.update_endpoint_names(&configuration, None, &HashSet::new());
         self.look_up_before_routes(context, &configuration)?;
         if !is_taken_over {
+            self.enforce_rules(&mut changes);
             self.open_routes(context)?;
             self.update_firewall();
             self.warn_of_other_family();

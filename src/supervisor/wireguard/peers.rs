@@ -259,6 +259,11 @@ impl Peers {
         self.peers.iter().filter(|(_, peer)| !peer.native_addresses().is_empty()).map(|(key, _)| key)
     }
 
+    /// Returns the networks of all peers, with the keys of the peers.
+    pub(super) fn owned_prefixes(&self) -> impl Iterator<Item = (Prefix, PublicKey)> + '_ {
+        self.allowed_ips.iter()
+    }
+
     /// Returns the networks of all peers.
     pub(super) fn allowed_ips(&self) -> impl Iterator<Item = Prefix> + '_ {
         self.allowed_ips.iter().map(|(prefix, _)| prefix)

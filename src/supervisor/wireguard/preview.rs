@@ -7,10 +7,12 @@ use nix::net::if_::if_nametoindex;
 
 use super::file;
 use super::tables::nat_networks;
+use crate::config::access::AccessRules;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::config::{FileOptions, KillSwitchOptions, NatMode, PeerAddress, TunName};
 use crate::netlink::{
-    DesiredRouting, Guard, KillSwitch, Link, LinkError, Nat, RoutingPreview, find_overlaps, preview_routing,
+    AccessTable, DesiredRouting, Guard, KillSwitch, Link, LinkError, Nat, RoutingPreview, find_overlaps,
+    preview_routing,
 };
 use wontun_proto::allowed_ips::Prefix;
 
@@ -75,10 +77,14 @@ pub(crate) fn preview(
     let nat = (options.nat == NatMode::Auto && !is_full_tunnel)
         .then(|| nat_networks(&interface.addresses, allowed_ips.iter().copied()));
     let mut tables = vec![format!("inet {}", Guard::table_of(name.as_str()))];
+    let rules = AccessRules::of_file(configuration, options.policy.unwrap_or_default(), &[]);
+    if !rules.needs_no_table() {
+        tables.push(format!("inet {}", AccessTable::table_of(name.as_str())));
+    }
     tables.extend(nat.as_ref().map(|_| format!("inet {}", Nat::table_of(name.as_str()))));
     tables.extend(kill_switch.map(|_| format!("inet {}", KillSwitch::table_of(name.as_str()))));
     tables.extend(routing.iter().flat_map(|routing| routing.tables.iter().cloned()));
-    let mut warnings: Vec<String> = Vec::new();
+    let mut warnings: Vec<String> = rules.unknown_peers().iter().map(ToString::to_string).collect();
     if interface.table != Table::Off {
         let overlaps = find_overlaps(name.as_str(), &interface.addresses, allowed_ips.iter().copied());
         warnings.extend(overlaps.iter().map(ToString::to_string));

@@ -2,7 +2,7 @@
 
 use super::kill_switch::EngagedKillSwitch;
 use super::state::WireGuard;
-use crate::netlink::{Guard, Nat, Routes};
+use crate::netlink::{AccessTable, Guard, Nat, Routes};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::{ReconcileOutcome, Requirement};
 
@@ -21,12 +21,23 @@ impl WireGuard {
         if !may_repair {
             return ReconcileOutcome { is_missing: !self.has_tables(), ..ReconcileOutcome::default() };
         }
+        let access = self.firewall.rules.as_mut().map_or(Ok(None), AccessTable::repair);
+        let mut access_error = None;
+        let mut repaired: Vec<_> = match access {
+            Ok(repaired) => repaired.into_iter().collect(),
+            Err(error) => {
+                self.stop_restricted_peers(context);
+                access_error = Some(error.to_string());
+                Vec::new()
+            }
+        };
         let firewall = &mut self.firewall;
-        let mut repaired: Vec<_> = firewall.guard.as_mut().and_then(Guard::repair).into_iter().collect();
+        repaired.extend(firewall.guard.as_mut().and_then(Guard::repair));
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
         context.reconciler.repairs.tables += repaired.len() as u64;
-        let error = (!self.has_tables()).then(|| "the kernel rejects a table".to_owned());
+        let error =
+            access_error.or_else(|| (!self.has_tables()).then(|| "the kernel rejects a table".to_owned()));
         let repaired = (!repaired.is_empty()).then(|| repaired.join(", "));
         ReconcileOutcome { repaired, error, ..ReconcileOutcome::default() }
     }
@@ -34,7 +45,8 @@ impl WireGuard {
     /// Returns true if all tables but the kill switch's exist and are unchanged.
     fn has_tables(&mut self) -> bool {
         let firewall = &mut self.firewall;
-        firewall.guard.as_mut().is_none_or(Guard::is_intact)
+        firewall.rules.as_mut().is_none_or(AccessTable::is_intact)
+            && firewall.guard.as_mut().is_none_or(Guard::is_intact)
             && firewall.nat.as_mut().is_none_or(Nat::is_intact)
             && self.routes.as_mut().is_none_or(Routes::has_tables)
     }

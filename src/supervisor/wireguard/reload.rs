@@ -9,7 +9,7 @@ use super::excluded::Excluded;
 use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Loaded, WgQuick, reload};
+use crate::config::wg_quick::{Loaded, ServerComments, WgQuick, reload};
 use crate::messages::ToTunnel;
 use crate::net::timer::unix_now;
 use crate::sandbox;
@@ -57,7 +57,8 @@ impl WireGuard {
             info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
             return Err("it has no configuration file, wg(8) configures it".to_owned());
         };
-        let Loaded { configuration: new, warnings, zone, .. } = match reload(&file.path, file.options.hooks) {
+        let Loaded { configuration: new, warnings, server, .. } = match reload(&file.path, file.options.hooks)
+        {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "cannot reload the configuration, nothing was changed");
@@ -75,16 +76,17 @@ impl WireGuard {
         let audit = Audit::new(self, None);
         let present: HashSet<_> = self.peers.keys().copied().collect();
         let excluded = Excluded::of(&new, unix_now());
-        let changes = changes(&new, Some(&old), &present, &excluded);
-        self.set_configuration(new);
+        let mut changes = changes(&new, Some(&old), &present, &excluded);
+        let old_server = self.set_configuration(new, server);
         let before = std::mem::replace(&mut self.access.excluded, excluded);
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
-            self.set_configuration(old);
+            self.set_configuration(old, old_server);
             self.access.excluded = before;
             return Err(error.to_string());
         }
+        self.enforce_rules(&mut changes);
         let mut names = Vec::new();
         if let Some(new) = self.source.configuration().cloned() {
             names = self.update_endpoint_names(&new, Some(&old), &present);
@@ -92,9 +94,6 @@ impl WireGuard {
             self.update_guard();
             self.change_device(context, &new, &old);
             self.apply_dns(context);
-            if let ConfigSource::File(file) = &mut self.source {
-                file.zone = zone;
-            }
             self.warn_of_names();
         }
         self.update_firewall();
@@ -109,9 +108,14 @@ impl WireGuard {
         Ok(number)
     }
 
-    fn set_configuration(&mut self, configuration: WgQuick) {
-        if let ConfigSource::File(file) = &mut self.source {
-            file.configuration = configuration;
+    /// Sets the contents of the file. Returns what the comments of the previous ones said.
+    fn set_configuration(&mut self, configuration: WgQuick, server: ServerComments) -> ServerComments {
+        match &mut self.source {
+            ConfigSource::File(file) => {
+                file.configuration = configuration;
+                std::mem::replace(&mut file.server, server)
+            }
+            ConfigSource::Socket => server,
         }
     }
 

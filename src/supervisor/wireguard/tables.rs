@@ -9,8 +9,9 @@ use tracing::{info, warn};
 
 use super::state::WireGuard;
 use crate::config::Cidr;
+use crate::config::access::AccessRules;
 use crate::config::wg_quick::{Table, WgQuick};
-use crate::netlink::{Overlap, find_input_drops, find_overlaps};
+use crate::netlink::{AccessTable, Overlap, find_input_drops, find_overlaps};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::HostResource;
 use wontun_proto::allowed_ips::Prefix;
@@ -51,8 +52,8 @@ impl WireGuard {
 
     /// Adapts NAT to the current networks of the tunnel.
     pub(super) fn update_nat(&mut self) {
-        let networks = self.networks();
-        if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_applied(&networks)) {
+        let (networks, reachable) = (self.networks(), self.reachable());
+        if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_applied(&networks, &reachable)) {
             self.update_firewall();
         }
     }
@@ -67,9 +68,9 @@ impl WireGuard {
             self.check_input();
         }
         self.check_overlaps();
-        let networks = self.networks();
+        let (networks, reachable) = (self.networks(), self.reachable());
         let Some(nat) = &mut self.firewall.nat else { return Vec::new() };
-        let applied = nat.apply(&networks, checks_rules);
+        let applied = nat.apply(&networks, &reachable, checks_rules);
         for change in applied.changes {
             info!("{change}");
         }
@@ -160,6 +161,13 @@ impl WireGuard {
 
     fn is_full_tunnel(&self) -> bool {
         self.source.configuration().is_some_and(WgQuick::is_full_tunnel)
+    }
+
+    /// Returns the networks of peers whose rules let others open connections to them, if the rules
+    /// are enforced.
+    fn reachable(&self) -> Vec<Prefix> {
+        let access = self.firewall.rules.as_ref().filter(|access| access.is_installed());
+        access.and_then(AccessTable::rules).map(AccessRules::reachable).unwrap_or_default()
     }
 
     /// Returns the networks for which NAT is set up. The networks behind a peer are excluded: they

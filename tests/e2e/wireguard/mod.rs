@@ -34,6 +34,7 @@ pub(crate) mod site;
 pub(crate) mod state_file;
 pub(crate) mod tally;
 
+mod access;
 mod audit;
 mod basics;
 mod before_lock;
