@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::wg_easy_15::QUERY;
 use crate::config::wg_quick::{KeyError, LoadError};
 use crate::exit::{self, ExitCode};
 use crate::server::ServerError;
@@ -20,8 +21,8 @@ pub enum ImportError {
     Exists(PathBuf),
     /// The file is a database, as wg-easy 15 has one.
     #[error(
-        "{}: is a database, as wg-easy 15 keeps one: import the wg0.conf beside it, which that version writes at each change and which has the same keys, names and addresses",
-        .0.display()
+        "{path}: is a database, as wg-easy 15 keeps one: import its tables with: sqlite3 -json {path} '{QUERY}' | wontun import -; without sqlite3, the wg0.conf beside it has the enabled clients, without their expiry",
+        path = .0.display()
     )]
     Database(PathBuf),
     /// The JSON cannot be parsed.

@@ -1,4 +1,5 @@
-//! Imports the configuration of another program: a wg-quick file, or the JSON of wg-easy.
+//! Imports the configuration of another program: a wg-quick file, the JSON of wg-easy, or the
+//! tables of its database.
 //!
 //! The result is a [`ServerFile`] with the old keys, addresses and preshared keys, so that every
 //! client continues with the file that it has. Nothing in the input is ever run: hooks of a
@@ -7,12 +8,15 @@
 
 mod error;
 mod hooks;
+mod json;
 mod names;
 mod network;
 mod options;
 mod redact;
 mod translation;
 mod wg_easy;
+mod wg_easy_15;
+mod wg_easy_client;
 mod wg_quick;
 
 use std::path::Path;
@@ -48,7 +52,7 @@ pub struct Imported {
 pub enum Format {
     /// A wg-quick file.
     WgQuick,
-    /// The `wg0.json` of wg-easy up to version 14.
+    /// The `wg0.json` of wg-easy up to version 14, or the tables of version 15.
     WgEasy,
 }
 
@@ -71,11 +75,14 @@ impl Import {
             return Err(ImportError::Database(self.source.clone()));
         }
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        let (format, Translation { text, notices }) = if text.trim_ascii_start().starts_with(b"{") {
+        let (format, translation) = if text.trim_ascii_start().starts_with(b"{") {
             (Format::WgEasy, wg_easy::translate(self, text)?)
+        } else if wg_easy_15::is_tables(text) {
+            (Format::WgEasy, wg_easy_15::translate(self, text)?)
         } else {
             (Format::WgQuick, wg_quick::translate(&self.source, text)?)
         };
+        let Translation { text, notices, endpoint, dns } = translation;
         let mut file = ServerFile::parse(target, text)?;
         let port = file.configuration().interface.listen_port;
         if let Some(wanted) = self.listen_port.filter(|&wanted| port != Some(wanted)) {
@@ -87,10 +94,10 @@ impl Import {
             }
             .into());
         }
-        if let Some(dns) = &self.dns {
+        if let Some(dns) = self.dns.as_ref().or(dns.as_ref()) {
             file = file.with_dns(dns)?;
         }
-        if let Some(endpoint) = &self.endpoint {
+        if let Some(endpoint) = self.endpoint.as_ref().or(endpoint.as_ref()) {
             file = file.with_endpoint(endpoint)?;
         }
         let mut imported = Imported { file, format, notices };

@@ -45,7 +45,7 @@ pub(super) fn translate(source: &Path, text: &[u8]) -> Result<Translation, Impor
     let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_WIREGUARD_PORT, u16::from);
     report_hooks(source, &hooks(text), port, &mut notices);
     let text = convert_names(edited.as_bytes(), &mut notices).into_inner();
-    Ok(Translation { text, notices })
+    Ok(Translation { notices, ..Translation::of(text) })
 }
 
 /// Returns a more specific error if a hook sets the missing private key.
