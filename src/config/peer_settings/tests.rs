@@ -118,6 +118,17 @@ fn settings_are_what_the_comments_say() {
 }
 
 #[test]
+fn an_error_does_not_repeat_a_key() {
+    let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    for (setting, value) in
+        [(PeerComment::Expires, key.to_owned()), (PeerComment::Allow, format!("lan, 10.0.0.1:{key}"))]
+    {
+        let error = PeerSettings::NONE.clone().set(setting, &value).unwrap_err().to_string();
+        assert!(!error.contains("dwdtCn") && error.contains("may be a secret"), "{error}");
+    }
+}
+
+#[test]
 fn a_peer_has_access_until_its_end() {
     let seconds = Duration::from_secs;
     let mut settings = PeerSettings::NONE;
