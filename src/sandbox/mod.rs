@@ -18,6 +18,7 @@ mod hold_calls;
 mod landlock_rules;
 mod names_calls;
 mod numbers;
+mod one_thread_calls;
 mod resolv_conf_calls;
 mod status;
 

@@ -3,16 +3,12 @@
 use nix::libc;
 
 use super::calls::Condition::{Is, Masked};
-use super::calls::{ATTACKS, DATAGRAM, NOT_EXECUTABLE, NURSERY_NEVER, RUNTIME, STREAM, Syscall, any, only};
-use super::numbers::FIONBIO;
+use super::calls::{ATTACKS, DATAGRAM, NURSERY_NEVER, RUNTIME, STREAM, Syscall, any, only};
+use super::one_thread_calls::{ONE_THREAD, ONE_THREAD_LEGACY};
 
-/// Its calls: the listening sockets, connections of clients, and sockets to name servers, which the
+/// Additional calls: the listening sockets, connections of clients, and sockets to name servers, which the
 /// kernel binds when they are connected. Others fail with ENOSYS.
 const NAMES: &[Syscall] = &[
-    any(libc::SYS_sendto),
-    any(libc::SYS_recvfrom),
-    any(libc::SYS_sendmsg),
-    any(libc::SYS_recvmsg),
     any(libc::SYS_accept4),
     only(
         libc::SYS_socket,
@@ -29,21 +25,9 @@ const NAMES: &[Syscall] = &[
     any(libc::SYS_fstat),
     any(libc::SYS_statx),
     any(libc::SYS_lseek),
-    // memory
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_munmap),
-    any(libc::SYS_mremap),
-    only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
-    any(libc::SYS_clock_gettime),
-    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
-    only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)]]),
 ];
-#[cfg(target_arch = "x86_64")]
-const NAMES_LEGACY: &[Syscall] = &[any(libc::SYS_poll)];
-#[cfg(not(target_arch = "x86_64"))]
-const NAMES_LEGACY: &[Syscall] = &[];
 
 /// Calls that are allowed to the process.
-pub(super) const NAMES_ALLOWED: &[&[Syscall]] = &[RUNTIME, NAMES, NAMES_LEGACY];
+pub(super) const NAMES_ALLOWED: &[&[Syscall]] = &[RUNTIME, ONE_THREAD, ONE_THREAD_LEGACY, NAMES];
 /// Calls that kill it.
 pub(super) const NAMES_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NURSERY_NEVER];

@@ -355,8 +355,7 @@ impl Drop for Stage {
     }
 }
 
-/// Returns true if the kernel has Landlock version 4, as needed by some tests and provided by all
-/// development machines.
+/// Returns true if the kernel has Landlock version 4, as needed by some tests.
 pub(super) fn has_landlock() -> bool {
     raw_call(libc::SYS_landlock_create_ruleset, [0, 0, 1, 0, 0, 0]).is_ok_and(|abi| abi >= 4)
 }

@@ -502,9 +502,9 @@ errno=0
     assert_eq!(text, expected);
 }
 
-#[test]
-fn an_interface_without_anything_says_little() {
-    let interface = InterfaceStatus {
+/// Returns an interface without anything.
+const fn empty_interface() -> InterfaceStatus<'static> {
+    InterfaceStatus {
         private_key: None,
         public_key: None,
         listen_port: 0,
@@ -513,7 +513,12 @@ fn an_interface_without_anything_says_little() {
         is_up: false,
         repairs: &[],
         problems: &[],
-    };
+    }
+}
+
+#[test]
+fn an_interface_without_anything_says_little() {
+    let interface = empty_interface();
     assert_eq!(*Response::new(ResponseFormat::Get, &interface, []).finish(), b"errno=0\n\n");
     assert_eq!(*ok_response(), b"errno=0\n\n");
     assert_eq!(*error_response(-98), b"errno=-98\n\n");
@@ -568,16 +573,7 @@ fn the_status_has_no_secret() {
 
 #[test]
 fn a_peer_without_access_is_in_the_status_only() {
-    let interface = InterfaceStatus {
-        private_key: None,
-        public_key: None,
-        listen_port: 0,
-        fwmark: 0,
-        mtu: None,
-        is_up: false,
-        repairs: &[],
-        problems: &[],
-    };
+    let interface = empty_interface();
     let peer = ExcludedPeer {
         public_key: public(KEY),
         name: "phone".parse().ok(),
