@@ -64,7 +64,8 @@ pub(crate) enum CommandError {
     /// The client's file could not be written, so the peer was removed again: nobody has its key.
     #[error("the client's file cannot be written to standard output ({0}): the peer was removed again")]
     RolledBack(#[source] io::Error),
-    /// The client's file could not be written, so the old keys were restored: nobody has the new ones.
+    /// The client's file could not be written, so the old keys were restored: nobody has the new
+    /// ones.
     #[error("the client's file cannot be written to standard output ({0}): the peer has its old keys again")]
     NotRenewed(#[source] io::Error),
     /// The file was changed, but the running tunnel was not.

@@ -133,9 +133,9 @@ impl Notifier {
         self.send(ALIVE.to_owned());
     }
 
-    /// Makes the service manager keep a duplicate of `descriptor` under `name` after the end of this
-    /// process, for the next start of the service. It is not polled: a connected socket with an
-    /// error would be dropped.
+    /// Makes the service manager keep a duplicate of `descriptor` under `name` after the end of
+    /// this process, for the next start of the service. It is not polled: a connected socket with
+    /// an error would be dropped.
     ///
     /// # Errors
     /// An error of the kernel.

@@ -7,8 +7,9 @@ use super::device::Link;
 use super::forwarding::Forwarding;
 use super::path::Path;
 
-/// Addresses of the IPv6 Internet that are looked up: the lowest, which a default route and 2000::/3
-/// contain, and, for a router without either, those of two root servers and of a public name server.
+/// Addresses of the IPv6 Internet that are looked up: the lowest, which a default route and
+/// 2000::/3 contain, and, for a router without either, those of two root servers and of a public
+/// name server.
 const PROBES: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0),
     Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30),

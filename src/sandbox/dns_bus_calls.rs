@@ -11,8 +11,8 @@ use super::one_thread_calls::{ONE_THREAD, ONE_THREAD_LEGACY};
 const DNS_RECONNECT: &[Syscall] =
     &[only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), STREAM, Is(2, 0)]]), any(libc::SYS_connect)];
 
-/// Calls that are allowed to the `dns` process that is connected to the bus, and to the one that sets
-/// name servers. Others fail with ENOSYS.
+/// Calls that are allowed to the `dns` process that is connected to the bus, and to the one that
+/// sets name servers. Others fail with ENOSYS.
 pub(super) const DNS_BUS_ALLOWED: &[&[Syscall]] = &[RUNTIME, ONE_THREAD, ONE_THREAD_LEGACY];
 /// The same where it may connect again.
 pub(super) const DNS_RECONNECT_ALLOWED: &[&[Syscall]] =

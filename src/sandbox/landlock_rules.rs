@@ -144,8 +144,8 @@ impl LandlockRules {
         Ok(Self { rules, proc_folders: [].into() })
     }
 
-    /// Creates rules for the folders in which programs keep /etc/resolv.conf, and for connections to
-    /// name servers; the filter of calls has no bind(2).
+    /// Creates rules for the folders in which programs keep /etc/resolv.conf, and for connections
+    /// to name servers; the filter of calls has no bind(2).
     pub(super) fn for_names() -> Result<Self, RulesetError> {
         let rules = base()?.handle_access(AccessNet::from_all(REVIEWED_ABI))?;
         let mut rules = rules.scope(Scope::from_all(REVIEWED_ABI))?.create()?;

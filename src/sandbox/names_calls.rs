@@ -6,8 +6,8 @@ use super::calls::Condition::{Is, Masked};
 use super::calls::{ATTACKS, DATAGRAM, NURSERY_NEVER, RUNTIME, STREAM, Syscall, any, only};
 use super::one_thread_calls::{ONE_THREAD, ONE_THREAD_LEGACY};
 
-/// Additional calls: the listening sockets, connections of clients, and sockets to name servers, which the
-/// kernel binds when they are connected. Others fail with ENOSYS.
+/// Additional calls: the listening sockets, connections of clients, and sockets to name servers,
+/// which the kernel binds when they are connected. Others fail with ENOSYS.
 const NAMES: &[Syscall] = &[
     any(libc::SYS_accept4),
     only(

@@ -16,8 +16,8 @@ pub enum Request {
     Status,
     /// `file=1`, an extension for `wontun peer`: returns the path of the configuration file.
     File,
-    /// `reload=1`, an extension for `wontun peer`: reads the configuration file again, as SIGHUP. The
-    /// answer comes after it was applied; if it was refused, with the reason.
+    /// `reload=1`, an extension for `wontun peer`: reads the configuration file again, as SIGHUP.
+    /// The answer comes after it was applied; if it was refused, with the reason.
     Reload,
     /// `set=1`: applies the changes.
     Set(Changes),

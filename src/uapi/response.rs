@@ -196,8 +196,8 @@ impl Response {
         self.history(earlier_handshake, traffic);
     }
 
-    /// Adds what is known of earlier runs: the last handshake, the traffic over all runs, and that of
-    /// the periods in which there was some.
+    /// Adds what is known of earlier runs: the last handshake, the traffic over all runs, and that
+    /// of the periods in which there was some.
     fn history(&mut self, earlier_handshake: Duration, traffic: Option<Traffic>) {
         if !earlier_handshake.is_zero() {
             self.line("earlier_handshake_time_sec", earlier_handshake.as_secs());

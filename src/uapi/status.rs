@@ -49,8 +49,8 @@ pub(crate) struct TunnelPeer {
     /// In seconds; 0 for off.
     pub(crate) persistent_keepalive: u16,
     pub(crate) allowed_ips: Vec<Prefix>,
-    /// Reason why it has no access; the other values are unknown then, except for the name, the last
-    /// handshake and the traffic.
+    /// Reason why it has no access; the other values are unknown then, except for the name, the
+    /// last handshake and the traffic.
     pub(crate) exclusion: Option<Exclusion>,
 }
 
@@ -128,8 +128,8 @@ impl TunnelPeer {
         }
     }
 
-    /// Returns the time of the latest handshake since 1970, which may be one of an earlier run; zero
-    /// for never.
+    /// Returns the time of the latest handshake since 1970, which may be one of an earlier run;
+    /// zero for never.
     pub(crate) fn latest_handshake(&self) -> Duration {
         self.last_handshake.max(self.earlier_handshake)
     }

@@ -58,9 +58,9 @@ pub fn remove_variables(names: &[&str]) {
     }
 }
 
-/// Takes the descriptors 3 to 2 + `count`, which a service manager has passed (sd_listen_fds(3)), and
-/// closes them on exec from now on. Those that are not open, or that this program has opened itself,
-/// are `None`: it closes all that it opens on exec, and inherited ones are not closed.
+/// Takes the descriptors 3 to 2 + `count`, which a service manager has passed (sd_listen_fds(3)),
+/// and closes them on exec from now on. Those that are not open, or that this program has opened
+/// itself, are `None`: it closes all that it opens on exec, and inherited ones are not closed.
 pub fn take_passed_descriptors(count: u16) -> Vec<Option<OwnedFd>> {
     let take = |number: RawFd| {
         // SAFETY: takes two numbers and returns one.

@@ -182,8 +182,8 @@ impl Drop for Prepared {
     }
 }
 
-/// Returns the files of the clients in one text. Of several, each begins with a comment that has the
-/// client's name.
+/// Returns the files of the clients in one text. Of several, each begins with a comment that has
+/// the client's name.
 fn joined(clients: &[ClientText]) -> Zeroizing<Vec<u8>> {
     let mut text = SecretText::default();
     for (index, client) in clients.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Settings of a peer that `wg-quick` has no key for: comments `# KEY = VALUE` of its section, which
-//! other programs ignore.
+//! Settings of a peer that `wg-quick` has no key for: comments `# KEY = VALUE` of its section,
+//! which other programs ignore.
 //!
 //! | Comment | Value |
 //! |---|---|

@@ -116,8 +116,8 @@ pub enum ErrorKind {
     #[error("{section} has no {field}: expected {expected}", section = .0.section(), field = .0,
         expected = .0.expected())]
     Missing(Field),
-    /// An invalid setting in a comment of a peer. It is an error, since ignoring a restriction would
-    /// grant more than intended.
+    /// An invalid setting in a comment of a peer. It is an error, since ignoring a restriction
+    /// would grant more than intended.
     #[error("the comment {0}")]
     Comment(SettingError),
     /// The policy in the section of a peer, or touching it.

@@ -4,7 +4,8 @@
 //! order, `#` begins a comment anywhere in a line, most white space (CRLF too) is ignored, lists
 //! may be split over lines. Contradictions that those tools accept silently (a key given twice, two
 //! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile`, the comment
-//! `# Name = phone` of a peer and those of its [`PeerSettings`] are extensions. No command in a file is ever run.
+//! `# Name = phone` of a peer and those of its [`PeerSettings`] are extensions. No command in a
+//! file is ever run.
 //!
 //! [`parse`] and [`parse_all`] take the text and open no file. [`load`], [`reload`] and [`check`]
 //! read the file and its key files.

@@ -60,7 +60,8 @@ impl ExcludedPeers {
         self.peers.get(key)
     }
 
-    /// Returns the number of suppressed log lines if a rejected handshake of this key is to be logged.
+    /// Returns the number of suppressed log lines if a rejected handshake of this key is to be
+    /// logged.
     pub(super) fn log(&mut self, key: &PublicKey, now: Instant) -> Option<Suppressed> {
         self.log.allow(key, now)
     }

@@ -2,7 +2,8 @@
 //!
 //! The file contains records of the engine, each after its length (4 bytes, little-endian): that of
 //! the interface, one for each peer, and one of length 0. The accounts of the peers' traffic follow
-//! in the same form, [`ACCOUNTS_PER_RECORD`] in each; an earlier version neither writes nor reads them.
+//! in the same form, [`ACCOUNTS_PER_RECORD`] in each; an earlier version neither writes nor reads
+//! them.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -121,7 +122,8 @@ impl WireGuard {
             }
             imported.extend(self.engine.import_peer(record, core.now)?);
         }
-        // without an account of the other process's, its traffic since its last report is not counted
+        // without an account of the other process's, its traffic since its last report is not
+        // counted
         for id in &imported {
             let entered = self.engine.peer(*id).map(Peer::transfer).unwrap_or_default();
             self.ledger.restore(*id, Account { entered, ..self.ledger.get(*id) });

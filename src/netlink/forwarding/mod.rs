@@ -121,8 +121,8 @@ impl Forwarding {
         if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }
     }
 
-    /// Returns true if packets of the family from the device `tunnel` are forwarded: by the switch for
-    /// all devices or by its own. `None` if the switch cannot be read; false without IPv6.
+    /// Returns true if packets of the family from the device `tunnel` are forwarded: by the switch
+    /// for all devices or by its own. `None` if the switch cannot be read; false without IPv6.
     pub(super) fn is_on(&self, tunnel: &str, v6: bool) -> Option<bool> {
         match fs::read_to_string(self.path(v6, None)) {
             Ok(text) => Some(text.trim() != "0" || has_value(&self.device_switch(v6, tunnel), "1")),

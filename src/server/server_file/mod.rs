@@ -278,8 +278,8 @@ impl ServerFile {
         self.with_comment(block, NAME, name.as_str(), &expected)
     }
 
-    /// Replaces the keys of the peer with this index. Everything else of its section is kept, in its
-    /// place.
+    /// Replaces the keys of the peer with this index. Everything else of its section is kept, in
+    /// its place.
     ///
     /// # Errors
     /// `ServerError::Edit`, also if there is no such peer.

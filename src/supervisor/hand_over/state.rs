@@ -116,8 +116,8 @@ impl HandOver {
         Some((channel.as_fd(), PollFlags::POLLIN | behind))
     }
 
-    /// Records a signal that ends the tunnel. Returns true if it waits for the tunnel being passed to
-    /// the service manager.
+    /// Records a signal that ends the tunnel. Returns true if it waits for the tunnel being passed
+    /// to the service manager.
     pub(in crate::supervisor) fn defers(&mut self, signal: Signal) -> bool {
         self.storing.as_mut().map(|storing| storing.stop = Some(signal)).is_some()
     }

@@ -157,8 +157,8 @@ fn store(
     notifier.wait_until_handled()
 }
 
-/// Sockets of the peers, with the descriptors of the sessions and of these sockets; or the reason why
-/// there are none.
+/// Sockets of the peers, with the descriptors of the sessions and of these sockets; or the reason
+/// why there are none.
 type Sessions = Result<(Vec<ConnectedSocket>, Vec<OwnedFd>), String>;
 
 /// A tunnel from the store.

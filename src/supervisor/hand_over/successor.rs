@@ -158,8 +158,8 @@ impl Context {
         Ok(())
     }
 
-    /// Makes the tunnel process write the sessions to a file. Returns it, and the time by which they
-    /// must have been taken over.
+    /// Makes the tunnel process write the sessions to a file. Returns it, and the time by which
+    /// they must have been taken over.
     pub(super) fn request_export(&mut self) -> Result<(OwnedFd, Instant), String> {
         let failed = |error: std::io::Error| format!("the sessions cannot be written: {error}");
         let sessions = create_memfd(SESSIONS).map_err(|error| failed(error.into()))?;

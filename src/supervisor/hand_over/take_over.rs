@@ -21,8 +21,8 @@ use crate::supervisor::mode::Mode;
 const MAX_SESSIONS: u64 = 256 << 20;
 
 impl<M: Mode> Supervisor<M> {
-    /// Takes the tunnel over from the process that runs it, or from the service manager, if there is
-    /// one to take over. The tunnel process waits for that.
+    /// Takes the tunnel over from the process that runs it, or from the service manager, if there
+    /// is one to take over. The tunnel process waits for that.
     ///
     /// # Errors
     /// The other process does not hand it over, and may continue; or the tunnel process has ended.

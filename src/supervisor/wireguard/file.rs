@@ -122,8 +122,8 @@ impl ConfigSource {
 }
 
 /// Returns the changes that turn an interface with the peers `present` into that of `new`, without
-/// the peers that are `excluded`. `old` is the previous contents of the file: if an endpoint or port
-/// is the same in both, the running tunnel's is kept, since peers roam.
+/// the peers that are `excluded`. `old` is the previous contents of the file: if an endpoint or
+/// port is the same in both, the running tunnel's is kept, since peers roam.
 pub(super) fn changes(
     new: &WgQuick,
     old: Option<&WgQuick>,

@@ -34,8 +34,8 @@ impl WireGuard {
     /// Returns the port at which clients know this host; `None` if they cannot be greeted from it.
     pub(super) fn client_port(&self, configuration: &WgQuick) -> Option<u16> {
         let port = configuration.interface.listen_port.map(|_| self.sockets.port())?;
-        // a NAT would give the datagrams a mapping of another port, which ends, and the clients would
-        // follow there
+        // a NAT would give the datagrams a mapping of another port, which ends, and the clients
+        // would follow there
         Some(port).filter(|own| self.source.client_port().is_none_or(|client_port| *own == client_port))
     }
 

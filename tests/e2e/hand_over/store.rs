@@ -114,8 +114,8 @@ impl Manager {
         daemon
     }
 
-    /// Stops the service as systemd does in a restart: by the unit's `ExecStop=`, then by SIGTERM to
-    /// all processes.
+    /// Stops the service as systemd does in a restart: by the unit's `ExecStop=`, then by SIGTERM
+    /// to all processes.
     fn stop(&mut self, daemon: Daemon) {
         let tunnel = daemon.tunnel_pid();
         daemon.signal(Signal::SIGUSR2);

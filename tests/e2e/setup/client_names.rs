@@ -105,7 +105,8 @@ fn clients_find_each_other_and_the_rest_of_the_world_by_name() {
     eventually("it is started again", || ask(&phone, SERVER, "phone.vpn", TYPE::A) == yes("10.8.0.2"));
     phone.ping(SERVER);
 
-    // without the option, from the file: by a process that takes the tunnel over, and after a restart
+    // without the option, from the file: by a process that takes the tunnel over, and after a
+    // restart
     let successor = server.launch(&["--dns-upstream", &dns, "--take-over"]).spawn();
     assert!(daemon.wait_exit().status.success());
     eventually("it answers without interruption", || ask(&phone, SERVER, "pad.vpn", TYPE::A).is_some());

@@ -34,8 +34,8 @@ struct Outcome {
     longest: Duration,
 }
 
-/// Offers packets of 1000 bytes at `load` bits per second for `time`, after `first` of them at once,
-/// with a timer that is `late`.
+/// Offers packets of 1000 bytes at `load` bits per second for `time`, after `first` of them at
+/// once, with a timer that is `late`.
 fn play(bits: u64, first: usize, load: u64, late: Duration, ecn: u8) -> Outcome {
     let mut limiter = down(bits);
     let mut outcome = Outcome::default();
