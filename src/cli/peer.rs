@@ -38,7 +38,9 @@ pub enum PeerCommand {
         #[command(flatten)]
         folder: ServerFolder,
     },
-    /// Show a client; never a private key
+    /// Show a client; with --file its own configuration
+    ///
+    /// Prints a private key only with --file, and only if 'peer add --keep-key' kept it.
     Show {
         /// Name or public key of the client
         #[arg(value_name = "NAME")]
@@ -47,6 +49,11 @@ pub enum PeerCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+
+        /// Print the client's configuration as 'peer add' would print it now: without the private
+        /// key, unless that was kept
+        #[arg(long, conflicts_with = "json")]
+        file: bool,
 
         /// Folder of the server.
         #[command(flatten)]
@@ -193,6 +200,10 @@ pub struct AddOptions {
     #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
     pub public_key: Option<String>,
 
+    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
+    #[arg(long, conflicts_with = "route")]
+    pub full_tunnel: bool,
+
     /// The client's own file.
     #[command(flatten)]
     pub client: ClientOptions,
@@ -210,6 +221,11 @@ pub struct AddOptions {
     /// clients to DIR/NAME.conf
     #[arg(long, value_name = "FILE|DIR")]
     pub out: Option<PathBuf>,
+
+    /// Keep the client's private key on this host, for 'peer show NAME --file': whoever reads it
+    /// can connect as the client
+    #[arg(long, conflicts_with = "public_key")]
+    pub keep_key: bool,
 
     /// Print the configuration as a QR code: on a terminal instead of the text, else on standard
     /// error
@@ -289,4 +305,8 @@ pub struct SetOptions {
     /// Settings of the client on the server.
     #[command(flatten)]
     pub settings: PeerSettingsOptions,
+
+    /// The client's own file, which 'peer show NAME --file' prints.
+    #[command(flatten)]
+    pub client: ClientOptions,
 }

@@ -9,7 +9,7 @@ use super::rules::RuleOptions;
 use crate::config::peer_settings::{
     ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
 };
-use crate::config::{ClientDns, Network};
+use crate::config::{ClientDns, Network, NetworkError};
 
 /// Settings of a peer on the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -51,13 +51,9 @@ impl PeerSettingsOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct ClientOptions {
-    /// Send all of the client's traffic through the tunnel, not only that for the server's networks
-    #[arg(long, conflicts_with = "route")]
-    pub full_tunnel: bool,
-
-    /// Network that the client sends through the tunnel, besides the server's; repeatable
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub route: Vec<Network>,
+    /// Network that the client sends through the tunnel, besides the server's, or 'none'; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub route: Vec<Routes>,
 
     /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
     /// file]
@@ -74,16 +70,31 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// Changes what is given, except for the full tunnel; everything else stays as it is.
+    /// Changes what is given; everything else stays as it is.
     pub(crate) fn apply(&self, settings: &mut ClientSettings) {
         if !self.route.is_empty() {
-            settings.routes.clone_from(&self.route);
+            settings.routes = self.route.iter().flat_map(|routes| routes.0.clone()).collect();
         }
         if self.dns.is_some() {
             settings.dns.clone_from(&self.dns);
         }
         settings.mtu = self.mtu.or(settings.mtu);
         settings.keepalive = self.keepalive.or(settings.keepalive);
+    }
+}
+
+/// A list of networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes(Vec<Network>);
+
+impl FromStr for Routes {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',').map(|item| item.trim().parse()).collect::<Result<_, _>>().map(Self)
     }
 }
 

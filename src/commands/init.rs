@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::error::CommandError;
 use super::output::{stdout, write};
-use crate::server::{Folder, InitOptions, Prepared};
+use crate::server::{Folder, InitOptions, KeptKeys, Prepared, ServerError, ServerFile};
 
 /// Creates the server's file, or uses the existing one, and prints a summary; never its private
 /// key.
@@ -12,6 +12,7 @@ use crate::server::{Folder, InitOptions, Prepared};
 /// # Errors
 /// [`CommandError::Server`]: an error in the file, the options or the folder.
 pub(crate) fn init(folder: &Folder, options: &InitOptions) -> Result<(), CommandError> {
+    let before = folder.read().ok().and_then(|file| file.endpoint().ok().flatten());
     let Prepared { file, is_new, updated } = folder.prepare(options)?;
     let updated = updated?;
     let interface = &file.configuration().interface;
@@ -32,6 +33,9 @@ pub(crate) fn init(folder: &Folder, options: &InitOptions) -> Result<(), Command
     match file.endpoint()? {
         Some(endpoint) => {
             let _ = writeln!(text, "  endpoint for clients: {endpoint}");
+            if before.is_some_and(|before| before != endpoint) {
+                text.push_str(&clients_with_old_endpoint(folder, &file)?);
+            }
         }
         None => text
             .push_str("  endpoint for clients: not set; set it with 'wontun init --endpoint HOST[:PORT]'\n"),
@@ -40,4 +44,21 @@ pub(crate) fn init(folder: &Folder, options: &InitOptions) -> Result<(), Command
         let _ = writeln!(text, "  name servers for clients: {dns}");
     }
     write(&mut stdout()?, text.as_bytes())
+}
+
+/// Returns a line for each client, whose file has another endpoint now, with what to do.
+fn clients_with_old_endpoint(folder: &Folder, file: &ServerFile) -> Result<String, ServerError> {
+    let mut text = String::new();
+    if file.peers().next().is_none() {
+        return Ok(text);
+    }
+    let kept = KeptKeys::of(folder);
+    text.push_str("  clients that need a new file, or the new Endpoint in theirs:\n");
+    for peer in file.peers() {
+        let name = peer.name_or_key();
+        let key = if kept.read(&peer.peer.public_key)?.is_some() { "" } else { ", without its private key" };
+        // writing to memory does not fail
+        let _ = writeln!(text, "    {name}: 'wontun peer show {name} --file' prints it{key}");
+    }
+    Ok(text)
 }

@@ -31,7 +31,7 @@ pub(crate) use file_options::FileOptions;
 pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub(crate) use mtu::WIREGUARD_MTU;
 pub(crate) use nat_mode::NatMode;
-pub(crate) use network::Network;
+pub(crate) use network::{Network, NetworkError};
 pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 pub(crate) use peer_name::{PeerName, display_name};
 pub(crate) use peer_policy::PeerPolicy;

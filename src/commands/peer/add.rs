@@ -12,7 +12,7 @@ use crate::config::{Network, display_name};
 use crate::net::random::SystemRandom;
 use crate::netlink::{find_input_drops, find_ipv6_obstacle};
 use crate::server::peers::{self, Added, AddedPeer, Ipv6Reach, NewPeerOptions};
-use crate::server::{Folder, ServerFile};
+use crate::server::{Folder, KeptKeys, ServerFile};
 use crate::uapi::{AllowedIpChange, PeerChanges};
 
 /// Adds peers to the server's file and to the running tunnel, all or none, and delivers the
@@ -23,7 +23,7 @@ use crate::uapi::{AllowedIpChange, PeerChanges};
 /// clients' files were delivered then, too.
 pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
     let delivery = Delivery::new(&options)?;
-    let ipv6 = options.ipv6;
+    let AddOptions { ipv6, keep_key, .. } = options;
     let mut wanted = Wanted::new(options)?;
     let mut random = SystemRandom::open()?;
 
@@ -42,7 +42,15 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
     let Added { file, peers, warnings } = added.map_err(|error| wanted.failure(error))?;
     let texts = peers.iter().map(ClientText::new).collect::<Result<Vec<_>, _>>()?;
     // steps that can fail independently come before the peers are added to the server's file
-    let prepared = delivery.prepare(texts)?;
+    let mut prepared = delivery.prepare(texts)?;
+    if keep_key {
+        let kept = KeptKeys::of(folder);
+        for AddedPeer { peer, client } in &peers {
+            if let Some(key) = &client.private_key {
+                prepared.add_created(kept.keep(&peer.public_key, key)?);
+            }
+        }
+    }
     writer.replace(file.text())?;
     let then = match &peers[..] {
         [AddedPeer { peer, .. }] => {
@@ -58,6 +66,13 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
         let _ = writeln!(io::stderr(), "wontun: warning: {}: {warning}", wanted.place(index));
     }
     warn(folder, &file, &peers);
+    if keep_key {
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: private keys are kept beside {}: whoever reads them can connect as these clients",
+            file.path().display()
+        );
+    }
     if let Some(reason) = without_ipv6 {
         let _ = writeln!(
             io::stderr(),

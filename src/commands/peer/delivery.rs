@@ -139,6 +139,11 @@ impl Prepared {
         Ok(())
     }
 
+    /// Adds a file that was created, and is removed with the others.
+    pub(super) fn add_created(&mut self, path: PathBuf) {
+        self.created.push(path);
+    }
+
     /// Prints what is to be printed.
     ///
     /// # Errors

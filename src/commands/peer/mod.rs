@@ -4,6 +4,7 @@
 mod add;
 mod check_access;
 mod delivery;
+mod file;
 mod renew;
 mod settings;
 mod wanted;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peers;
 pub(crate) use self::check_access::test_peer;
+pub(crate) use self::file::print_file;
 pub(crate) use self::renew::renew_peer;
 pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
@@ -24,7 +26,7 @@ use super::peer_table::{self, Row};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
 use super::top::text::amount;
-use crate::server::{Folder, PeerName, ServerError, ServerFile, ServerPeer};
+use crate::server::{Folder, KeptKeys, PeerName, ServerError, ServerFile, ServerPeer};
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
@@ -54,7 +56,12 @@ pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), Com
     for (name, changed) in reports {
         let _ = writeln!(io::stderr(), "wontun: removed '{name}' from the rules of {}", changed.join(", "));
     }
-    apply::change_or_reload(folder, &before, &file, changes, Some("the peer is gone when it starts"))
+    let keys: Vec<_> = changes.iter().map(|peer| peer.public_key).collect();
+    let applied =
+        apply::change_or_reload(folder, &before, &file, changes, Some("the peer is gone when it starts"));
+    let kept = KeptKeys::of(folder);
+    keys.iter().try_for_each(|key| kept.delete(key))?;
+    applied
 }
 
 /// Renames a peer, given by its name or public key, in the server's file, also in the rules of other

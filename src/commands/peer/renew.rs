@@ -6,7 +6,7 @@ use crate::cli::RenewOptions;
 use crate::commands::apply;
 use crate::commands::error::CommandError;
 use crate::net::random::SystemRandom;
-use crate::server::{Folder, ServerError, peers};
+use crate::server::{Folder, KeptKeys, ServerError, peers};
 use wontun_proto::wireguard::KeyError;
 
 /// Replaces the keys of a peer, given by its name or public key, in the server's file and in the
@@ -22,6 +22,7 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
 
     let (writer, before) = folder.lock()?;
     let number = before.find(wanted)?;
+    let old = before.peers().nth(number).map(|peer| peer.peer.public_key);
     let renewed = peers::renew(&before, number, public_key, &mut random);
     let (file, renewed) = renewed.map_err(|error| failure_of_one(error, wanted))?;
     // steps that can fail independently come before the old keys are gone
@@ -42,5 +43,8 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
         return Err(CommandError::Output(source));
     }
     prepared.keep();
+    if let Some(old) = old {
+        KeptKeys::of(folder).delete(&old)?;
+    }
     applied
 }

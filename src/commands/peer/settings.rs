@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use crate::cli::SetOptions;
+use crate::cli::{ClientOptions, SetOptions};
 use crate::commands::apply;
 use crate::commands::error::CommandError;
 use crate::config::peer_settings::{Exclusion, PeerSettings};
@@ -18,7 +18,17 @@ pub(crate) fn set_peer(folder: &Folder, wanted: &str, options: SetOptions) -> Re
     if options == SetOptions::default() {
         return Err(CommandError::NothingToSet);
     }
-    change_settings(folder, wanted, |settings| options.settings.apply(settings))
+    change_settings(folder, wanted, |settings| {
+        options.settings.apply(settings);
+        options.client.apply(&mut settings.client);
+    })?;
+    if options.client != ClientOptions::default() {
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: the client needs a new file: 'wontun peer show {wanted} --file' prints it"
+        );
+    }
+    Ok(())
 }
 
 /// Ends the access of peers, given by their names or public keys, or gives it back, in the server's

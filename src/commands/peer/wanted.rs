@@ -37,7 +37,17 @@ impl Wanted {
     /// [`CommandError`]: the file cannot be read, a key is invalid, or an option is for one client
     /// only.
     pub(super) fn new(options: AddOptions) -> Result<Self, CommandError> {
-        let AddOptions { names, from, address, site, public_key, client, settings: on_server, .. } = options;
+        let AddOptions {
+            names,
+            from,
+            address,
+            site,
+            public_key,
+            full_tunnel,
+            client,
+            settings: on_server,
+            ..
+        } = options;
         let public_key = public_key.map(|key| key.parse()).transpose();
         let public_key = public_key.map_err(|error: KeyError| ServerError::PublicKey(error))?;
         let mut settings = PeerSettings::NONE;
@@ -59,14 +69,14 @@ impl Wanted {
                 public_key,
                 addresses: address.clone(),
                 sites: site.clone(),
-                full_tunnel: client.full_tunnel,
+                full_tunnel,
                 settings: settings.clone(),
             };
             let peers = names.iter().cloned().map(peer).collect();
             return Ok(Self { peers, source: Source::Names(names) });
         };
         let text = read_input(&path).map_err(ServerError::from)?;
-        let defaults = ListDefaults { full_tunnel: client.full_tunnel, settings };
+        let defaults = ListDefaults { full_tunnel, settings };
         let PeerList { peers, errors } = peer_list::parse(&text, &defaults, SystemTime::now());
         let lines = peers.iter().map(|peer| peer.line).collect();
         let peers = peers.into_iter().map(|peer| peer.options).collect();

@@ -174,11 +174,14 @@ pub(crate) fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     Ok(text)
 }
 
-/// Returns the private key of the configuration at `path`, from the configuration or its key file.
+/// Returns a key of the configuration at `path`, from the configuration or its key file.
 ///
 /// # Errors
 /// `LoadError` if the key file cannot be read or contains no valid key.
-pub(crate) fn private_key(path: &Path, source: &KeySource<PrivateKey>) -> Result<PrivateKey, LoadError> {
+pub(crate) fn read_secret<K: FromStr<Err = KeyError> + Clone>(
+    path: &Path,
+    source: &KeySource<K>,
+) -> Result<K, LoadError> {
     let mut source = source.clone();
     read_key(&mut source, path.parent().unwrap_or(Path::new("")), ReadMode::NonBlocking, &mut Vec::new())?;
     match source {

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 pub use error::{ErrorKind, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, LoadErrors, Loaded, check, load, reload};
-pub(crate) use load::{private_key, read_input, read_text};
+pub(crate) use load::{read_input, read_secret, read_text};
 pub use outline::ServerComments;
 pub use parser::{Invalid, parse, parse_all};
 pub use value::is_space;

@@ -17,7 +17,7 @@ use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
 use super::server_file::ServerFile;
 use crate::config::peer_settings::PeerSettings;
-use crate::config::wg_quick::{KeySource, Peer};
+use crate::config::wg_quick::{KeySource, Peer, read_secret};
 use crate::config::{ClientDns, Network};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, Random};
@@ -91,6 +91,29 @@ pub(crate) fn add(
 /// [`AddError::Peers`] with all of their errors.
 pub(crate) fn check(file: &ServerFile, wanted: &[NewPeerOptions]) -> Result<(), AddError> {
     allocate(file, &networks(file), wanted, Ipv6Reach::Internet).map(drop)
+}
+
+/// Returns the file of the peer with this index, as it would be made now, with `private_key`.
+///
+/// # Errors
+/// [`ServerError`]: the server's file lacks a required value, a key cannot be read, or the peer has
+/// no address in the server's network.
+pub(crate) fn client_of(
+    file: &ServerFile,
+    number: usize,
+    private_key: Option<PrivateKey>,
+) -> Result<ClientFile, ServerError> {
+    let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
+    let default_dns = file.client_dns()?;
+    let peer = file.peers().nth(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
+    let networks = networks(file);
+    let mut client = client_file(file, peer.peer, &networks, &endpoint, default_dns.as_ref(), private_key);
+    if client.addresses.is_empty() {
+        return Err(ServerError::NoClientAddress(peer.name_or_key()));
+    }
+    let shared = peer.peer.preshared_key.as_ref();
+    client.preshared_key = shared.map(|key| read_secret(file.path(), key)).transpose()?;
+    Ok(client)
 }
 
 /// Returns the file of the client that is `peer` in the server's file.

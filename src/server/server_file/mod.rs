@@ -15,7 +15,7 @@ use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, DNS, DOMAIN, ENDPOINT, NAME, POLICY};
 use crate::config::wg_quick::{
     Field, Hooks, Interface, KeySource, LoadError, Peer, PresharedKey, PublicKey, Section, WgQuick,
-    private_key, read_text,
+    read_secret, read_text,
 };
 use crate::config::{ClientDns, PeerName, PeerPolicy, ZoneName, ZoneOption};
 use crate::uapi::SecretText;
@@ -84,7 +84,7 @@ impl ServerFile {
     pub(super) fn parse(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, ServerError> {
         let configuration =
             wg_quick::parse(path, &text, Hooks::Ignore).map_err(LoadError::from)?.configuration;
-        let public_key = private_key(path, &configuration.interface.private_key)?.public_key();
+        let public_key = read_secret(path, &configuration.interface.private_key)?.public_key();
         let blocks = outline::blocks(&text);
         let peers = blocks.iter().filter(|block| block.section == Section::Peer).count();
         if peers != configuration.peers.len() {

@@ -2,6 +2,7 @@
 
 mod access;
 mod adding;
+mod client_files;
 mod client_names;
 mod files;
 mod greeting;
