@@ -4,7 +4,9 @@ use std::fmt::{Display, Write as _};
 
 use super::report::{Plan, Report};
 use crate::config::PeerPolicy;
+use crate::config::peer_settings::Exclusion;
 use crate::config::wg_quick::{Peer, Table};
+use crate::net::timer::unix_now;
 use crate::supervisor::TunnelPreview;
 
 /// Maximum number of items of one kind, such as routes, that are listed.
@@ -115,9 +117,11 @@ fn preview_rows(text: &mut String, plan: &Plan, preview: &TunnelPreview) {
 
 fn peer(peer: &Peer) -> String {
     let name = peer.name.as_ref().map_or_else(|| peer.public_key.to_string(), ToString::to_string);
-    match &peer.endpoint {
-        Some(endpoint) => format!("{name} at {endpoint}"),
-        None => format!("{name}, which connects by itself"),
+    match (peer.settings().exclusion(unix_now()), &peer.endpoint) {
+        (Some(Exclusion::Disabled), _) => format!("{name}, disabled"),
+        (Some(Exclusion::Expired), _) => format!("{name}, expired"),
+        (None, Some(endpoint)) => format!("{name} at {endpoint}"),
+        (None, None) => format!("{name}, which connects by itself"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::tables::nat_networks;
 use crate::config::access::AccessRules;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::config::{FileOptions, KillSwitchOptions, NatMode, PeerAddress, TunName};
+use crate::net::timer::unix_now;
 use crate::netlink::{
     AccessTable, DesiredRouting, Guard, KillSwitch, Link, LinkError, Nat, RoutingPreview, find_overlaps,
     preview_routing,
@@ -36,7 +37,8 @@ pub(crate) struct TunnelPreview {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Returns what a tunnel called `name` would set up. Names are not looked up.
+/// Returns what a tunnel called `name` would set up, with the peers that have access. Names are not
+/// looked up.
 ///
 /// # Errors
 /// The kernel's state cannot be read.
@@ -46,6 +48,9 @@ pub(crate) fn preview(
     options: &FileOptions,
     kill_switch: Option<&KillSwitchOptions>,
 ) -> Result<TunnelPreview, LinkError> {
+    let (now, mut configuration) = (unix_now(), configuration.clone());
+    configuration.peers.retain(|peer| peer.settings().exclusion(now).is_none());
+    let configuration = &configuration;
     let interface = &configuration.interface;
     let (mut endpoints, mut names) = (Vec::new(), Vec::new());
     for endpoint in configuration.peers.iter().filter_map(|peer| peer.endpoint.as_ref()) {

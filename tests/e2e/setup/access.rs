@@ -76,6 +76,19 @@ fn a_disabled_peer_is_cut_off_and_comes_back_and_others_notice_nothing() {
     let (phone, _phone) = client(&lab, 1, &text);
     assert_cut_off(&server, "phone", &phone);
     daemon.wait_for("the peer is disabled");
+    // every command says so
+    let file = server.file();
+    for args in [
+        &["peer", "list"][..],
+        &["peer", "show", "phone"],
+        &["peer", "list", "--json"],
+        &["show", "tun0"],
+        &["status", "tun0"],
+        &["check", file.to_str().unwrap()],
+    ] {
+        let said = server.output(args);
+        assert!(said.contains("phone") && said.contains("disabled"), "{args:?}: {said}");
+    }
 
     // it stays so over a hand-over and a restart
     let successor = server.serve(&["--endpoint", &address, "--take-over"]);
