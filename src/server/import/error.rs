@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::wg_easy_15::QUERY;
 use crate::config::wg_quick::{KeyError, LoadError};
 use crate::exit::{self, ExitCode};
 use crate::server::ServerError;
+
+/// The query that prints the tables of wg-easy 15 that are imported.
+const QUERY: &str =
+    "SELECT * FROM interfaces_table; SELECT * FROM user_configs_table; SELECT * FROM clients_table";
 
 /// Error of an import. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -26,10 +26,6 @@ use crate::server::ClientEndpoint;
 use crate::uapi::SecretText;
 use wontun_proto::allowed_ips::Prefix;
 
-/// The query that prints what is imported.
-pub(super) const QUERY: &str =
-    "SELECT * FROM interfaces_table; SELECT * FROM user_configs_table; SELECT * FROM clients_table";
-
 /// Columns that tell the tables.
 const INTERFACES: (&str, &str) = ("interfaces_table", "ipv4_cidr");
 const CONFIGS: (&str, &str) = ("user_configs_table", "default_allowed_ips");
