@@ -9,6 +9,7 @@ mod arguments;
 mod bare;
 mod command;
 mod hints;
+mod limits;
 mod options;
 mod peer;
 mod peer_settings;

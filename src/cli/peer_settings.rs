@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::access::AccessOptions;
+use super::limits::LimitOptions;
 use super::rules::RuleOptions;
 use crate::config::peer_settings::{
     ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
@@ -28,6 +29,10 @@ pub struct PeerSettingsOptions {
     #[command(flatten)]
     pub access: AccessOptions,
 
+    /// Limits of the client's traffic.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// Text for people; '' removes it
     #[arg(long, value_name = "TEXT")]
     pub note: Option<NoteOption>,
@@ -38,6 +43,7 @@ impl PeerSettingsOptions {
     pub(crate) fn apply(&self, settings: &mut PeerSettings) {
         self.rules.apply(settings);
         self.access.apply(settings);
+        self.limits.apply(&mut settings.limits);
         if !self.forward.is_empty() {
             settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();
         }

@@ -245,6 +245,11 @@ pub static FAMILIES: &[Family] = &[
         "Bytes sent to the peer in all runs, as kept in the state file; absent without any traffic.",
         Values::Peers(|peer| some(carried(peer)?.total.sent)),
     ),
+    gauge(
+        "wontun_peer_over_quota",
+        "1 if the peer's quota is used up, else 0; absent for a peer without a quota.",
+        Values::Peers(|peer| peer.is_over_quota.map(Number::from)),
+    ),
     counter(
         "wontun_repairs_total",
         "State of the host that other programs removed or changed and that was restored.",

@@ -87,6 +87,8 @@ pub struct PeerSample {
     pub handshake_age: Option<Duration>,
     /// True if it has a session, so that packets can be sent now.
     pub has_session: bool,
+    /// True if the peer's quota is used up; `None` if it has none.
+    pub is_over_quota: Option<bool>,
     /// Number of packets that wait for a handshake.
     pub staged: usize,
     /// Number of packets that waited for a handshake and were never sent.

@@ -29,6 +29,7 @@ fn peer(number: u32) -> PeerSample {
             .then_some(Traffic { total: Transfer { received: 9, ..Transfer::default() }, ..Traffic::NONE }),
         handshake_age: number.is_multiple_of(2).then(|| Duration::from_millis(u64::from(number) * 1000 + 7)),
         has_session: number.is_multiple_of(2),
+        is_over_quota: number.is_multiple_of(3).then_some(true),
         staged: 2,
         lost: 0,
     }

@@ -86,6 +86,8 @@ pub struct PeerStatus<'a> {
     pub persistent_keepalive: u16,
     /// True if there is a session, so that a packet can be sent at once.
     pub has_session: bool,
+    /// True if the peer's quota is used up.
+    pub is_over_quota: bool,
 }
 
 /// Builder of the answer to `get=1` or `status=1`.
@@ -152,6 +154,9 @@ impl Response {
                     self.line("has_preshared_key", true);
                 }
                 self.line("has_session", peer.has_session);
+                if peer.is_over_quota {
+                    self.line("over_quota", true);
+                }
                 if let Some(name) = peer.name {
                     self.line("name", name);
                 }

@@ -139,6 +139,7 @@ impl Model {
                 traffic: None,
                 persistent_keepalive: peer.persistent_keepalive,
                 has_session: !peer.last_handshake.is_zero(),
+                is_over_quota: false,
             };
             answer.peer(&status, peer.allowed_ips.iter().copied());
         }

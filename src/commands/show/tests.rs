@@ -81,6 +81,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         traffic: None,
         persistent_keepalive: 0,
         has_session: false,
+        is_over_quota: false,
     };
     answer.peer(&old, []);
     let bytes = |received, sent| Bytes { received, sent };
@@ -100,6 +101,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         }),
         persistent_keepalive: 25,
         has_session: true,
+        is_over_quota: false,
     };
     answer.peer(&new, [prefix("10.0.0.0", 24), prefix("fd00::", 64)]);
     answer.finish()

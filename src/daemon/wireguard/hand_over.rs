@@ -129,6 +129,7 @@ impl WireGuard {
             self.ledger.restore(*id, Account { entered, ..self.ledger.get(*id) });
         }
         self.import_accounts(file, &mut offset)?;
+        self.apply_quotas(core);
         Ok(imported)
     }
 

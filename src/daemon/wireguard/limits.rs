@@ -1,11 +1,9 @@
 //! The limits of peers: packets that had to wait leave on the worker that receives from the peer.
 
-use std::time::Duration;
-
 use tracing::{info, warn};
 
 use super::data_path::MAX_MESSAGE;
-use super::quotas::MAX_INTERVAL;
+use super::quotas::{AFTER_MIDNIGHT, MAX_INTERVAL};
 use super::tunnel::WireGuard;
 use crate::config::peer_settings::{OverQuota, PeerLimits, Quota, QuotaPeriod, Rate};
 use crate::daemon::budget::Progress;
@@ -14,6 +12,7 @@ use crate::daemon::sockets::SocketRef;
 use crate::daemon::token::Token;
 use crate::net::send_batch::SendBatch;
 use crate::net::timer::unix_now;
+use crate::traffic::{Today, until_midnight};
 use wontun_packet::DropReason;
 use wontun_proto::wireguard::{self, Limits, Peer, PeerId, QuotaLimit, Transmit};
 
@@ -49,7 +48,8 @@ impl WireGuard {
     pub(super) fn set_limits(&mut self, core: &Core, peer: PeerId, limits: PeerLimits) {
         if limits.quota.is_some() {
             self.quotas.peers.insert(peer, limits);
-            self.quotas.check_at.get_or_insert(core.now);
+            // again, since its traffic of an earlier run may be restored after this
+            self.quotas.check_at = Some(core.now);
         } else {
             self.quotas.peers.remove(&peer);
         }
@@ -71,7 +71,7 @@ impl WireGuard {
             return;
         }
         self.apply_quotas(core);
-        let next = until_midnight(unix_now()).saturating_add(Duration::from_secs(1)).min(MAX_INTERVAL);
+        let next = until_midnight(unix_now()).saturating_add(AFTER_MIDNIGHT).min(MAX_INTERVAL);
         self.quotas.check_at = (!self.quotas.peers.is_empty()).then(|| core.now + next);
     }
 
@@ -114,10 +114,13 @@ impl WireGuard {
 
     /// Returns the bytes that are left of a peer's quota.
     fn remaining(&self, peer: PeerId, quota: Quota) -> u64 {
+        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
+        let traffic = self.ledger.traffic(peer, counters, Today::at(unix_now()));
         let used = match quota.period {
-            QuotaPeriod::Day | QuotaPeriod::Month => self.transferred(peer),
+            QuotaPeriod::Day => traffic.day,
+            QuotaPeriod::Month => traffic.month,
         };
-        quota.bytes.get().saturating_sub(used)
+        quota.bytes.get().saturating_sub(used.current.both())
     }
 
     /// Returns the bytes received from and sent to a peer in this run.
@@ -125,12 +128,4 @@ impl WireGuard {
         let transfer = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
         transfer.received.saturating_add(transfer.sent)
     }
-}
-
-const SECONDS_PER_DAY: u64 = 86_400;
-
-/// Returns the time from `unix`, a time since 1970, to the next midnight in UTC.
-const fn until_midnight(unix: Duration) -> Duration {
-    let today = Duration::from_secs(unix.as_secs() / SECONDS_PER_DAY * SECONDS_PER_DAY);
-    Duration::from_secs(SECONDS_PER_DAY).saturating_sub(unix.saturating_sub(today))
 }

@@ -281,6 +281,7 @@ impl Control for WireGuard {
                 traffic: self.state_reports.is_reporting.then(|| self.ledger.traffic(id, transfer, today)),
                 handshake_age: peer.last_handshake().map(|last| now.since(last)),
                 has_session: peer.has_session(now),
+                is_over_quota: self.quotas.peers.contains_key(&peer.id()).then(|| peer.is_over_quota()),
                 staged: peer.staged(),
                 lost: peer.lost(),
             }

@@ -13,6 +13,10 @@ use wontun_proto::wireguard::PeerId;
 /// Maximum interval between two checks: the clock may be set.
 pub(super) const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// Time after midnight at which the quotas of the new day are set: the traffic of the day before is
+/// entered within a second.
+pub(super) const AFTER_MIDNIGHT: Duration = Duration::from_secs(2);
+
 /// The peers that have a quota.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {

@@ -45,6 +45,7 @@ impl WireGuard {
                 self.greetings.waiting.push_back(id);
             }
         }
+        self.apply_quotas(core);
         self.greetings.resume(core.now);
     }
 

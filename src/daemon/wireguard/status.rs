@@ -74,6 +74,7 @@ impl WireGuard {
                 .and_then(|interval| u16::try_from(interval.as_secs()).ok())
                 .unwrap_or_default(),
             has_session: peer.has_session(core.now),
+            is_over_quota: peer.is_over_quota(),
         };
         answer.peer(&status, self.allowed_ips.prefixes_of(id));
     }

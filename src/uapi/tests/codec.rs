@@ -461,6 +461,7 @@ fn answers_are_wireguard_gos() {
         traffic: None,
         persistent_keepalive: 111,
         has_session: true,
+        is_over_quota: false,
     };
     answer.peer(&status, [prefix("192.168.4.4/32"), prefix("fd00::/8")]);
     let preshared = PresharedKey::from_bytes([0xab; 32]);
@@ -551,6 +552,7 @@ fn the_status_has_no_secret() {
         traffic: None,
         persistent_keepalive: 0,
         has_session: false,
+        is_over_quota: false,
     };
     answer.peer(&status, []);
     let text = answer.finish();

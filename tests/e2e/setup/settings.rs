@@ -12,6 +12,14 @@ fn a_changed_setting_is_in_the_file_and_the_running_server_has_read_it() {
     assert!(server.text().contains("# Note = Anna, room 5\n"));
     server.fails(&["peer", "set", "phone"], 2, "--note");
     server.fails(&["peer", "set", "phone", "--note", "a\u{202e}b"], 2, "visible characters");
+    let limits = ["--rate-up=20Mbit", "--rate-down=1.5Gbit", "--quota=100GB/month", "--over=rate"];
+    server.output(&[&["peer", "set", "phone"][..], &limits].concat());
+    let comments = "# RateUp = 20Mbit\n# RateDown = 1500Mbit\n# Quota = 100GB/month\n# OverQuota = 1Mbit\n";
+    assert!(server.text().contains(comments), "{}", server.text());
+    server.output(&["peer", "set", "phone", "--rate-up=none", "--rate-down=none", "--quota=none"]);
+    assert!(!["Rate", "Quota"].iter().any(|key| server.text().contains(key)), "{}", server.text());
+    server.fails(&["peer", "set", "phone", "--rate-up", "20"], 2, "such as 20Mbit");
+    server.fails(&["peer", "set", "phone", "--quota", "1GB"], 2, "such as 100GB/month");
     server.fails(&["peer", "set", "tablet", "--note", "x"], 1, "there is no peer 'tablet'");
 
     let daemon = server.serve(&["--ignore-hooks"]);

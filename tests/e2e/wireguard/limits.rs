@@ -9,29 +9,85 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::implementation::Implementation;
-use super::pair::{CLIENT_V4, Outer, Pair, Plan, SERVER_V4};
+use super::node::Node;
+use super::pair::{CLIENT_V4, Outer, Plan, SERVER_V4};
+use super::restart;
+use crate::daemon::Daemon;
 use crate::lab::{Host, Lab, heavy};
 use crate::waiting::{TIMEOUT, finish};
 
-/// Returns the server's file with these comments on its client.
-fn file(plan: &Plan, comments: &[&str]) -> String {
+/// Time of a stream that need not be exact.
+const SHORT: Duration = Duration::from_millis(400);
+
+/// A server with a file, and its client.
+struct Limited {
+    plan: Plan,
+    server: Daemon,
+    client: Node,
+}
+
+impl Limited {
+    fn start(comments: &[&str]) -> Self {
+        let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
+        write(&plan, comments);
+        let server = restart::start(&plan.server_site, &[]);
+        let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
+        client.ping(SERVER_V4);
+        Self { plan, server, client }
+    }
+
+    /// Gives the server's file these comments, and waits until it was read.
+    fn reload(&self, comments: &[&str]) {
+        let seen = self.server.count("reloaded the configuration");
+        write(&self.plan, comments);
+        self.server.signal(Signal::SIGHUP);
+        self.server.wait_for_more("reloaded the configuration", seen);
+    }
+
+    /// Returns both directions: sender, receiver and its address.
+    fn directions(&self) -> [(&Host, &Host, &str); 2] {
+        let (server, client) = (self.plan.server_site.host(), self.plan.client_site.host());
+        [(client, server, SERVER_V4), (server, client, CLIENT_V4)]
+    }
+
+    /// Returns the times of `count` pings in milliseconds, in ascending order.
+    fn pings(&self, count: usize) -> Vec<f64> {
+        let mut ping = self.client.site.command("ping");
+        ping.args(["-n", "-i", "0.1", "-W", "0.5", "-c", &count.to_string(), SERVER_V4]);
+        let done = finish(&mut ping, TIMEOUT);
+        let times = done.stdout.split("time=").skip(1).map(|rest| rest.split(' ').next().unwrap());
+        let mut times: Vec<f64> = times.map(|time| time.parse().unwrap()).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    }
+
+    /// Returns the number of answers to `count` large pings, each of 2.8 kB with its answer.
+    fn flood(&self, count: usize) -> usize {
+        let mut ping = self.client.site.command("ping");
+        ping.args([
+            "-n",
+            "-q",
+            "-i",
+            "0.002",
+            "-W",
+            "0.2",
+            "-s",
+            "1300",
+            "-c",
+            &count.to_string(),
+            SERVER_V4,
+        ]);
+        let said = finish(&mut ping, TIMEOUT).stdout;
+        let answered = said.split(" packets transmitted, ").nth(1).and_then(|rest| rest.split(' ').next());
+        answered.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+    }
+}
+
+/// Writes the server's file with these comments on its client.
+fn write(plan: &Plan, comments: &[&str]) {
     let lines: String = comments.iter().map(|comment| format!("# {comment}\n")).collect();
-    plan.server.wg_quick().replacen("[Peer]\n", &format!("[Peer]\n{lines}"), 1)
-}
-
-/// Gives the server's file these comments, and waits until it was read.
-fn reload(pair: &Pair, comments: &[&str]) {
-    let seen = pair.server.daemon.count("reloaded the configuration");
-    pair.server.site.write("wg0.conf", &file(&pair.plan, comments));
-    pair.server.daemon.signal(Signal::SIGHUP);
-    pair.server.daemon.wait_for_more("reloaded the configuration", seen);
-}
-
-fn start() -> Pair {
-    let pair = Plan::new(&Arc::new(Lab::new(2)), Outer::V4)
-        .start(Implementation::ConfigFile, Implementation::ConfigFile);
-    pair.client.ping(SERVER_V4);
-    pair
+    let text = plan.server.wg_quick().replacen("[Peer]\n", &format!("[Peer]\n{lines}"), 1);
+    plan.server_site.write("wg0.conf", &text);
 }
 
 /// Sends as much as TCP can for `time`; returns the bits per second that arrive.
@@ -61,72 +117,56 @@ fn reset(stream: TcpStream) {
     socket2::Socket::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Returns the times of `count` pings in milliseconds, in ascending order.
-fn pings(pair: &Pair, count: usize) -> Vec<f64> {
-    let mut ping = pair.client.site.command("ping");
-    ping.args(["-n", "-i", "0.1", "-W", "0.5", "-c", &count.to_string(), SERVER_V4]);
-    let done = finish(&mut ping, TIMEOUT);
-    let times = done.stdout.split("time=").skip(1).map(|rest| rest.split(' ').next().unwrap());
-    let mut times: Vec<f64> = times.map(|time| time.parse().unwrap()).collect();
-    times.sort_by(f64::total_cmp);
-    times
-}
-
 #[test]
 fn a_rate_is_reached_while_pings_are_short_and_a_reload_changes_it() {
     const RATE: f64 = 20e6;
     let _guard = heavy();
-    let pair = start();
-    let (server, client) = (pair.server.site.host(), pair.client.site.host());
-    let handshake = pair.server.only_peer().handshake;
-    reload(&pair, &["RateUp = 20Mbit", "RateDown = 20Mbit"]);
-    for (from, to, address) in [(client, server, SERVER_V4), (server, client, CLIENT_V4)] {
+    let limited = Limited::start(&["RateUp = 20Mbit", "RateDown = 20Mbit"]);
+    for (from, to, address) in limited.directions() {
         let (rate, times) = thread::scope(|scope| {
             let bulk = scope.spawn(|| bulk(from, to, address, Duration::from_millis(1700)));
-            let times = pings(&pair, 13);
+            let times = limited.pings(13);
             (bulk.join().unwrap(), times)
         });
         assert!((RATE * 0.9..RATE * 1.02).contains(&rate), "to {address}: {rate}");
         assert!(times.len() > 10 && times[times.len() / 2] < 30.0, "to {address}: {times:?}");
     }
-    reload(&pair, &["RateDown = 5Mbit"]);
-    let time = Duration::from_millis(500);
-    let down = bulk(server, client, CLIENT_V4, time);
+    limited.reload(&["RateDown = 5Mbit"]);
+    let [up, down] = limited.directions().map(|(from, to, address)| bulk(from, to, address, SHORT));
     assert!((3.5e6..6e6).contains(&down), "{down}");
-    let up = bulk(client, server, SERVER_V4, time);
     assert!(up > RATE * 1.5, "without a limit: {up}");
-    assert_eq!(pair.server.only_peer().handshake, handshake, "the session stays");
-    let summary = pair.server.daemon.summary();
+    assert_eq!(limited.server.count("handshake completed"), 1, "the session stays");
+    let summary = limited.server.summary();
     assert!((1..2000).contains(&summary.dropped("over_rate")), "{summary:?}");
 }
 
 #[test]
 fn a_quota_ends_and_the_peer_is_cut_or_slow() {
     let _guard = heavy();
-    let pair = start();
-    let (server, client) = (pair.server.site.host(), pair.client.site.host());
-    reload(&pair, &["Quota = 300kB/month"]);
-    assert_eq!(pings(&pair, 2).len(), 2);
-    // 1.4 kB each, and as much back
-    let mut flood = pair.client.site.command("ping");
-    flood.args(["-n", "-q", "-i", "0.002", "-W", "0.2", "-s", "1300", "-c", "150", SERVER_V4]);
-    let said = finish(&mut flood, TIMEOUT).stdout;
-    let answered: usize =
-        said.split(" packets transmitted, ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((90..115).contains(&answered), "{said}");
-    pair.server.daemon.wait_for("over quota: dropping all packets of the peer until the month ends");
-    assert_eq!(pings(&pair, 2).len(), 0);
-    assert!(pair.server.daemon.summary().dropped("over_quota") > 30);
+    let mut limited = Limited::start(&["Quota = 300kB/month"]);
+    assert_eq!(limited.pings(2).len(), 2);
+    let answered = limited.flood(150);
+    assert!((90..115).contains(&answered), "{answered}");
+    limited.server.wait_for("over quota: dropping all packets of the peer until the month ends");
+    assert_eq!(limited.pings(1).len(), 0);
+    assert!(limited.server.summary().dropped("over_quota") > 30);
 
-    // a change of the rules counts from the same traffic
-    reload(&pair, &["Quota = 300kB/month", "OverQuota = 2Mbit"]);
-    client.ping(SERVER_V4.parse::<Ipv4Addr>().unwrap());
-    for (from, to, address) in [(client, server, SERVER_V4), (server, client, CLIENT_V4)] {
-        let rate = bulk(from, to, address, Duration::from_millis(700));
+    // a restart counts what the earlier run has carried, and answers handshakes
+    limited.server.stop();
+    limited.server = restart::start(&limited.plan.server_site, &[]);
+    limited.server.wait_for("over quota: dropping all packets");
+    limited.server.wait_for("handshake completed");
+    assert_eq!(limited.pings(1).len(), 0);
+
+    limited.reload(&["Quota = 300kB/month", "OverQuota = 2Mbit"]);
+    limited.client.ping(SERVER_V4);
+    for (from, to, address) in limited.directions() {
+        let rate = bulk(from, to, address, SHORT);
         assert!((1e6..2.5e6).contains(&rate), "to {address}: {rate}");
     }
-    reload(&pair, &["Quota = 1GB/month", "OverQuota = 2Mbit"]);
-    pair.server.daemon.wait_for("no longer over quota");
-    let rate = bulk(client, server, SERVER_V4, Duration::from_millis(300));
+    limited.reload(&["Quota = 1GB/month", "OverQuota = 2Mbit"]);
+    limited.server.wait_for("no longer over quota");
+    let [(from, to, address), _] = limited.directions();
+    let rate = bulk(from, to, address, SHORT);
     assert!(rate > 10e6, "{rate}");
 }
