@@ -63,6 +63,9 @@ for_rust=cc:gcc,libc6-dev
 # shellcheck disable=SC2034
 for_daemons=(dbus-daemon:dbus dhclient:isc-dhcp-client dnsmasq:dnsmasq-base firewalld:firewalld ifup:ifupdown
     NetworkManager:network-manager pkcheck:polkitd tayga:tayga ufw:ufw)
+# The browser of the end-to-end tests, and what moves it.
+# shellcheck disable=SC2034
+for_browser=(chromedriver:chromium-driver chromium:chromium)
 
 # need COMMAND:PACKAGE[,PACKAGE]...: installs the Debian packages of the commands that are missing, or says which.
 need() {

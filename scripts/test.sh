@@ -128,7 +128,7 @@ on_exit stop_all
 needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3 c++:g++)
 [[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount
     wg:wireguard-tools iperf3:iperf3 nft:nftables wireguard-go:wireguard-go readelf:binutils
-    systemd-analyze:systemd "${for_daemons[@]}")
+    systemd-analyze:systemd "${for_daemons[@]}" "${for_browser[@]}")
 need "${needed[@]}"
 need_rust
 need_cargo_command fmt clippy

@@ -33,6 +33,7 @@
 //! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`dns`]: the process that applies `DNS =` to the host
+//! - [`admin`]: the admin page, and the process that edits the server's file for it
 //! - `privileges`: capabilities, `--user`
 //! - `sandbox`: seccomp and Landlock
 //! - `logging`: log queue, writer thread, journald and stderr
@@ -67,6 +68,7 @@
 //! A packet that is dropped is counted by its reason in [`counters`].
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod background;
 pub mod cli;
 pub mod commands;

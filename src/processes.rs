@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them, and that of `wontun hold`.
-pub(crate) const PROCESSES: [ProcessInfo; 8] = [
+pub(crate) const PROCESSES: [ProcessInfo; 10] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -70,6 +70,22 @@ pub(crate) const PROCESSES: [ProcessInfo; 8] = [
         reads: "DNS queries of the peers, answers of name servers, /etc/resolv.conf",
         has: "its listening sockets, the peers' names and addresses; sockets to name servers; may read the folder of /etc/resolv.conf",
         runs: "where a server's file has `# ClientDomain`",
+    },
+    ProcessInfo {
+        name: "wontun-admin",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "HTTP requests to the admin page",
+        has: "the listening sockets of the page, the hash of its password, for a moment the file of a new client; opens no file and no socket",
+        runs: "with `--admin`",
+    },
+    ProcessInfo {
+        name: "wontun-editor",
+        capabilities: "none",
+        user: "the one that wontun was started as, to whom the configuration belongs",
+        reads: "changes that `wontun-admin` asks for, checked by the supervisor",
+        has: "the configuration's folder and no other file; opens no socket",
+        runs: "with `--admin`",
     },
     ProcessInfo {
         name: "wontun-nursery",

@@ -1,6 +1,7 @@
 //! The commands.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -25,6 +26,12 @@ pub enum Command {
         /// Options of the server.
         #[command(flatten)]
         server: InitOptions,
+        /// Serve the admin page at the tunnel's own addresses and at 127.0.0.1
+        ///
+        /// A web page to add, change and remove clients. 'wontun admin link' prints a link for the
+        /// first visit. SWITCH is on (also if it is left out) or off.
+        #[arg(long, env = "WONTUN_ADMIN", value_name = "SWITCH", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+        admin: Option<AdminSwitch>,
         /// Options of the tunnel.
         #[command(flatten)]
         options: WireGuardOptions,
@@ -39,6 +46,12 @@ pub enum Command {
         /// Subcommand.
         #[command(subcommand)]
         command: PeerCommand,
+    },
+    /// Sign in to the admin page of the running server ('serve --admin')
+    Admin {
+        /// Subcommand.
+        #[command(subcommand)]
+        command: AdminCommand,
     },
     /// Create the key and configuration file of a WireGuard server, DIR/tun0.conf
     ///
@@ -279,6 +292,44 @@ pub enum Command {
         #[arg(value_name = "SHELL", value_enum)]
         shell: Shell,
     },
+}
+
+/// Subcommands of `wontun admin`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Print a link that signs in once, within 15 minutes
+    ///
+    /// For the first visit, which sets the password, and when the password is lost. An earlier link
+    /// that was not used is void.
+    Link {
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+}
+
+/// The value of `--admin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminSwitch {
+    /// The page is served.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl FromStr for AdminSwitch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "on" | "1" | "true" | "yes" => Ok(Self::On),
+            "off" | "0" | "false" | "no" => Ok(Self::Off),
+            _ => Err(
+                "on or off: the page is served at the tunnel's own addresses and at 127.0.0.1 only; reach it \
+                 inside of the tunnel, or by 'ssh -L 51821:127.0.0.1:51821'",
+            ),
+        }
+    }
 }
 
 /// Subcommands of `wontun kill-switch`.

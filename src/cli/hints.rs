@@ -17,6 +17,7 @@ pub(super) fn option_of(path: &[String], name: &str) -> Option<(Option<&'static 
 fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
     Some(match name {
         "address" => (None, "10.8.0.1/24"),
+        "admin" => (None, "on"),
         "allow" | "kill-switch-allow" => (None, "192.0.2.0/24"),
         "config" => (Some("the path of a file"), "/etc/wontun/tun0.conf"),
         "dir" => (Some("the path of a folder"), "/etc/wontun"),
@@ -70,6 +71,7 @@ pub(super) fn arguments(path: &[String]) -> &'static str {
         ["peer"] => "list",
         ["peer", "add" | "show" | "disable" | "enable" | "renew" | "remove" | "reset"] => "phone",
         ["peer", "test"] => "phone 192.0.2.7:443/tcp",
+        ["admin"] => "link",
         ["peer", "set"] => "phone --note 'Anna, room 5'",
         ["peer", "rename"] => "phone tablet",
         ["interface"] => "wg0",

@@ -22,7 +22,7 @@ use std::io;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub use command::{Command, KillSwitchCommand, Shell};
+pub use command::{AdminCommand, AdminSwitch, Command, KillSwitchCommand, Shell};
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,

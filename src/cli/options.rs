@@ -156,6 +156,10 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_DNS_UPSTREAM", value_name = "ADDRESS", value_delimiter = ',')]
     pub dns_upstream: Vec<IpAddr>,
 
+    /// True if the admin page is served, an option of `serve`.
+    #[arg(skip)]
+    pub admin: bool,
+
     /// Options of full tunnels.
     #[command(flatten)]
     pub full_tunnel: FullTunnelOptions,
@@ -238,6 +242,7 @@ impl WireGuardOptions {
             apply_dns: self.apply_dns.unwrap_or_default(),
             dns_upstream: self.dns_upstream.clone(),
             state: self.state.unwrap_or_default(),
+            admin: self.admin,
         })
     }
 
@@ -260,6 +265,7 @@ impl WireGuardOptions {
             take_over,
             apply_dns,
             dns_upstream,
+            admin: _,
             full_tunnel,
         } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;

@@ -145,7 +145,7 @@ fn an_option_of_another_command_is_refused_with_those_that_have_it() {
         ),
         (
             "genkey --dir /x",
-            "'wontun serve', 'wontun peer', 'wontun init', 'wontun import', 'wontun status', 'wontun show', 'wontun top' and 'wontun down';",
+            "'wontun serve', 'wontun peer', 'wontun admin', 'wontun init', 'wontun import', 'wontun status', 'wontun show', 'wontun top' and 'wontun down';",
         ),
         ("--mtu 1400 serve", "it is an option of 'wontun peer', 'wontun plain' and 'wontun --peer HOST';"),
         ("--config /x serve", "--config does not apply to 'wontun serve'"),

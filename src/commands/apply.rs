@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
+use zeroize::Zeroizing;
+
 use super::error::CommandError;
 use crate::config::TunName;
 use crate::server::{Folder, ServerFile};
@@ -71,6 +73,23 @@ pub(super) fn reload(folder: &Folder, file: &ServerFile, then: Option<&str>) -> 
         None => Err(ClientError::NotRunning(folder.tun().clone())),
     });
     report(file, then, reloaded)
+}
+
+/// Returns links to the admin page of the tunnel, which must be running.
+///
+/// # Errors
+/// The tunnel does not run, or serves no page.
+pub(super) fn admin_links(
+    folder: &Folder,
+    file: &ServerFile,
+) -> Result<Vec<Zeroizing<String>>, CommandError> {
+    let links = status(folder, file).and_then(|status| match status {
+        Some(TunnelStatus { name, .. }) => {
+            connect(folder, &name).and_then(|socket| client::admin_links(socket, &name))
+        }
+        None => Err(ClientError::NotRunning(folder.tun().clone())),
+    });
+    Ok(links?)
 }
 
 /// Reports how a change of the file was applied to the tunnel.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, check,
-    completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
+    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, admin_link,
+    check, completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
     kill_switch_on, list_peers, prepare, print_file, pubkey, remove_peers, rename_peer, renew_peer,
     reset_peer, set_peer, show, show_peer, status, test_peer, top,
 };
 use crate::cli::{
-    Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, SERVER_FOLDERS,
-    ServerFolder, SocketFolder, TunOption, TunnelKind,
+    AdminCommand, AdminSwitch, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions,
+    RunningTunnel, SERVER_FOLDERS, ServerFolder, SocketFolder, TunOption, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -31,7 +31,7 @@ use crate::uapi::UapiFolders;
 pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failure> {
     privileges::hide_memory();
     match command {
-        Command::Serve { folder, mut server, mut options, common } => {
+        Command::Serve { folder, mut server, admin, mut options, common } => {
             setcap::refuse("wontun serve")?;
             // before a kill switch is engaged: a server must stay reachable for its administrators
             if options.full_tunnel.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
@@ -39,6 +39,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             }
             options.nat = options.nat.or(Some(NatMode::Auto));
             server.policy = options.policy;
+            options.admin = admin == Some(AdminSwitch::On);
             let tun = folder.tun.clone();
             let ServerTunnel { config: path, greeting } = prepare(&server_folder(folder), &server)?;
             let run = RunOptions { tunnel: TunnelKind::File { path, tun, options }, common };
@@ -95,6 +96,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
                 return Err(Failure::new(exit::FAILURE, "the connection is denied: see the line above"));
             }
         }
+        Command::Admin { command: AdminCommand::Link { folder } } => admin_link(&existing_folder(folder)?)?,
         Command::Peer { command } => dispatch_peer(command)?,
         Command::KillSwitch { command: KillSwitchCommand::On { name, allow, kill_switch_allow, config } } => {
             setcap::refuse("wontun kill-switch")?;

@@ -1,5 +1,6 @@
 //! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
+mod admin;
 mod apply;
 mod check;
 mod completions;
@@ -24,6 +25,7 @@ mod show;
 mod status;
 mod top;
 
+pub(crate) use admin::admin_link;
 pub(crate) use check::{CheckOptions, check};
 pub(crate) use completions::completions;
 pub use dispatch::dispatch;

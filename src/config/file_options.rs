@@ -26,4 +26,6 @@ pub struct FileOptions {
     pub dns_upstream: Vec<IpAddr>,
     /// File that keeps the state of peers over a restart.
     pub state: StateFileOption,
+    /// True if the admin page is served.
+    pub admin: bool,
 }

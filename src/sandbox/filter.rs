@@ -11,6 +11,7 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
+use super::admin_calls::{ADMIN_ALLOWED, ADMIN_FORBIDDEN, EDITOR_ALLOWED, EDITOR_FORBIDDEN};
 use super::calls::{
     Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
     RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, Syscall,
@@ -55,6 +56,10 @@ pub(crate) enum SandboxRole {
     DnsReconnect,
     /// The process that answers the peers' DNS queries.
     Names,
+    /// The process that serves the admin page.
+    Admin,
+    /// The process that changes the server's file for it.
+    Editor,
 }
 
 /// The filters of a thread; of their actions for a call, the strictest applies.
@@ -117,6 +122,12 @@ impl SeccompFilters {
             ],
             SandboxRole::Names => {
                 vec![program(NAMES_FORBIDDEN, allow.clone(), trap)?, program(NAMES_ALLOWED, absent, allow)?]
+            }
+            SandboxRole::Admin => {
+                vec![program(ADMIN_FORBIDDEN, allow.clone(), trap)?, program(ADMIN_ALLOWED, absent, allow)?]
+            }
+            SandboxRole::Editor => {
+                vec![program(EDITOR_FORBIDDEN, allow.clone(), trap)?, program(EDITOR_ALLOWED, absent, allow)?]
             }
             SandboxRole::DnsReconnect => vec![
                 program(DNS_BUS_FORBIDDEN, allow.clone(), trap)?,

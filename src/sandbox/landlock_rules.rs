@@ -187,6 +187,21 @@ impl LandlockRules {
         Ok(Self { rules, proc_folders: [].into() })
     }
 
+    /// Creates rules for files that are read, and for folders in which files are replaced.
+    pub(super) fn for_editor(paths: &AllowedPaths) -> Result<Self, RulesetError> {
+        let mut rules = base()?
+            .handle_access(AccessNet::from_all(REVIEWED_ABI))?
+            .scope(Scope::from_all(REVIEWED_ABI))?
+            .create()?;
+        for file in &paths.files {
+            rules = allow(rules, file, READ)?;
+        }
+        for folder in &paths.folders {
+            rules = allow(rules, folder, REPLACE)?;
+        }
+        Ok(Self { rules, proc_folders: [].into() })
+    }
+
     /// Creates rules that refuse signals to processes outside. No rules for files, since helpers
     /// have their own.
     pub(super) fn for_nursery() -> Result<Self, RulesetError> {

@@ -10,6 +10,7 @@
 //! runs (the modules of nsswitch.conf(5)), only calls that no look-up makes do so; all others fail
 //! with ENOSYS there. Accesses that Landlock refuses fail with an ordinary error (EACCES).
 
+mod admin_calls;
 mod calls;
 mod dns_bus_calls;
 mod error;
@@ -22,6 +23,7 @@ mod one_thread_calls;
 mod resolv_conf_calls;
 mod status;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::error::SandboxError;
@@ -136,6 +138,28 @@ impl Sandbox {
             filters: SeccompFilters::new(SandboxRole::ResolvConf)?,
             log: SandboxRole::ResolvConf,
         })
+    }
+
+    /// Builds the sandbox for the process that serves the admin page: it opens nothing.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_admin() -> Result<Self, SandboxError> {
+        let (files, filters) = (LandlockRules::for_tunnel()?, SeccompFilters::new(SandboxRole::Admin)?);
+        Ok(Self { files, filters, log: SandboxRole::Admin })
+    }
+
+    /// Builds the sandbox for the process that changes the server's file: it may change files in that
+    /// one's folder only, and read `keys`.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_editor(file: &Path, keys: &[PathBuf]) -> Result<Self, SandboxError> {
+        let (files, filters) = (
+            LandlockRules::for_editor(&AllowedPaths::for_configuration(file, keys))?,
+            SeccompFilters::new(SandboxRole::Editor)?,
+        );
+        Ok(Self { files, filters, log: SandboxRole::Editor })
     }
 
     /// Builds the sandbox for the process that starts helpers. It applies to every helper, too.

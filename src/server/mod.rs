@@ -45,4 +45,4 @@ pub(crate) use kept_keys::KeptKeys;
 pub(crate) use outer_address::{is_public, outer_addresses};
 pub(crate) use qr::QrCode;
 pub use server_file::{ServerFile, ServerPeer};
-pub(crate) use write::{create_secret, create_unsynced, sync_all_in};
+pub(crate) use write::{Writer, create_secret, create_unsynced, sync_all_in};

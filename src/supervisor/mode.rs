@@ -36,6 +36,10 @@ pub(crate) enum EventSource {
     Clock,
     /// Messages of the process that answers the peers' DNS queries.
     Names,
+    /// Messages of the process that serves the admin page.
+    Admin,
+    /// Messages of the process that edits the file for it.
+    Editor,
     /// Changes that may move the path to a peer.
     Paths,
     /// Changes of the host's nf_tables ruleset.

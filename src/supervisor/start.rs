@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -157,6 +157,11 @@ impl Starting {
     /// Returns true if helper processes use the sandbox.
     pub(super) const fn is_sandboxed(&self) -> bool {
         self.is_sandboxed
+    }
+
+    /// Returns the standard error of helper processes.
+    pub(super) fn stderr(&self) -> BorrowedFd<'_> {
+        self.lookups.stderr()
     }
 
     /// Returns the look-ups, and the nursery to restart their process.

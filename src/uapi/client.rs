@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
+use zeroize::Zeroizing;
 
 use super::changes::Changes;
 use super::folders::{UapiFolders, socket_name};
@@ -33,7 +34,10 @@ const STATUS_REQUEST: &[u8] = b"status=1\n\n";
 const FILE_REQUEST: &[u8] = b"file=1\n\n";
 /// Error number of the answer to an operation that the tunnel does not know.
 const UNKNOWN_OPERATION: i64 = -(Errno::EPROTO as i64);
+/// Error number of a request for something that is not there.
+const NO_ENTRY: i64 = -(Errno::ENOENT as i64);
 const RELOAD_REQUEST: &[u8] = b"reload=1\n\n";
+const ADMIN_REQUEST: &[u8] = b"admin=1\n\n";
 /// Maximum length of the answer to that in bytes.
 const MAX_RELOAD_ANSWER: u64 = 16 << 10;
 /// Maximum length of the path of a file, and its key, in bytes.
@@ -97,6 +101,9 @@ pub(crate) enum ClientError {
     /// The tunnel does not know the request to read its file again.
     #[error("the tunnel {0} runs an older version of wontun: restart it")]
     Older(TunName),
+    /// The tunnel serves no admin page.
+    #[error("the tunnel {0} serves no admin page: start it by 'wontun serve --admin'")]
+    NoAdminPage(TunName),
     /// Any other error.
     #[error("cannot query {}: {source}", path.display())]
     Other {
@@ -386,6 +393,35 @@ pub(crate) fn reload(socket: UnixStream, tun: &TunName) -> Result<(), ClientErro
                     (Some(UNKNOWN_OPERATION), None) => Err(ClientError::Older(tun)),
                     (Some(errno), None) => Err(ClientError::Reported { tun, errno }),
                     (None, _) => Err(ClientError::Foreign(tun)),
+                };
+            }
+            _ => {}
+        }
+    }
+    Err(ClientError::Foreign(tun.clone()))
+}
+
+/// Requests links to the admin page, each of which contains a secret.
+pub(crate) fn admin_links(socket: UnixStream, tun: &TunName) -> Result<Vec<Zeroizing<String>>, ClientError> {
+    let failed = |error| failed(&error, tun);
+    (&socket).write_all(ADMIN_REQUEST).map_err(failed)?;
+    let reader =
+        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
+    let mut links = Vec::new();
+    for line in BufReader::new(reader.take(MAX_RELOAD_ANSWER)).lines() {
+        let line = Zeroizing::new(line.map_err(failed)?);
+        match line.split_once('=') {
+            Some(("admin_link", link)) if link.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                links.push(Zeroizing::new(link.to_owned()));
+            }
+            Some(("errno", errno)) => {
+                let tun = tun.clone();
+                return match errno.parse().ok() {
+                    Some(0) => Ok(links),
+                    Some(NO_ENTRY) => Err(ClientError::NoAdminPage(tun)),
+                    Some(UNKNOWN_OPERATION) => Err(ClientError::Older(tun)),
+                    Some(errno) => Err(ClientError::Reported { tun, errno }),
+                    None => Err(ClientError::Foreign(tun)),
                 };
             }
             _ => {}

@@ -12,7 +12,7 @@
 //! # Extensions
 //! `status=1` is an additional operation ([`Request::Status`]), `name` an additional key of a peer.
 //! `reload=1` reads the configuration file again, as SIGHUP; if it is refused, the answer has
-//! `error=`, the reason.
+//! `error=`, the reason. `admin=1` returns links to the admin page, each in a line `admin_link=`.
 //! `wontun_kill_switch=off`, a key of the interface in `set=1`, makes the tunnel remove the table
 //! of its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
 //! process owns the table, no other process can remove it. `wontun_forget_timestamp=true`, a key of
@@ -25,6 +25,7 @@
 //!
 //! | Number | When |
 //! |---|---|
+//! | `-ENOENT` | `admin=1`, and no admin page is served; `file=1`, and there is no file |
 //! | `-EINVAL` | an unknown key, or an invalid value; a file that `reload=1` refuses |
 //! | `-EPROTO` | a line without `=`, an unknown operation, a request without its empty line |
 //! | `-E2BIG` | a request longer than `MAX_REQUEST`; the connection ends |
@@ -46,6 +47,7 @@ mod request;
 mod response;
 mod secret_text;
 mod status;
+mod status_reader;
 
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub(crate) use client::ClientError;
@@ -56,9 +58,10 @@ pub use folders::{UapiError, UapiWarning};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use request::{Progress, Request, RequestParser};
 pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
-pub(crate) use response::{file_response, reload_refused_response};
+pub(crate) use response::{file_response, links_response, reload_refused_response};
 pub(crate) use secret_text::SecretText;
 pub(crate) use status::{TunnelPeer, TunnelStatus};
+pub(crate) use status_reader::StatusReader;
 
 #[cfg(test)]
 mod tests;

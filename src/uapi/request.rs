@@ -19,6 +19,9 @@ pub enum Request {
     /// `reload=1`, an extension for `wontun peer`: reads the configuration file again, as SIGHUP.
     /// The answer comes after it was applied; if it was refused, with the reason.
     Reload,
+    /// `admin=1`, an extension for `wontun admin link`: returns links to the admin page that can be
+    /// used once, of which one is a secret.
+    AdminLink,
     /// `set=1`: applies the changes.
     Set(Changes),
 }
@@ -119,6 +122,7 @@ impl RequestParser {
                 b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
                 b"file=1" => self.start(State::NoArguments(Request::File, "file=1")),
                 b"reload=1" => self.start(State::NoArguments(Request::Reload, "reload=1")),
+                b"admin=1" => self.start(State::NoArguments(Request::AdminLink, "admin=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
                 _ => Some(RequestErrorKind::Operation(describe(text))),
             },

@@ -244,6 +244,17 @@ pub(crate) fn file_response(path: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("config_file={path}\nerrno=0\n\n").into_bytes())
 }
 
+/// Returns the answer to `admin=1`: links to the admin page, with a secret.
+pub(crate) fn links_response(links: &[String]) -> Zeroizing<Vec<u8>> {
+    let mut text = SecretText::default();
+    for link in links {
+        // writing to memory does not fail
+        let _ = writeln!(text, "admin_link={link}");
+    }
+    text.push(b"errno=0\n\n");
+    text.into_inner()
+}
+
 /// Returns the answer to a refused `reload=1`.
 pub(crate) fn reload_refused_response(reason: &str) -> Zeroizing<Vec<u8>> {
     let line = reason.lines().collect::<Vec<_>>().join(" ");

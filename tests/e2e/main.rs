@@ -28,6 +28,7 @@ mod tunnel;
 mod uapi_server;
 mod waiting;
 
+mod admin;
 mod allocation;
 mod daemons;
 mod data;

@@ -3,6 +3,7 @@
 //! are handled by the tunnel process.
 
 mod access;
+mod admin;
 mod audit;
 mod bypass;
 mod change;

@@ -33,6 +33,7 @@ impl Mode for WireGuard {
         descriptors.extend(ruleset.map(|watch| (EventSource::Ruleset, watch, PollFlags::POLLIN)));
         descriptors.push((EventSource::Clock, self.access.descriptor(), PollFlags::POLLIN));
         descriptors.extend(self.names.descriptor().map(|(fd, flags)| (EventSource::Names, fd, flags)));
+        descriptors.extend(self.admin.descriptors());
         descriptors.extend(self.dns.descriptor().map(|fd| (EventSource::Dns, fd, PollFlags::POLLIN)));
         descriptors
     }
@@ -46,6 +47,8 @@ impl Mode for WireGuard {
             EventSource::Clock => self.handle_clock(context),
             EventSource::Dns => self.dns.drain(context.now),
             EventSource::Names => self.names.drain(context.now),
+            EventSource::Admin => self.drain_admin(context, events),
+            EventSource::Editor => self.drain_editor(context, events),
             EventSource::Signals
             | EventSource::Tunnel
             | EventSource::Link
@@ -115,6 +118,7 @@ impl Mode for WireGuard {
             self.bypass.deadline(),
             self.nat64.deadline(),
             self.names.deadline(),
+            self.admin.deadline(),
         ];
         deadlines.into_iter().chain(others).flatten().min()
     }
@@ -128,6 +132,7 @@ impl Mode for WireGuard {
         self.handle_names_timeout(context);
         self.saved_state.serve(context.now);
         self.close_bypass(context, None);
+        self.handle_admin_timeout(context);
     }
 
     fn reload(&mut self, context: &mut Context) -> Result<u32, String> {

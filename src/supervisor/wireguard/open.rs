@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::admin::Admin;
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
 use super::dns;
@@ -111,6 +112,7 @@ impl Supervisor<WireGuard> {
         let endpoint_cache = EndpointCache::new(saved_state.addresses());
         let dns = dns::open(&name, file.as_ref(), &starting);
         let names = names::open(file.as_ref(), &mut starting);
+        let admin = Admin::open(&name, file.as_ref(), &starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -149,6 +151,7 @@ impl Supervisor<WireGuard> {
             routed_at: None,
             firewall,
             dns,
+            admin,
             endpoint_cache,
             saved_state,
             access: Access::new().map_err(system("creating a timer"))?,
@@ -182,6 +185,10 @@ impl Supervisor<WireGuard> {
         }
         mode.is_running = true;
         mode.update_names(context.now);
+        if let Some(configuration) = mode.source.configuration() {
+            // where the device has its addresses, and this process may use ports below 1024
+            mode.admin.start(&mut context, &configuration.interface.addresses);
+        }
         if !is_taken_over {
             mode.apply_dns(&mut context);
             mode.dns.wait(context.now);

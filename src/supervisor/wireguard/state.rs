@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::admin::Admin;
 use super::bypass::Bypass;
 use super::endpoint_cache::EndpointCache;
 use super::excluded::Access;
@@ -40,6 +41,7 @@ pub(crate) struct WireGuard {
     pub(super) routed_at: Option<Instant>,
     pub(super) firewall: Firewall,
     pub(super) dns: Dns,
+    pub(super) admin: Admin,
     pub(super) endpoint_cache: EndpointCache,
     pub(super) saved_state: SavedState,
     pub(super) access: Access,

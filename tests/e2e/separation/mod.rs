@@ -10,4 +10,6 @@ mod hostile_messages;
 mod inject;
 #[cfg(target_arch = "x86_64")]
 mod takeover;
+#[cfg(target_arch = "x86_64")]
+mod takeover_admin;
 mod work;

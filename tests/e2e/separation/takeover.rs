@@ -165,7 +165,7 @@ fn descriptors(pid: Pid, target: &str) -> Vec<u64> {
     open_descriptors(pid).into_iter().filter(is_such).collect()
 }
 
-fn tries_sockets(process: &mut TakenOver) {
+pub(super) fn tries_sockets(process: &mut TakenOver) {
     for (what, domain, kind, protocol) in [
         ("NETLINK_ROUTE", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE),
         ("NETLINK_NETFILTER", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
@@ -195,7 +195,7 @@ fn tries_sockets(process: &mut TakenOver) {
     }
 }
 
-fn tries_files(process: &mut TakenOver, configuration: Option<&str>) {
+pub(super) fn tries_files(process: &mut TakenOver, configuration: Option<&str>) {
     let own = configuration.map(|path| (path, libc::O_RDONLY));
     for (path, flags) in FILES.iter().copied().chain(own) {
         let name = process.text(path);
@@ -215,7 +215,7 @@ fn tries_files(process: &mut TakenOver, configuration: Option<&str>) {
     process.must_fail("chroot", libc::SYS_chroot, &[name]);
 }
 
-fn tries_processes(process: &mut TakenOver, supervisor: Pid) {
+pub(super) fn tries_processes(process: &mut TakenOver, supervisor: Pid) {
     let target = supervisor.as_raw() as u64;
     process.must_fail("kill", libc::SYS_kill, &[target, 0]);
     process.must_fail("kill of all", libc::SYS_kill, &[-1_i64 as u64, 0]);
@@ -242,7 +242,7 @@ fn tries_processes(process: &mut TakenOver, supervisor: Pid) {
     process.must_fail("execveat", libc::SYS_execveat, &[AT_FDCWD, program, vector, vector, 0]);
 }
 
-fn tries_to_start_others(process: &mut TakenOver) {
+pub(super) fn tries_to_start_others(process: &mut TakenOver) {
     process.must_fail("fork", libc::SYS_fork, &[]);
     process.must_fail("vfork", libc::SYS_vfork, &[]);
     process.must_fail("clone", libc::SYS_clone, &[libc::SIGCHLD as u64, 0]);
@@ -252,7 +252,7 @@ fn tries_to_start_others(process: &mut TakenOver) {
     process.must_fail("clone3", libc::SYS_clone3, &[request, 88]);
 }
 
-fn tries_rights(process: &mut TakenOver) {
+pub(super) fn tries_rights(process: &mut TakenOver) {
     for (what, call) in [("setuid", libc::SYS_setuid), ("setgid", libc::SYS_setgid)] {
         process.must_fail(what, call, &[0]);
     }
@@ -331,7 +331,7 @@ fn tries_devices(process: &mut TakenOver) {
 
 /// Tries other ways to make system calls: 32-bit calls in a 64-bit process, and numbers of the x32
 /// ABI.
-fn tries_other_numbers(process: &mut TakenOver) {
+pub(super) fn tries_other_numbers(process: &mut TakenOver) {
     /// `__X32_SYSCALL_BIT`.
     const X32: c_long = 0x4000_0000;
     for call in [libc::SYS_socket, libc::SYS_open, libc::SYS_kill] {

@@ -41,6 +41,13 @@ impl Uapi {
         self.retry_at
     }
 
+    /// Returns a number that no connection has.
+    pub(in crate::supervisor::wireguard) const fn next_number(&mut self) -> u32 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
+    }
+
     /// Returns the folder of the socket's file.
     pub(in crate::supervisor::wireguard) fn folder(&self) -> Option<PathBuf> {
         Some(self.listener.as_ref()?.path().parent()?.to_owned())

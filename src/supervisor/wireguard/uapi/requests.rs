@@ -16,8 +16,8 @@ use crate::supervisor::wireguard::audit::Audit;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
 use crate::uapi::{
-    MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, file_response, ok_response,
-    reload_refused_response,
+    MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, file_response, links_response,
+    ok_response, reload_refused_response,
 };
 use wontun_proto::time::Instant;
 
@@ -49,8 +49,7 @@ impl WireGuard {
             {
                 oldest.end();
             }
-            let number = self.uapi.next;
-            self.uapi.next = number.wrapping_add(1);
+            let number = self.uapi.next_number();
             self.uapi.clients.insert(number, Client { stream, change: None });
         }
     }
@@ -125,6 +124,10 @@ impl WireGuard {
                 };
                 return client.stream.respond(response).is_ok();
             }
+            Request::AdminLink => {
+                return self.request_link(number)
+                    || client.stream.respond(error_response(-(Errno::ENOENT as i32))).is_ok();
+            }
             Request::Reload => {
                 return match context.reload(self) {
                     Ok(change) => {
@@ -158,6 +161,22 @@ impl WireGuard {
             }
             Err(_) => client.stream.respond(error_response(-(Errno::EMFILE as i32))).is_ok(),
         }
+    }
+
+    /// Answers a client that waits for links to the admin page; without links the page is not served.
+    pub(in crate::supervisor::wireguard) fn respond_with_links(
+        &mut self,
+        context: &mut Context,
+        number: u32,
+        links: Option<&[String]>,
+    ) {
+        let Some(client) = self.uapi.clients.get_mut(&number) else { return };
+        let response = links.map_or_else(|| error_response(-(Errno::ENOENT as i32)), links_response);
+        if client.stream.respond(response).is_err() {
+            self.uapi.clients.remove(&number);
+            return;
+        }
+        self.drain_uapi_client(context, number, PollFlags::empty());
     }
 
     /// Handles an answer that the tunnel process has written, or whose client is gone.

@@ -1,0 +1,13 @@
+//! What a request does: signing in, pages, changes. No input and output: the event loop of
+//! `process.rs` passes requests and messages, and takes what is to be sent.
+
+mod account;
+mod changes;
+mod pending;
+mod requests;
+mod state;
+
+pub(super) use self::state::App;
+
+#[cfg(test)]
+mod tests;

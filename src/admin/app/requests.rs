@@ -1,0 +1,284 @@
+//! Requests, pages about peers, and what is sent to open pages.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::http::{ConnectionId, Method, Reply, Request, Response, Status};
+use super::super::messages::{Event, FromAdmin, PeerInFile};
+use super::super::pages::{self, Problem};
+use super::super::sign_in::{Session, Token};
+use super::super::snapshot::Snapshot;
+use super::state::{App, Page, Stream, View};
+use crate::uapi::TunnelStatus;
+use wontun_proto::time::Instant;
+
+/// Validity of a link.
+const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Age up to which a snapshot is shown again.
+const MAX_AGE: Duration = Duration::from_millis(500);
+/// Interval of updates on open pages; longer with many peers.
+const INTERVAL: Duration = Duration::from_secs(1);
+const LONG_INTERVAL: Duration = Duration::from_secs(5);
+const MANY_PEERS: usize = 2000;
+/// Time after which an unanswered request for peers is made again.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of messages that wait for the supervisor. Those beyond are not sent.
+const MAX_OUTBOX: usize = 64;
+
+/// An event of a stream.
+#[derive(Serialize)]
+struct PeersEvent<'a> {
+    /// Time in seconds since 1970.
+    at: f64,
+    rows: &'a [super::super::snapshot::Row],
+}
+
+impl App {
+    /// Makes a link, which replaces an earlier one.
+    pub(in crate::admin) fn make_link(&mut self, now: Instant) -> Token {
+        let token = Token::random(&mut self.random);
+        self.link = Some((token.clone(), now + LINK_LIFETIME));
+        token
+    }
+
+    /// Returns the next message to the supervisor.
+    pub(in crate::admin) fn poll_message(&mut self) -> Option<FromAdmin> {
+        self.outbox.pop_front()
+    }
+
+    /// Returns the next response to a request that waited.
+    pub(in crate::admin) fn poll_response(&mut self) -> Option<(ConnectionId, Response)> {
+        self.responses.pop_front()
+    }
+
+    /// Answers a request.
+    pub(in crate::admin) fn handle(
+        &mut self,
+        request: &Request,
+        id: ConnectionId,
+        from: IpAddr,
+        now: Instant,
+    ) -> Reply {
+        if request.method == Method::Post {
+            return self.handle_post(request, id, from, now);
+        }
+        match request.path.as_str() {
+            "/style.css" => return file("text/css; charset=utf-8", pages::STYLE),
+            "/script.js" => return file("text/javascript; charset=utf-8", pages::SCRIPT),
+            "/icon.svg" => return file("image/svg+xml", pages::ICON),
+            "/link" => return Reply::Now(pages::link(&self.tunnel, None)),
+            _ => {}
+        }
+        let Some((token, session)) = self.session(request, now) else {
+            return Reply::Now(match request.path.as_str() {
+                "/sign-in" => pages::sign_in(&self.tunnel, self.account.as_ref(), None),
+                "/events" => Response::text(Status::Forbidden, Status::Forbidden.line()),
+                _ => Response::redirect("/sign-in"),
+            });
+        };
+        let Some(account) = &self.account else {
+            return Reply::Now(match request.path.as_str() {
+                "/password" => pages::password(&self.tunnel, &session, None),
+                _ => Response::redirect("/password"),
+            });
+        };
+        match request.path.as_str() {
+            "/" => self.show(id, View { session, page: Page::List }, now),
+            "/new" => Reply::Now(pages::new(&self.tunnel, &session, "", None)),
+            "/account" => {
+                let offered = self.offered.as_ref();
+                Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
+            }
+            "/sign-in" | "/password" => Reply::Now(Response::redirect("/")),
+            "/events" => {
+                // a page of another site may not see who is signed in, not even by the time it takes
+                if request.fetch_site.as_deref().is_some_and(|site| site != "same-origin") {
+                    return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
+                }
+                self.streams.push(Stream { connection: id, session: token, is_current: false });
+                self.request_peers(now);
+                Reply::Stream
+            }
+            path => match path.strip_prefix("/peers/") {
+                Some(peer) => self.show(id, View { session, page: Page::Peer(peer.to_owned(), None) }, now),
+                None => Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound)),
+            },
+        }
+    }
+
+    fn handle_post(&mut self, request: &Request, id: ConnectionId, from: IpAddr, now: Instant) -> Reply {
+        // without a session, the origin is what tells a page of this server from others
+        if !request.is_same_origin() || !request.is_form {
+            return Reply::Now(pages::problem(&self.tunnel, None, &Problem::Stale));
+        }
+        match request.path.as_str() {
+            "/sign-in" => return Reply::Now(self.sign_in(request, from, now)),
+            "/link" => return Reply::Now(self.sign_in_by_link(request, from, now)),
+            _ => {}
+        }
+        let Some((token, session)) = self.session(request, now) else {
+            return Reply::Now(pages::sign_in(&self.tunnel, self.account.as_ref(), Some(&Problem::Ended)));
+        };
+        if !session.is_own_form(&request.field("token")) {
+            return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::Stale));
+        }
+        if request.path == "/sign-out" {
+            self.end_session(&token);
+            return Reply::Now(Response::redirect("/sign-in").with_cookie(&self.cookie, None));
+        }
+        if request.path == "/account/password" {
+            return self.set_password(request, session, id, from, now);
+        }
+        if self.account.is_none() {
+            return Reply::Now(Response::redirect("/password"));
+        }
+        match request.path.as_str() {
+            "/account/app-new" | "/account/app-on" | "/account/app-off" => {
+                self.set_app(request, session, id, from, now)
+            }
+            path => self.handle_change(path, request, session, id, from),
+        }
+    }
+
+    /// Returns the session of a request, and its token.
+    pub(super) fn session(&mut self, request: &Request, now: Instant) -> Option<(Token, Session)> {
+        let token = Token::parse(request.cookie(&self.cookie)?)?;
+        let session = self.sessions.use_of(&token, now)?.clone();
+        Some((token, session))
+    }
+
+    fn end_session(&mut self, token: &Token) {
+        self.sessions.end(token);
+    }
+
+    /// Shows a page about peers, once they are known.
+    fn show(&mut self, id: ConnectionId, view: View, now: Instant) -> Reply {
+        match &self.snapshot {
+            Some((snapshot, at)) if now.since(*at) < MAX_AGE => Reply::Now(self.render(&view, snapshot)),
+            _ => {
+                self.views.push((id, view));
+                self.request_peers(now);
+                Reply::Later
+            }
+        }
+    }
+
+    fn render(&self, view: &View, snapshot: &Snapshot) -> Response {
+        match &view.page {
+            Page::List => pages::list(&self.tunnel, &view.session, snapshot),
+            Page::Peer(peer, problem) => match snapshot.find(peer) {
+                Some(peer) => pages::peer(&self.tunnel, &view.session, peer, snapshot.at, problem.as_ref()),
+                None => pages::problem(&self.tunnel, Some(&view.session), &Problem::NoPeer),
+            },
+        }
+    }
+
+    pub(super) fn request_peers(&mut self, now: Instant) {
+        if self.requested.is_none_or(|at| now.since(at) >= SHOW_TIMEOUT) {
+            self.requested = Some(now);
+            self.incoming.clear();
+            self.send(FromAdmin::Show);
+        }
+    }
+
+    pub(super) fn send(&mut self, message: FromAdmin) {
+        if self.outbox.len() < MAX_OUTBOX {
+            self.outbox.push_back(message);
+        }
+    }
+
+    pub(super) fn log(&mut self, from: IpAddr, event: Event) {
+        self.send(FromAdmin::Event { from, event });
+    }
+
+    /// Takes peers of the file.
+    pub(in crate::admin) fn handle_peers(&mut self, peers: Vec<PeerInFile>) {
+        if self.requested.is_some() {
+            self.incoming.extend(peers);
+        }
+    }
+
+    /// Takes the state of the tunnel, if it answered: the snapshot is complete.
+    pub(in crate::admin) fn handle_status(
+        &mut self,
+        status: Option<TunnelStatus>,
+        wall: Duration,
+        now: Instant,
+    ) {
+        if self.requested.take().is_none() {
+            return;
+        }
+        let peers = std::mem::take(&mut self.incoming);
+        let snapshot = Snapshot::new(peers, status, wall);
+        for (id, view) in std::mem::take(&mut self.views) {
+            let response = self.render(&view, &snapshot);
+            self.responses.push_back((id, response));
+        }
+        self.previous = self.snapshot.replace((snapshot, now)).map(|(previous, _)| previous);
+    }
+
+    /// Returns the events of the latest snapshot, one for each stream, and the streams to be closed
+    /// since their session has ended. `is_open` tells which streams still are.
+    pub(in crate::admin) fn poll_events(
+        &mut self,
+        now: Instant,
+        is_open: impl Fn(ConnectionId) -> bool,
+    ) -> Vec<(ConnectionId, Vec<u8>)> {
+        self.streams.retain(|stream| is_open(stream.connection));
+        let mut events = Vec::new();
+        self.streams.retain(|stream| {
+            let is_valid = self.sessions.end_of(&stream.session, now).is_some();
+            if !is_valid {
+                events.push((stream.connection, b"event: end\ndata:\n\n".to_vec()));
+            }
+            is_valid
+        });
+        let Some((snapshot, _)) = &self.snapshot else { return events };
+        let at = snapshot.at.as_secs_f64();
+        let make = |previous| {
+            let rows = snapshot.changed_rows(previous);
+            // a plain structure, which can be written
+            let json = serde_json::to_string(&PeersEvent { at, rows: &rows }).unwrap_or_default();
+            format!("event: peers\ndata: {json}\n\n").into_bytes()
+        };
+        let (mut whole, mut changed) = (None, None);
+        for stream in &mut self.streams {
+            let event = if stream.is_current {
+                changed.get_or_insert_with(|| make(self.previous.as_ref()))
+            } else {
+                whole.get_or_insert_with(|| make(None))
+            };
+            stream.is_current = true;
+            events.push((stream.connection, event.clone()));
+        }
+        events
+    }
+
+    /// Returns the time at which [`Self::handle_timeout`] must be called.
+    pub(in crate::admin) fn deadline(&self) -> Option<Instant> {
+        if self.streams.is_empty() {
+            return None;
+        }
+        let many = self.snapshot.as_ref().is_some_and(|(snapshot, _)| snapshot.peers.len() > MANY_PEERS);
+        let interval = if many { LONG_INTERVAL } else { INTERVAL };
+        match (self.requested, &self.snapshot) {
+            (Some(at), _) => Some(at + SHOW_TIMEOUT),
+            (None, Some((_, at))) => Some(*at + interval),
+            (None, None) => Some(Instant::default()),
+        }
+    }
+
+    /// Requests the peers again, if that is due.
+    pub(in crate::admin) fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.request_peers(now);
+        }
+    }
+}
+
+/// Returns a file of the page.
+fn file(content_type: &'static str, text: &str) -> Reply {
+    Reply::Now(Response::new(Status::Ok, content_type, text.as_bytes().to_vec()))
+}

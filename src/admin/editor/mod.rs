@@ -1,0 +1,91 @@
+//! `wontun-editor`: the process that changes the server's file for the admin page.
+
+mod account_file;
+mod changes;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use self::account_file::AccountFile;
+use super::messages::{AccountText, FromEditor, ToEditor};
+use crate::config::TunNameError;
+use crate::net::random::SystemRandom;
+use crate::process::{self, Channel, ChannelError, format_error_chain};
+use crate::resolver::messages::ErrorMessage;
+use crate::sandbox::Sandbox;
+use crate::server::Folder;
+
+/// Role of the helper.
+pub(crate) const ROLE: &str = "editor";
+
+/// The process's end of the channel.
+type HelperChannel = Channel<ToEditor, FromEditor>;
+
+/// The files.
+#[derive(Debug)]
+struct Editor {
+    folder: Folder,
+    account: AccountFile,
+    random: SystemRandom,
+}
+
+/// Main function of the process: makes the changes that are requested on `socket` until its other
+/// end is closed. Returns the exit code.
+pub fn main(socket: OwnedFd) -> u8 {
+    // the files belong to the user that wontun was started as
+    let prepared = process::prepare_helper(ROLE).map_err(|error| format_error_chain(&error));
+    let Ok(mut channel) = HelperChannel::new(socket) else { return 1 };
+    let start = match channel.receive_until(None) {
+        Ok(Some((start @ ToEditor::Start { .. }, _))) => start,
+        // its parent has ended
+        Err(ChannelError::Closed) => return 0,
+        _ => return 1,
+    };
+    let opened = prepared.and_then(|()| Editor::open(start));
+    let (answer, editor) = match opened {
+        Ok((editor, account)) => (FromEditor::Ready(account), Some(editor)),
+        Err(text) => (FromEditor::NotReady(ErrorMessage::cut(text)), None),
+    };
+    if channel.send_blocking(&answer, Vec::new()).is_err() {
+        return 1;
+    }
+    editor.map_or(1, |mut editor| editor.serve(&mut channel))
+}
+
+impl Editor {
+    /// Confines the process, and reads the account.
+    fn open(start: ToEditor) -> Result<(Self, Option<AccountText>), String> {
+        let ToEditor::Start { folder: path, tunnel, key_files, is_sandboxed } = start else {
+            return Err("the supervisor sent an unexpected message".to_owned());
+        };
+        let path = PathBuf::from(path);
+        let key_files: Vec<_> = key_files.into_iter().map(PathBuf::from).collect();
+        let tunnel = tunnel.parse().map_err(|error: TunNameError| error.to_string())?;
+        let account = AccountFile::new(&path, &tunnel);
+        let folder = Folder::new(path, tunnel);
+        let random = SystemRandom::open().map_err(|error| error.to_string())?;
+        if is_sandboxed {
+            Sandbox::for_editor(&folder.file(), &key_files)
+                .and_then(|sandbox| sandbox.engage())
+                .map_err(|error| format_error_chain(&error))?;
+        }
+        let text = account.read()?;
+        Ok((Self { folder, account, random }, text))
+    }
+
+    /// Makes changes until the other end is closed. Returns the exit code.
+    fn serve(&mut self, channel: &mut HelperChannel) -> u8 {
+        loop {
+            let (change, reaches_ipv6) = match channel.receive_until(None) {
+                Ok(Some((ToEditor::Change { change, reaches_ipv6 }, _))) => (change, reaches_ipv6),
+                Ok(None) => continue,
+                Err(ChannelError::Closed) => return 0,
+                Ok(Some((ToEditor::Start { .. }, _))) | Err(_) => return 1,
+            };
+            let result = self.make(change, reaches_ipv6).map_err(ErrorMessage::cut);
+            if channel.send_blocking(&FromEditor::Done(result), Vec::new()).is_err() {
+                return 1;
+            }
+        }
+    }
+}

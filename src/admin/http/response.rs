@@ -1,0 +1,119 @@
+//! Responses, and the headers that all of them have.
+
+use std::fmt::Write as _;
+
+use zeroize::Zeroizing;
+
+use super::request::Status;
+
+/// Headers of every response: nothing is cached, framed or guessed, and a page loads nothing but
+/// this server's own files, runs no inline script and sends forms nowhere else. `Referrer-Policy` is
+/// not `no-referrer`, with which browsers would hide the origin of forms.
+const COMMON: &str = "Cache-Control: no-store\r\n\
+    Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    X-Frame-Options: DENY\r\n\
+    Referrer-Policy: same-origin\r\n\
+    Cross-Origin-Resource-Policy: same-origin\r\n";
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::admin) struct Response {
+    pub(in crate::admin) status: Status,
+    content_type: &'static str,
+    location: Option<String>,
+    cookie: Option<Zeroizing<String>>,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Response {
+    /// Creates a response with a body, which is wiped once it is sent.
+    pub(in crate::admin) fn new(status: Status, content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status, content_type, location: None, cookie: None, body: Zeroizing::new(body) }
+    }
+
+    /// Creates a response with a line of text.
+    pub(in crate::admin) fn text(status: Status, text: &str) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", format!("{text}\n").into_bytes())
+    }
+
+    /// Creates a response that leads to another page.
+    pub(in crate::admin) fn redirect(path: &str) -> Self {
+        Self { location: Some(path.to_owned()), ..Self::text(Status::SeeOther, path) }
+    }
+
+    /// Sets a cookie, given as name and value; without a value it is removed.
+    pub(in crate::admin) fn with_cookie(mut self, name: &str, value: Option<&str>) -> Self {
+        let (value, end) = value.map_or(("", "; Max-Age=0"), |value| (value, ""));
+        let cookie = format!("Set-Cookie: {name}={value}; Path=/; HttpOnly; SameSite=Strict{end}\r\n");
+        self.cookie = Some(Zeroizing::new(cookie));
+        self
+    }
+
+    /// Returns the bytes to be sent.
+    pub(in crate::admin) fn to_bytes(&self, is_head: bool, is_persistent: bool) -> Zeroizing<Vec<u8>> {
+        let mut head = Zeroizing::new(String::with_capacity(768));
+        let connection = if is_persistent { "" } else { "Connection: close\r\n" };
+        // writing to memory does not fail
+        let _ = write!(
+            head,
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{COMMON}",
+            self.status.line(),
+            self.content_type,
+            self.body.len()
+        );
+        if let Some(location) = &self.location {
+            let _ = write!(head, "Location: {location}\r\n");
+        }
+        if self.status == Status::MethodNotAllowed {
+            head.push_str("Allow: GET, HEAD, POST\r\n");
+        }
+        head.push_str(self.cookie.as_ref().map_or("", |cookie| cookie.as_str()));
+        head.push_str("\r\n");
+        let body = if is_head { &[][..] } else { &self.body[..] };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(body);
+        bytes
+    }
+}
+
+/// Returns the head of a stream of server-sent events.
+pub(super) fn event_stream_head() -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {}\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{COMMON}\r\n",
+        Status::Ok.line()
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_strict() {
+        let bytes = Response::redirect("/").with_cookie("wontun-tun0", Some("ab")).to_bytes(false, true);
+        let text = std::str::from_utf8(&bytes).unwrap();
+        for line in [
+            "HTTP/1.1 303 See Other",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Location: /",
+            "Set-Cookie: wontun-tun0=ab; Path=/; HttpOnly; SameSite=Strict",
+        ] {
+            assert!(text.contains(&format!("{line}\r\n")), "{line} in {text}");
+        }
+        assert!(text.contains("default-src 'none'") && text.contains("frame-ancestors 'none'"), "{text}");
+        assert!(!text.contains("unsafe") && text.ends_with("\r\n\r\n/\n"), "{text}");
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_body() {
+        let bytes = Response::text(Status::NotFound, "nothing").to_bytes(true, false);
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(text.contains("Content-Length: 8\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+    }
+}

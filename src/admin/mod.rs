@@ -1,0 +1,37 @@
+//! The admin page of a server: a web page in two processes of their own.
+//!
+//! `wontun-admin` speaks HTTP. It has no capability, no key and no file; its listening sockets are
+//! handed to it. It gets the peers and their state without secrets, and sends changes as typed
+//! messages ([`messages`]) to the supervisor, which treats them as hostile. The file of a new peer
+//! passes through it once.
+//!
+//! `wontun-editor` changes the server's file with the functions of [`crate::server`] that
+//! `wontun peer` uses. It runs as the user that wontun was started as, to whom the file belongs,
+//! may open files in the configuration's folder only, and has no network. After a change the
+//! supervisor reads the file again.
+//!
+//! | File | Content |
+//! |---|---|
+//! | `messages.rs` | messages between the supervisor and both processes |
+//! | `process.rs` | `wontun-admin`: start, event loop |
+//! | `app/` | what a request does |
+//! | `http/` | the HTTP server |
+//! | `sign_in/` | account, sessions, limits on attempts |
+//! | `pages/` | HTML, and all texts of the page |
+//! | `assets/` | style sheet and script |
+//! | `snapshot.rs` | the peers and their state |
+//! | `editor/` | `wontun-editor` |
+
+mod app;
+pub mod editor;
+pub mod http;
+pub mod messages;
+mod pages;
+mod process;
+mod sign_in;
+mod snapshot;
+
+pub use self::process::main;
+
+/// Role of the process that serves the page.
+pub(crate) const ROLE: &str = "admin";

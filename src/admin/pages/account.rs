@@ -1,0 +1,144 @@
+//! Pages about signing in, and the account.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::super::http::Response;
+use super::super::sign_in::{Account, MIN_PASSWORD, Session, TotpSecret};
+use super::layout::{Page, token};
+use super::problem::Problem;
+use super::texts;
+use crate::server::QrCode;
+
+/// Returns the page for signing in with a password, if there is one.
+pub(in crate::admin) fn sign_in(
+    tunnel: &str,
+    account: Option<&Account>,
+    problem: Option<&Problem>,
+) -> Response {
+    let body = html! {
+        h1 { (texts::SIGN_IN) }
+        @if let Some(account) = account {
+            form .card method="post" action="/sign-in" {
+                label { (texts::PASSWORD)
+                    input type="password" name="password" autocomplete="current-password" required autofocus;
+                }
+                @if account.totp.is_some() {
+                    label { (texts::CODE)
+                        input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="8" required;
+                    }
+                }
+                button { (texts::SIGN_IN) }
+            }
+            p .hint { (texts::FORGOTTEN) " " code { (texts::LINK_COMMAND) } }
+        } @else {
+            p { (texts::NO_PASSWORD) }
+            pre { (texts::LINK_COMMAND) }
+        }
+    };
+    Page { tunnel, session: None, title: texts::SIGN_IN, problem, is_live: false }.response(&body)
+}
+
+/// Returns the page that a link leads to. The script fills the token in, and sends the form.
+pub(in crate::admin) fn link(tunnel: &str, problem: Option<&Problem>) -> Response {
+    let body = html! {
+        h1 { (texts::LINK) }
+        @if problem.is_some() {
+            pre { (texts::LINK_COMMAND) }
+        }
+        form .card #link method="post" action="/link" {
+            label { (texts::LINK_TOKEN)
+                input name="link" autocomplete="off" required;
+            }
+            p .hint { (texts::LINK_HELP) }
+            button { (texts::CONTINUE) }
+        }
+    };
+    Page { tunnel, session: None, title: texts::LINK, problem, is_live: false }.response(&body)
+}
+
+/// Returns the page for the first password.
+pub(in crate::admin) fn password(tunnel: &str, session: &Session, problem: Option<&Problem>) -> Response {
+    let body = html! {
+        h1 { (texts::SET_PASSWORD) }
+        (password_form(session))
+    };
+    // without links to pages that this session may not see yet
+    Page { tunnel, session: None, title: texts::SET_PASSWORD, problem, is_live: false }.response(&body)
+}
+
+fn password_form(session: &Session) -> Markup {
+    html! {
+        form .card method="post" action="/account/password" {
+            (token(session))
+            @if !session.is_by_link {
+                label { (texts::CURRENT_PASSWORD)
+                    input type="password" name="current" autocomplete="current-password" required;
+                }
+            }
+            label { (texts::NEW_PASSWORD)
+                input type="password" name="password" autocomplete="new-password" required minlength=(MIN_PASSWORD);
+            }
+            p .hint { (texts::SET_PASSWORD_HELP) }
+            button { (texts::SAVE) }
+        }
+    }
+}
+
+/// Returns the page of the account; `offered` is the secret for an app.
+pub(in crate::admin) fn account(
+    tunnel: &str,
+    session: &Session,
+    account: &Account,
+    offered: Option<&TotpSecret>,
+    problem: Option<&Problem>,
+) -> Response {
+    let body = html! {
+        h1 { (texts::ACCOUNT) }
+        h2 { (texts::SET_PASSWORD) }
+        (password_form(session))
+        h2 { (texts::TWO_FACTOR) }
+        @if account.totp.is_some() {
+            form .card method="post" action="/account/app-off" {
+                (token(session))
+                p { (texts::TWO_FACTOR_ON) }
+                label { (texts::CODE)
+                    input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="8" required;
+                }
+                button { (texts::TURN_OFF) }
+            }
+        } @else if let Some(secret) = offered {
+            form .card method="post" action="/account/app-on" {
+                (token(session))
+                p { (texts::TWO_FACTOR_SCAN) }
+                (code_of(tunnel, secret))
+                p { code { (*secret.to_base32()) } }
+                label { (texts::CODE)
+                    input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="8" required;
+                }
+                button { (texts::TURN_ON) }
+            }
+        } @else {
+            form .card method="post" action="/account/app-new" {
+                (token(session))
+                p { (texts::TWO_FACTOR_OFF) }
+                button { (texts::TURN_ON) }
+            }
+        }
+    };
+    Page { tunnel, session: Some(session), title: texts::ACCOUNT, problem, is_live: false }.response(&body)
+}
+
+/// Returns the QR code of a secret, in the form that authenticator apps read.
+fn code_of(tunnel: &str, secret: &TotpSecret) -> Markup {
+    let label: String = tunnel.chars().filter(char::is_ascii_alphanumeric).collect();
+    let url = format!("otpauth://totp/wontun:{label}?secret={}&issuer=wontun", *secret.to_base32());
+    match QrCode::new(url.as_bytes()) {
+        Ok(code) => {
+            let svg = code.svg();
+            // made of numbers only
+            let svg = PreEscaped(String::from_utf8_lossy(&svg).into_owned());
+            html! { div .qr role="img" aria-label=(texts::QR_LABEL) { (svg) } }
+        }
+        Err(_) => html! {},
+    }
+}

@@ -1,0 +1,38 @@
+//! The pages: HTML that `maud` escapes. No inline script or style, no file of another server.
+
+mod account;
+mod layout;
+mod peers;
+mod problem;
+mod texts;
+
+pub(super) use self::account::{account, link, password, sign_in};
+pub(super) use self::layout::problem;
+pub(super) use self::peers::{added, list, new, peer};
+pub(super) use self::problem::Problem;
+
+/// The style sheet.
+pub(super) const STYLE: &str = include_str!("../assets/style.css");
+/// The script.
+pub(super) const SCRIPT: &str = include_str!("../assets/script.js");
+/// The icon.
+pub(super) const ICON: &str = include_str!("../assets/icon.svg");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_small() {
+        let all = STYLE.len() + SCRIPT.len() + ICON.len();
+        assert!(all < 40_000, "{all} bytes without the HTML");
+    }
+
+    #[test]
+    fn files_load_nothing_from_elsewhere() {
+        for text in [STYLE, SCRIPT] {
+            assert!(!text.contains("//") || !text.contains("http"), "{text}");
+            assert!(!text.contains("innerHTML") && !text.contains("eval("), "{text}");
+        }
+    }
+}

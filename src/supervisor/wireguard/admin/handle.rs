@@ -1,0 +1,113 @@
+//! Messages of the page's processes, and their ends.
+
+use nix::poll::PollFlags;
+use tracing::{info, warn};
+
+use super::super::state::WireGuard;
+use super::processes::Page;
+use crate::admin::messages::{Event, FromAdmin, FromEditor, ToAdmin};
+use crate::process::ChannelError;
+use crate::supervisor::context::Context;
+
+/// Number of messages of a process read per turn.
+const BUDGET: usize = 16;
+
+impl WireGuard {
+    /// Handles messages of the page's process.
+    pub(in crate::supervisor::wireguard) fn drain_admin(&mut self, context: &mut Context, events: PollFlags) {
+        if events.contains(PollFlags::POLLOUT)
+            && let Some(Err(error)) =
+                self.admin.0.as_mut().and_then(|admin| admin.page.as_mut()).map(Page::flush)
+        {
+            return self.handle_page_end(context, &error);
+        }
+        for _ in 0..BUDGET {
+            let Some(page) = self.admin.0.as_mut().and_then(|admin| admin.page.as_mut()) else { return };
+            match page.receive() {
+                Ok(Some(message)) => self.handle_admin(context, message),
+                Ok(None) => return,
+                Err(error) => return self.handle_page_end(context, &error),
+            }
+        }
+    }
+
+    fn handle_page_end(&mut self, context: &mut Context, error: &ChannelError) {
+        let Some(admin) = &mut self.admin.0 else { return };
+        admin.page = None;
+        admin.schedule_restart(context.now);
+        warn!(%error, "the process of the admin page ended: starting it again; sign in again then");
+        let clients = std::mem::take(&mut admin.link_clients);
+        for client in clients {
+            self.respond_with_links(context, client, None);
+        }
+    }
+
+    fn handle_admin(&mut self, context: &mut Context, message: FromAdmin) {
+        let Some(admin) = &mut self.admin.0 else { return };
+        match message {
+            FromAdmin::Ready => {}
+            FromAdmin::NotReady(error) => {
+                warn!(error = error.into_string(), "the admin page is not served");
+                admin.page = None;
+            }
+            FromAdmin::Show => {
+                admin.is_show_due = true;
+                self.show_peers(context);
+            }
+            FromAdmin::Change { number, from, change } => self.request_change(number, from, change),
+            FromAdmin::Link(token) => {
+                if let Some(client) = admin.link_clients.pop_front() {
+                    let links = admin.links(&token);
+                    self.respond_with_links(context, client, Some(&links));
+                }
+            }
+            FromAdmin::Event { from, event } => match event {
+                Event::SignedIn => info!(%from, "admin page: signed in"),
+                Event::UsedLink => info!(%from, "admin page: signed in by a link"),
+                Event::Refused | Event::TooMany => {
+                    if let Some(suppressed) = admin.refusals.allow(context.now) {
+                        warn!(%from, suppressed, "admin page: attempt to sign in refused");
+                    }
+                }
+            },
+        }
+    }
+
+    /// Requests a link for a client of the control socket. Returns false if the page is not served.
+    pub(in crate::supervisor::wireguard) fn request_link(&mut self, client: u32) -> bool {
+        let Some(admin) = &mut self.admin.0 else { return false };
+        if admin.tell(&ToAdmin::MakeLink, Vec::new()).is_none() {
+            return false;
+        }
+        admin.link_clients.push_back(client);
+        true
+    }
+
+    /// Handles messages of the editor.
+    pub(in crate::supervisor::wireguard) fn drain_editor(
+        &mut self,
+        context: &mut Context,
+        events: PollFlags,
+    ) {
+        loop {
+            let Some(editor) = self.admin.0.as_mut().and_then(|admin| admin.editor.as_mut()) else { return };
+            let flushed = if events.contains(PollFlags::POLLOUT) { editor.flush() } else { Ok(()) };
+            match flushed.and_then(|()| editor.receive()) {
+                Ok(Some(FromEditor::Done(result))) => self.handle_edited(context, result),
+                Ok(None) => return,
+                Ok(Some(FromEditor::Ready(_) | FromEditor::NotReady(_))) => {}
+                Err(error) => return self.handle_editor_end(&error),
+            }
+        }
+    }
+
+    /// Starts the page's process again, and answers with the peers, if these are due.
+    pub(in crate::supervisor::wireguard) fn handle_admin_timeout(&mut self, context: &mut Context) {
+        if let Some(admin) = &mut self.admin.0
+            && admin.restart_at.is_some_and(|at| at <= context.now)
+        {
+            admin.start_page(context);
+        }
+        self.show_peers(context);
+    }
+}

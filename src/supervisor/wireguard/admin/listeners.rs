@@ -1,0 +1,104 @@
+//! The sockets on which the page is served: the tunnel's own addresses, and 127.0.0.1 for
+//! `ssh -L`. Nobody outside of the tunnel and this host reaches either: the table
+//! `wontun-guard-NAME` drops packets to the tunnel's addresses that arrive on other devices.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Socket, Type};
+use tracing::{info, warn};
+
+use crate::config::Cidr;
+
+/// Port on the tunnel's addresses, which needs no number in the browser.
+const PORT: u16 = 80;
+/// Ports on 127.0.0.1, of which the first free one is taken, and on the tunnel's addresses if
+/// [`PORT`] is not allowed or in use.
+const OTHER_PORTS: std::ops::RangeInclusive<u16> = 51821..=51836;
+const BACKLOG: i32 = 64;
+/// Kernel buffer sizes per connection in bytes, so that the memory of many connections is bounded.
+const SEND_BUFFER: usize = 64 * 1024;
+const RECEIVE_BUFFER: usize = 16 * 1024;
+
+/// Opens the sockets. Addresses that fail are left out with a warning.
+pub(super) fn open(addresses: &[Cidr]) -> Vec<(SocketAddr, OwnedFd)> {
+    let mut opened = Vec::new();
+    for address in addresses.iter().map(|cidr| cidr.address()) {
+        let result = listen((address, PORT).into()).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse => first_free(address),
+            _ => Err(error),
+        });
+        opened.extend(result.map_err(|error| warn_of(address, &error)).ok());
+    }
+    let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+    opened.extend(first_free(host).map_err(|error| warn_of(host, &error)).ok());
+    for (address, _) in &opened {
+        info!("serving the admin page at http://{}/", host_of(*address));
+    }
+    opened
+}
+
+/// Returns the address as the host of a URL.
+pub(super) fn host_of(address: SocketAddr) -> String {
+    match (address.port(), address.ip()) {
+        (PORT, IpAddr::V6(v6)) => format!("[{v6}]"),
+        (PORT, v4) => v4.to_string(),
+        _ => address.to_string(),
+    }
+}
+
+fn warn_of(address: IpAddr, error: &io::Error) {
+    warn!(%address, %error, "the admin page is not served at this address");
+}
+
+fn first_free(address: IpAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in OTHER_PORTS {
+        match listen((address, port).into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            result => return result,
+        }
+    }
+    Err(last)
+}
+
+fn listen(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    // after a restart, connections in TIME-WAIT do not keep the port busy
+    socket.set_reuse_address(true)?;
+    // accepted sockets inherit these
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // the process that takes a tunnel over opens its own before the other one ends; nobody else has
+    // an address of the tunnel
+    socket.set_reuse_port(!address.ip().is_loopback())?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok((address, socket.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_a_port_only_where_a_browser_needs_it() {
+        for (address, host) in [
+            ("10.8.0.1:80", "10.8.0.1"),
+            ("[fd00::1]:80", "[fd00::1]"),
+            ("127.0.0.1:51821", "127.0.0.1:51821"),
+            ("[fd00::1]:51821", "[fd00::1]:51821"),
+        ] {
+            assert_eq!(host_of(address.parse().unwrap()), host);
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_passed_over() {
+        let host = IpAddr::from([127, 0, 0, 7]);
+        let (first, _socket) = first_free(host).unwrap();
+        let (second, _other) = first_free(host).unwrap();
+        assert!(first.port() < second.port(), "{first} {second}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The admin page (`--admin`): its processes, and what they ask for. `wontun-admin` may be taken
+//! over by whom it serves: each of its messages is checked, and their number is limited.
+
+mod changes;
+mod handle;
+mod listeners;
+mod page;
+mod peers;
+mod pending;
+mod processes;
+
+pub(super) use page::Admin;

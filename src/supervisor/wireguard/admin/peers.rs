@@ -1,0 +1,73 @@
+//! The peers and their state, for the page: never a secret.
+
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::super::state::WireGuard;
+use super::page::SHOW_INTERVAL;
+use super::processes::Page;
+use crate::admin::messages::{MAX_PEERS, PeerInFile, Setting, ToAdmin};
+use crate::config::wg_quick::Peer;
+use crate::messages::ToTunnel;
+use crate::net::timer::unix_now;
+use crate::supervisor::context::Context;
+use crate::uapi::ResponseFormat;
+
+/// Maximum number of allowed IPs that the page shows of a peer.
+const MAX_NETWORKS: usize = 8;
+
+impl WireGuard {
+    /// Answers with the peers of the file, and has the tunnel process answer with their state, if
+    /// that was requested and the last time was not just before.
+    pub(super) fn show_peers(&mut self, context: &mut Context) {
+        let Some(admin) = &mut self.admin.0 else { return };
+        let is_early = admin.shown_at.is_some_and(|at| context.now.since(at) < SHOW_INTERVAL);
+        // a process that does not read gets no more
+        let is_behind = admin.page.as_ref().is_none_or(Page::is_behind);
+        if !admin.is_show_due || is_early || is_behind {
+            if is_behind {
+                admin.shown_at = Some(context.now);
+            }
+            return;
+        }
+        admin.is_show_due = false;
+        admin.shown_at = Some(context.now);
+        let now = unix_now();
+        let peers = self.source.configuration().map_or(&[][..], |configuration| &configuration.peers);
+        let mut pages = peers.chunks(MAX_PEERS).peekable();
+        while let Some(page) = pages.next() {
+            let peers = page.iter().map(|peer| in_file(peer, now)).collect();
+            let message = ToAdmin::Peers { peers, is_last: pages.peek().is_none() };
+            admin.tell(&message, Vec::new());
+        }
+        let (ours, theirs) = match UnixStream::pair() {
+            Ok(pair) => pair,
+            // out of descriptors: the state is unknown
+            Err(_) => {
+                admin.tell(&ToAdmin::Status, Vec::new());
+                return;
+            }
+        };
+        admin.tell(&ToAdmin::Status, vec![theirs.into()]);
+        let client = self.uapi.next_number();
+        let answer = ToTunnel::Answer { client, report: ResponseFormat::Status };
+        context.tunnel.send_with(&answer, vec![ours.into()]);
+    }
+}
+
+/// Returns a peer as the page shows it.
+fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
+    let settings = peer.settings();
+    let value = |setting: Setting| settings.get(setting.comment()).map(|value| (setting, value));
+    let mut networks: Vec<_> = peer.allowed_ips.iter().take(MAX_NETWORKS).map(ToString::to_string).collect();
+    if peer.allowed_ips.len() > MAX_NETWORKS {
+        networks.push(format!("… ({})", peer.allowed_ips.len()));
+    }
+    PeerInFile {
+        key: peer.public_key,
+        name: peer.name.clone(),
+        networks,
+        settings: Setting::ALL.into_iter().filter_map(value).collect(),
+        is_expired: settings.expires.is_some_and(|expires| expires.since_epoch() <= now),
+    }
+}

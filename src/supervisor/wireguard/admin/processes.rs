@@ -1,0 +1,152 @@
+//! The supervisor's handles of the processes of the page.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as Clock};
+
+use nix::poll::PollFlags;
+use nix::unistd::Pid;
+
+use crate::admin::messages::{AccountText, Change, FromAdmin, FromEditor, ToAdmin, ToEditor};
+use crate::admin::{ROLE, editor};
+use crate::config::TunName;
+use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
+
+/// Time that the editor has to confine itself and read the account.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Handle of a process. Dropping it ends the process.
+#[derive(Debug)]
+pub(super) struct Helper<In, Out> {
+    channel: Channel<In, Out>,
+    child: Pid,
+}
+
+/// `wontun-admin`.
+pub(super) type Page = Helper<FromAdmin, ToAdmin>;
+/// `wontun-editor`.
+pub(super) type Editor = Helper<FromEditor, ToEditor>;
+
+impl<In: serde::de::DeserializeOwned, Out: serde::Serialize> Helper<In, Out> {
+    fn new(Child { pid: child, socket }: Child) -> Result<Self, NurseryError> {
+        Ok(Self { channel: Channel::new(socket).map_err(NurseryError::Socket)?, child })
+    }
+
+    /// Sends a message, or queues it.
+    ///
+    /// # Errors
+    /// The process has ended, or does not read its messages.
+    pub(super) fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+        self.channel.send(message, descriptors)
+    }
+
+    /// Sends queued messages.
+    ///
+    /// # Errors
+    /// As for [`Self::send`].
+    pub(super) fn flush(&mut self) -> Result<(), ChannelError> {
+        self.channel.flush()
+    }
+
+    /// Returns true if messages are queued.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channel.is_behind()
+    }
+
+    /// Returns the next message; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// The process has ended, or sent an invalid message.
+    pub(super) fn receive(&mut self) -> Result<Option<In>, ChannelError> {
+        self.channel.receive().map(|received| received.map(|(message, _)| message))
+    }
+
+    /// Returns the descriptor, and the events to wait for.
+    pub(super) fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let writes = if self.is_behind() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        (self.channel.as_fd(), PollFlags::POLLIN | writes)
+    }
+}
+
+impl<In, Out> Drop for Helper<In, Out> {
+    fn drop(&mut self) {
+        stop_helper(self.child, &self.channel);
+    }
+}
+
+impl Page {
+    /// Starts the process without waiting for it.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub(super) fn start(
+        nursery: &mut Nursery,
+        stderr: BorrowedFd<'_>,
+        tunnel: &TunName,
+        listeners: &[(SocketAddr, OwnedFd)],
+        account: Option<AccountText>,
+        is_sandboxed: bool,
+    ) -> Result<Self, NurseryError> {
+        let mut page = Self::new(nursery.spawn(ROLE, stderr)?)?;
+        let start = ToAdmin::Start {
+            tunnel: tunnel.as_str().to_owned(),
+            addresses: listeners.iter().map(|(address, _)| (*address).into()).collect(),
+            account,
+            is_sandboxed,
+        };
+        let sockets = listeners.iter().map(|(_, socket)| socket.try_clone()).collect::<Result<_, _>>();
+        let failed = |source| NurseryError::ChannelFailed { role: ROLE.to_owned(), source };
+        page.send(&start, sockets.map_err(NurseryError::Socket)?).map_err(failed)?;
+        Ok(page)
+    }
+}
+
+impl Editor {
+    /// Starts the process as this process's user, to whom the file belongs, without waiting for it.
+    /// Must be called before this process is confined.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub(super) fn start(
+        folder: &Path,
+        tunnel: &TunName,
+        key_files: &[PathBuf],
+        is_sandboxed: bool,
+        stderr: BorrowedFd<'_>,
+    ) -> Result<Self, NurseryError> {
+        let mut editor = Self::new(spawn_as_own_user(editor::ROLE, stderr)?)?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let start = ToEditor::Start {
+            folder: text(folder),
+            tunnel: tunnel.as_str().to_owned(),
+            key_files: key_files.iter().map(|file| text(file)).collect(),
+            is_sandboxed,
+        };
+        let failed = |source| NurseryError::ChannelFailed { role: editor::ROLE.to_owned(), source };
+        editor.send(&start, Vec::new()).map_err(failed)?;
+        Ok(editor)
+    }
+
+    /// Waits until the process is confined, and returns the account.
+    ///
+    /// # Errors
+    /// A text for the log.
+    pub(super) fn wait(&mut self) -> Result<Option<AccountText>, String> {
+        match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
+            Ok(Some((FromEditor::Ready(account), _))) => Ok(account),
+            Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
+            Ok(Some((FromEditor::Done(_), _))) => Err("it sent something unexpected".to_owned()),
+            Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Requests a change.
+    ///
+    /// # Errors
+    /// As for [`Helper::send`].
+    pub(super) fn change(&mut self, change: Change, reaches_ipv6: bool) -> Result<(), ChannelError> {
+        self.send(&ToEditor::Change { change, reaches_ipv6 }, Vec::new())
+    }
+}

@@ -1,0 +1,9 @@
+//! The admin page: by plain requests, in a browser, and when its processes are killed or flooded.
+
+mod browser;
+mod client;
+mod page;
+mod png;
+mod web_driver;
+
+pub(crate) use client::Admin;

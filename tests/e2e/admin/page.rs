@@ -1,0 +1,137 @@
+//! The page and its processes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+
+use super::client::{Admin, ON_HOST, accepts, form, send};
+use crate::lab::Lab;
+use crate::process::{has_no_capability, thread_states};
+use crate::processes::{HELPER_ID, helper};
+use crate::setup::server::{Server, client};
+use crate::waiting::eventually;
+
+const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
+const IN_TUNNEL: &str = "10.8.0.1:80";
+
+#[test]
+fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
+    let lab = Arc::new(Lab::new(3));
+    let server = Server::new(&lab, 0);
+    let without = server.launch(&["--admin=192.0.2.1:80", "--endpoint", "192.0.2.1"]).run();
+    assert!(without.code() == 2 && without.stderr.contains("ssh -L"), "{without:?}");
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string(), "--admin"]);
+    daemon.wait_for("serving the admin page at http://10.8.0.1/");
+    daemon.wait_for("has no password yet");
+    let mut admin = Admin::first(&server);
+    let account = server.dir.join("tun0.admin");
+    assert_eq!(std::fs::metadata(&account).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&account).unwrap().contains("$argon2id$v=19$"));
+
+    // a client that is added works, and reaches the page through the tunnel
+    let file = admin.add("phone");
+    let (phone, _phone) = client(&lab, 1, &file);
+    phone.ping(SERVER_V4);
+    let get = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let inside: SocketAddr = IN_TUNNEL.parse().unwrap();
+    let answer = send(&phone, inside, &get("10.8.0.1"));
+    assert_eq!((answer.status, answer.header("Location")), (303, Some("/sign-in")), "{answer:?}");
+    assert!(answer.header("Content-Security-Policy").unwrap().contains("default-src 'none'"), "{answer:?}");
+    // DNS rebinding, and forms of other sites
+    assert_eq!(send(&phone, inside, &get("evil.example")).status, 421);
+    let foreign = form("/sign-in", "10.8.0.1", "http://evil.example", "", &[("password", "x")]);
+    assert_eq!(send(&phone, inside, &foreign).status, 403);
+    // a host of the network does not reach it
+    let stranger = lab.host(2);
+    stranger.ip(&["route", "add", "10.8.0.1", "via", &lab.host(0).v4.to_string()]);
+    assert!(accepts(&phone, inside) && !accepts(stranger, inside));
+
+    // renamed, noted, and seen
+    let path = admin.path_of("phone");
+    assert_eq!(admin.post(&format!("{path}/rename"), &[("name", "Anna's <phone>")]).status, 303);
+    assert_eq!(admin.post(&format!("{path}/note"), &[("value", "room 5")]).status, 303);
+    assert!(
+        server.text().contains("# Name = Anna's <phone>\n") && server.text().contains("# Note = room 5\n")
+    );
+    let page = admin.get(&path);
+    assert!(page.body.contains("data-state=\"active\"") && page.body.contains("room 5"), "{page:?}");
+    let refused = admin.post(&format!("{path}/expires"), &[("value", "soon")]);
+    assert!(refused.status == 409 && refused.body.contains("2026-12-31"), "{refused:?}");
+    phone.ping(SERVER_V4);
+    daemon.wait_for("admin page: set Note of");
+
+    // disabled, enabled, removed
+    assert_eq!(admin.post(&format!("{path}/disable"), &[]).status, 303);
+    eventually("the client is cut off", || !phone.ping_once(SERVER_V4, 56));
+    assert_eq!(admin.post(&format!("{path}/enable"), &[]).status, 303);
+    phone.ping(SERVER_V4);
+    // new keys, of the same client
+    let renewed = admin.post(&format!("{path}/renew"), &[]);
+    assert!(renewed.status == 200 && renewed.body.contains("PrivateKey = "), "{renewed:?}");
+    eventually("the old keys are of no use", || !phone.ping_once(SERVER_V4, 56));
+    let path = admin.path_of("Anna's &lt;phone&gt;");
+    assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
+    assert!(!server.text().contains("phone"));
+    // the log of who has done it
+    assert!(daemon.count("from=127.0.0.1") >= 8);
+    assert!(daemon.stop().status.success());
+
+    // the password is there after a restart
+    let daemon = server.serve(&["--admin"]);
+    assert_eq!(daemon.count("has no password yet"), 0);
+    assert!(Admin::sign_in(&server).get("/").body.contains("No peers yet"));
+}
+
+#[test]
+fn the_tunnel_goes_on_without_the_page_and_while_it_is_flooded() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    // the server's key is elsewhere
+    let key = server.site.write("key", &server.output(&["genkey"]));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (endpoint, key) = (lab.host(0).v4.to_string(), key.to_str().unwrap());
+    let daemon = server.serve(&["--endpoint", &endpoint, "--private-key-file", key, "--admin"]);
+    let file = Admin::first(&server).add("phone");
+    let (phone, _phone) = client(&lab, 1, &file);
+    phone.ping(SERVER_V4);
+
+    // the rights of the processes
+    let [page, editor] = ["wontun-admin", "wontun-editor"].map(|name| helper(daemon.pid(), name));
+    for (pid, user) in [(page, HELPER_ID), (editor, "0")] {
+        has_no_capability(pid);
+        for state in thread_states(pid) {
+            assert!(state["Uid"].starts_with(user) && state["Seccomp"] == "2", "{state:?}");
+        }
+    }
+
+    // connections that say nothing, and requests without end, from inside of the tunnel
+    let inside: SocketAddr = IN_TUNNEL.parse().unwrap();
+    let silent: Vec<_> = (0..100).map(|_| phone.connect(inside)).collect();
+    let open = || std::fs::read_dir(format!("/proc/{page}/fd")).unwrap().count();
+    eventually("most of them are closed", || open() < 64);
+    let guess = form("/sign-in", "10.8.0.1", "http://10.8.0.1", "", &[("password", "guess")]);
+    eventually("guessing is limited", || send(&phone, inside, &guess).status == 429);
+    assert!(phone.ping_within(Duration::from_secs(2), SERVER_V4) < Duration::from_secs(2));
+    assert!(Admin::sign_in(&server).get("/").body.contains("phone"), "the host itself is not kept out");
+    drop(silent);
+
+    // killed: the tunnel does not notice, and the page is back
+    kill(page, Signal::SIGKILL).unwrap();
+    daemon.wait_for("the process of the admin page ended");
+    assert!(phone.ping_once(SERVER_V4, 56));
+    let again = helper(daemon.pid(), "wontun-admin");
+    assert_ne!(page, again);
+    assert!(Admin::sign_in(&server).get("/").body.contains("phone"));
+    // without its editor, the page says so
+    kill(editor, Signal::SIGKILL).unwrap();
+    daemon.wait_for("the process that edits the file for the admin page ended");
+    let before = server.text();
+    let answer = Admin::sign_in(&server).post("/new", &[("name", "tablet"), ("routes", "all")]);
+    assert!(answer.status == 409 && answer.body.contains("restart the tunnel"), "{answer:?}");
+    assert!(phone.ping_once(SERVER_V4, 56) && server.text() == before);
+    assert!(accepts(server.site.host(), ON_HOST.parse().unwrap()));
+    assert!(daemon.stop().status.success());
+}
