@@ -79,6 +79,7 @@ pub mod daemon;
 pub mod dns;
 pub mod exit;
 mod interrupted;
+mod json;
 mod logging;
 pub mod messages;
 pub mod metrics;

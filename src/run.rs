@@ -74,10 +74,10 @@ pub fn run(options: RunOptions, on_ready: OnReady) -> u8 {
         }
         target => target,
     };
-    let mut logging = logging::init(target, options.common.log_level.into());
+    let mut logging = logging::init(target, options.common.log_format, options.common.log_level.into());
     let result = open_and_run(options, on_ready, &mut logging);
     if let Err(failure) = &result
-        && logging.is_journald()
+        && logging.takes_errors()
     {
         error!("{failure}");
     }

@@ -14,7 +14,7 @@ use crate::config::{
     AllowedNetwork, ApplyDns, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress,
     PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
 };
-use crate::logging::LogTarget;
+use crate::logging::{LogFormat, LogTarget};
 use crate::metrics::HostName;
 use crate::privileges::UserSpec;
 
@@ -225,6 +225,10 @@ pub struct TunnelOptions {
     /// Destination of the log
     #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = LogTarget::Auto)]
     pub log_target: LogTarget,
+
+    /// Format of the log on standard error
+    #[arg(long, env = "WONTUN_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
 }
 
 impl WireGuardOptions {

@@ -22,7 +22,7 @@ use super::sockets::Sockets;
 use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
 use crate::exit::ExitCode as _;
-use crate::logging::{self, Logging};
+use crate::logging::{self, LogFormat, Logging};
 use crate::messages::{BaseSocket, FromTunnel, LogConfig, MetricsConfig, ModeConfig, ToTunnel, TunnelConfig};
 use crate::metrics::{MetricsListener, MetricsServer};
 use crate::net::tun::Tun;
@@ -61,10 +61,10 @@ type Connection = Channel<ToTunnel, FromTunnel>;
 pub fn main(channel: OwnedFd) -> u8 {
     let mut logging = None;
     let result = prepare().and_then(|()| start_and_run(channel, &mut logging, init_log));
-    let logs_to_journald = logging.as_ref().is_some_and(Logging::is_journald);
+    let takes_errors = logging.as_ref().is_some_and(Logging::takes_errors);
     let covers_stderr = logging.as_ref().is_some_and(Logging::covers_stderr);
     if let Err(error) = &result
-        && logs_to_journald
+        && takes_errors
     {
         error!("{error}");
     }
@@ -98,8 +98,9 @@ fn print_error(line: String) {
     }
 }
 
-fn init_log(LogConfig { to_journald, covers_stderr, level }: LogConfig) -> Option<Logging> {
-    Some(logging::init_with(to_journald, covers_stderr, level_filter(level)))
+fn init_log(LogConfig { to_journald, is_json, covers_stderr, level }: LogConfig) -> Option<Logging> {
+    let format = if is_json { LogFormat::Json } else { LogFormat::Text };
+    Some(logging::init_with(to_journald, covers_stderr, format, level_filter(level)))
 }
 
 /// Starts the tunnel as the supervisor requests and runs it. `init` sets up logging of the process.
@@ -122,7 +123,15 @@ fn start_and_run(
     match mode {
         ModeConfig::WireGuard { reports_endpoints } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
-            let device = Daemon::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
+            let shows_addresses = start.log.shows_addresses();
+            let device = Daemon::<WireGuard>::wireguard(
+                core,
+                tuns,
+                sockets,
+                reports_endpoints,
+                shows_addresses,
+                clamps_mss,
+            )?;
             run(device, messages, metrics, flags, logging)
         }
         ModeConfig::Plain { is_client, server, name, keepalive } => {
@@ -274,7 +283,7 @@ mod tests {
             awaits_sessions: false,
             is_sandboxed: false,
             user: 0,
-            log: LogConfig { to_journald: false, covers_stderr: false, level: 0 },
+            log: LogConfig { to_journald: false, is_json: false, covers_stderr: false, level: 0 },
             has_health: false,
             metrics: None,
             mode,

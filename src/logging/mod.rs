@@ -7,6 +7,7 @@
 //! [`Logging::start_writer`], because capabilities belong to threads: a thread started before the
 //! capability drop would keep them all.
 
+mod json;
 mod queue;
 mod rate_limit;
 mod record;
@@ -47,11 +48,22 @@ pub enum LogTarget {
     Stderr,
 }
 
+/// The format of lines on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Text.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
 /// A handle of the program's log: starts the writer, and flushes at the end.
 #[derive(Debug)]
 pub(crate) struct Logging {
     writer: WriterHandle,
     journald: bool,
+    format: LogFormat,
     covers_stderr: bool,
     level: LevelFilter,
 }
@@ -60,32 +72,35 @@ pub(crate) struct Logging {
 /// once [`Logging::start_writer`] or [`Logging::flush`] is called.
 ///
 /// Never fails: if journald is requested but absent, lines go to stderr, with a warning.
-pub(crate) fn init(target: LogTarget, level: LevelFilter) -> Logging {
+pub(crate) fn init(target: LogTarget, format: LogFormat, level: LevelFilter) -> Logging {
     let stderr_is_journal = stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let wants_journald = match target {
-        LogTarget::Auto => stderr_is_journal,
+        // the journal has the fields without it
+        LogTarget::Auto => stderr_is_journal && format == LogFormat::Text,
         LogTarget::Journald => true,
         LogTarget::Stderr => false,
     };
-    install(wants_journald, stderr_is_journal, level)
+    install(wants_journald, stderr_is_journal, format, level)
 }
 
 /// As [`init`], for a process whose supervisor has made the choice: journald if `to_journald`, else
 /// standard error.
-pub(crate) fn init_with(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
-    install(to_journald, stderr_is_journal, level)
+pub(crate) fn init_with(
+    to_journald: bool,
+    stderr_is_journal: bool,
+    format: LogFormat,
+    level: LevelFilter,
+) -> Logging {
+    install(to_journald, stderr_is_journal, format, level)
 }
 
-fn install(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
+fn install(wants_journald: bool, stderr_is_journal: bool, format: LogFormat, level: LevelFilter) -> Logging {
     let absent = if wants_journald { probe_journald().err() } else { None };
     let journald = wants_journald && absent.is_none();
 
-    let (subscriber, writer) =
-        queue::new(
-            level,
-            QUEUE_LINES,
-            move || if journald { journald_back_end(level) } else { to_stderr(level) },
-        );
+    let (subscriber, writer) = queue::new(level, QUEUE_LINES, move || {
+        if journald { journald_back_end(format, level) } else { to_stderr(format, level) }
+    });
     // Fails only if a default was set before: on a second call, whose lines then go to the first
     // one's destination.
     let second = tracing::subscriber::set_global_default(subscriber).is_err();
@@ -93,8 +108,10 @@ fn install(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) ->
     if let Some(error) = absent {
         warn_journald_absent(&error);
     }
-    let covers_stderr = journald && stderr_is_journal && level >= LevelFilter::ERROR;
-    Logging { writer, journald, covers_stderr, level }
+    // a reader of JSON must not meet another line
+    let is_read_there = if journald { stderr_is_journal } else { format == LogFormat::Json };
+    let covers_stderr = is_read_there && level >= LevelFilter::ERROR;
+    Logging { writer, journald, format, covers_stderr, level }
 }
 
 /// Returns true if journald accepts connections.
@@ -106,6 +123,11 @@ impl Logging {
     /// Returns true if lines go to journald rather than to stderr.
     pub(crate) const fn is_journald(&self) -> bool {
         self.journald
+    }
+
+    /// Returns true if a fatal error belongs into the log.
+    pub(crate) const fn takes_errors(&self) -> bool {
+        self.journald || self.covers_stderr
     }
 
     /// Returns true if the log appears wherever stderr does, so that an error need not be printed
@@ -127,6 +149,7 @@ impl Logging {
         let level = levels.iter().position(|level| *level == self.level).unwrap_or(0);
         LogConfig {
             to_journald: self.journald,
+            is_json: self.format == LogFormat::Json,
             covers_stderr: self.covers_stderr,
             level: u8::try_from(level).unwrap_or(0),
         }
@@ -171,7 +194,7 @@ fn probe_journald() -> io::Result<()> {
 }
 
 /// Opens the backend for journald. Runs on the writer's thread, where blocking is allowed.
-fn journald_back_end(level: LevelFilter) -> Backend {
+fn journald_back_end(format: LogFormat, level: LevelFilter) -> Backend {
     match tracing_journald::layer() {
         Ok(layer) => {
             let layer = layer
@@ -191,13 +214,16 @@ fn journald_back_end(level: LevelFilter) -> Backend {
             // Journald stopped between the probe and here. The warning is queued, behind the
             // waiting lines.
             warn_journald_absent(&error);
-            to_stderr(level)
+            to_stderr(format, level)
         }
     }
 }
 
-fn to_stderr(level: LevelFilter) -> Backend {
-    stderr::backend(level, stderr::colour(), || stderr::Stderr)
+fn to_stderr(format: LogFormat, level: LevelFilter) -> Backend {
+    match format {
+        LogFormat::Text => stderr::backend(level, stderr::colour(), || stderr::Stderr),
+        LogFormat::Json => json::backend(level, || stderr::Stderr),
+    }
 }
 
 fn warn_journald_absent(error: &io::Error) {

@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::Dispatch;
@@ -77,26 +78,19 @@ struct EventTime(Arc<AtomicU64>);
 
 impl FormatTime for EventTime {
     fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
-        write_utc(line, self.0.load(Ordering::Relaxed))
+        write!(line, "{}", Utc(self.0.load(Ordering::Relaxed)))
     }
 }
 
-/// Writes microseconds since 1970 as an RFC 3339 timestamp.
-fn write_utc(out: &mut impl fmt::Write, micros: u64) -> fmt::Result {
-    let seconds = micros / 1_000_000;
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    // Days to a civil date, counted in eras of 400 years that start on 1 March, so that a leap day
-    // comes last.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let micros = micros % 1_000_000;
-    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+/// Microseconds since 1970, displayed as an RFC 3339 timestamp without an allocation; a time after
+/// the year 9999 is its end.
+pub(super) struct Utc(pub(super) u64);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = i64::try_from(self.0).ok().and_then(|micros| Timestamp::from_microsecond(micros).ok());
+        write!(f, "{:.6}", time.unwrap_or(Timestamp::MAX))
+    }
 }
 
 /// Formats the message, then `name=value`. The crate's own formatter does not escape a line break
@@ -159,7 +153,7 @@ impl Visit for FieldVisitor<'_> {
 }
 
 /// Formats an error and its causes, separated by `: `.
-struct Chain<'a>(&'a (dyn Error + 'static));
+pub(super) struct Chain<'a>(pub(super) &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,7 +192,7 @@ fn is_unsafe(character: char) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
     use tracing::{info, warn};
@@ -207,7 +201,7 @@ mod tests {
     use crate::logging::queue;
 
     #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::logging) struct Buffer(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -221,10 +215,21 @@ mod tests {
 
     /// Returns the text that `log` writes through queue and writer.
     fn written(level: LevelFilter, colour: bool, log: impl FnOnce()) -> String {
+        written_by(move |out| backend(level, colour, out), log)
+    }
+
+    /// Destination of a backend's lines.
+    type Out = Box<dyn Fn() -> Buffer + Send + Sync>;
+
+    /// Returns what `log` writes through queue and writer to the backend that `open` makes.
+    pub(in crate::logging) fn written_by(
+        open: impl FnOnce(Out) -> Backend + Send + 'static,
+        log: impl FnOnce(),
+    ) -> String {
         let buffer = Buffer::default();
         let out = buffer.clone();
         let (subscriber, mut writer) =
-            queue::new(level, 16, move || backend(level, colour, move || out.clone()));
+            queue::new(LevelFilter::INFO, 16, move || open(Box::new(move || out.clone())));
         tracing::subscriber::with_default(subscriber, log);
         writer.flush(std::time::Duration::from_secs(10));
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
@@ -241,9 +246,8 @@ mod tests {
         });
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        let mut year = String::new();
         let micros = before.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_micros();
-        write_utc(&mut year, u64::try_from(micros).unwrap()).unwrap();
+        let year = Utc(u64::try_from(micros).unwrap()).to_string();
         assert!(lines[0] >= year.as_str() && lines[0].is_char_boundary(27), "{text}");
         assert_eq!(&lines[0][26..], "Z  INFO ready role=server tun=tun0 mtu=1472");
         assert_eq!(&lines[1][26..], "Z  INFO summary tx_packets=12 drops=\"stranger=3 malformed=1\"");
@@ -279,11 +283,7 @@ mod tests {
 
     #[test]
     fn dates() {
-        let utc = |seconds: u64| {
-            let mut text = String::new();
-            write_utc(&mut text, seconds * 1_000_000 + 42).unwrap();
-            text
-        };
+        let utc = |seconds: u64| Utc(seconds * 1_000_000 + 42).to_string();
         assert_eq!(utc(0), "1970-01-01T00:00:00.000042Z");
         assert_eq!(utc(951_782_400), "2000-02-29T00:00:00.000042Z");
         assert_eq!(utc(1_709_251_199), "2024-02-29T23:59:59.000042Z");
@@ -291,7 +291,6 @@ mod tests {
         assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59.000042Z");
         assert_eq!(utc(1_785_412_800), "2026-07-30T12:00:00.000042Z");
         assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00.000042Z");
-        let mut text = String::new();
-        write_utc(&mut text, u64::MAX).unwrap();
+        assert!(Utc(u64::MAX).to_string().starts_with("9999-12-30T"));
     }
 }

@@ -300,10 +300,19 @@ pub struct TunnelConfig {
 pub struct LogConfig {
     /// True to log to journald, false for standard error.
     pub to_journald: bool,
+    /// True to write JSON to standard error, false for text.
+    pub is_json: bool,
     /// True if readers of standard error read the log too.
     pub covers_stderr: bool,
     /// Most verbose level: 0 off, 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub level: u8,
+}
+
+impl LogConfig {
+    /// Returns true if the log has the addresses of clients: in a JSON log, and at level debug.
+    pub(crate) const fn shows_addresses(&self) -> bool {
+        self.is_json || self.level >= 4
+    }
 }
 
 /// Settings of the metrics.

@@ -54,7 +54,7 @@ fn samples() -> Vec<Vec<u8>> {
             awaits_sessions: true,
             is_sandboxed: true,
             user: 0,
-            log: LogConfig { to_journald: false, covers_stderr: false, level: 3 },
+            log: LogConfig { to_journald: false, is_json: true, covers_stderr: false, level: 3 },
             has_health: true,
             metrics: Some(MetricsConfig {
                 address: "127.0.0.1:9100".parse().unwrap(),

@@ -101,6 +101,7 @@ impl WireGuard {
 
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
         self.report_removed(core, id);
+        self.handle_disconnected(core, id, "removed");
         self.lost += self.engine.peer(id).map_or(0, Peer::lost);
         self.engine.remove_peer(id);
         self.remove_peer_state(core, id);
@@ -112,6 +113,7 @@ impl WireGuard {
         self.endpoint_reports.remove(id);
         self.state_reports.remove(id);
         self.ledger.remove(id);
+        self.connections.remove(id);
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
         self.reported_paths.remove(&id);

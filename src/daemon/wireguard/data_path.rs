@@ -264,6 +264,7 @@ impl WireGuard {
                 if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Handshake, core.now) {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
+                self.handle_connected(core, peer);
                 self.handle_answered(core, peer);
                 self.resolver.handle_response_sent(peer);
                 self.report_path(core, peer);

@@ -104,6 +104,7 @@ impl WireGuard {
             self.report_path(core, id);
             count += u32::from(self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now)));
         }
+        self.adopt_connections(core);
         self.state_reports.schedule_comparison(core.now);
         self.connect_peers(core)?;
         Ok(count)

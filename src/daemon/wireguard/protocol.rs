@@ -151,7 +151,8 @@ impl Control for WireGuard {
     fn deadline(&self) -> Option<Instant> {
         let reports = [self.outages.deadline(), self.state_reports.deadline(), self.greetings.deadline()];
         let deadlines = [self.resolver.deadline(), self.engine.poll_timeout(), self.quotas.deadline()];
-        deadlines.into_iter().chain(reports).flatten().min()
+        let others = [self.connections.deadline()];
+        deadlines.into_iter().chain(reports).chain(others).flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
@@ -165,6 +166,7 @@ impl Control for WireGuard {
         self.request_lookups(core);
         self.handle_recovered(core.now);
         self.send_greetings(core.now);
+        self.handle_ended_sessions(core);
         self.report_state(core);
         self.check_quotas(core);
         Ok(())

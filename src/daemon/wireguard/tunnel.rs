@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+use super::connections::Connections;
 use super::endpoint_reports::EndpointReports;
 use super::endpoint_resolver::EndpointResolver;
 use super::excluded::ExcludedPeers;
@@ -42,6 +43,7 @@ pub struct WireGuard {
     pub(super) responses: PendingResponses,
     pub(super) endpoint_reports: EndpointReports,
     pub(super) state_reports: StateReports,
+    pub(super) connections: Connections,
     /// Traffic of the peers.
     pub(super) ledger: Ledger,
     pub(super) greetings: Greetings,
@@ -102,6 +104,7 @@ impl Daemon<WireGuard> {
         tuns: Vec<Tun>,
         sockets: Sockets<PeerId>,
         reports_endpoints: bool,
+        shows_addresses: bool,
         clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         // initialized now, when nothing waits for it
@@ -122,6 +125,7 @@ impl Daemon<WireGuard> {
             responses: PendingResponses::default(),
             endpoint_reports: EndpointReports::new(reports_endpoints),
             state_reports: StateReports::new(reports_endpoints),
+            connections: Connections::new(shows_addresses),
             ledger: Ledger::default(),
             greetings: Greetings::default(),
             send_budget: SendBudget::default(),

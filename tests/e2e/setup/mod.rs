@@ -4,6 +4,7 @@ mod access;
 mod adding;
 mod client_files;
 mod client_names;
+mod events;
 mod files;
 mod greeting;
 mod ipv6;
