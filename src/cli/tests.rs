@@ -246,7 +246,7 @@ fn a_command_shows_its_own_options() {
             ("--workers", &["", "interface", "serve", "plain"]),
             ("--log-level", &["", "interface", "serve", "plain"]),
             ("--full-tunnel", &["peer add"]),
-            ("--mtu", &["", "plain", "peer add"]),
+            ("--mtu", &["", "plain", "peer add", "peer set"]),
             ("--nat ", &["", "check", "doctor", "serve"]),
         ] {
             assert_eq!(
