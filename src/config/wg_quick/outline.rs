@@ -121,8 +121,8 @@ pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
 pub(super) struct PeerComments {
     /// The settings of each peer, in the order of the sections; `None` for a peer without any.
     pub(super) settings: Vec<Option<Box<PeerSettings>>>,
-    /// The port forwards, with the line numbers and names of the peers.
-    pub(super) forwards: Vec<(usize, PortForward, String)>,
+    /// The port forwards, with the sections and names of the peers.
+    pub(super) forwards: Vec<(Range<usize>, PortForward, String)>,
     /// Errors, with their line numbers.
     pub(super) errors: Vec<(usize, ErrorKind)>,
     /// Warnings, with their line numbers.
@@ -157,19 +157,20 @@ pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
             }
             seen.push((key, line));
         }
-        let name = block.comments.iter().find_map(|line| comment_value(text, line, NAME));
-        let name = name.and_then(|name| str::from_utf8(text.get(name)?).ok());
-        let line = line_number(text, &block.bytes);
-        let peer =
-            name.map_or_else(|| format!("the peer at line {line}"), |name| name.escape_debug().to_string());
+        // a line number costs a search of the whole text
         for forward in &settings.forwards {
+            let name = block.comments.iter().find_map(|line| comment_value(text, line, NAME));
+            let name = name.and_then(|name| str::from_utf8(text.get(name)?).ok());
+            let peer = name.map_or_else(
+                || format!("the peer at line {}", line_number(text, &block.bytes)),
+                |name| name.escape_debug().to_string(),
+            );
             match comments.forwards.iter().find(|(_, other, _)| other.is_same_port(forward)) {
                 Some((_, _, other)) => {
-                    let other = other.clone();
-                    let kind = ErrorKind::SameForward { forward: *forward, peer: peer.clone(), other };
-                    comments.errors.push((line, kind));
+                    let kind = ErrorKind::SameForward { forward: *forward, peer, other: other.clone() };
+                    comments.errors.push((line_number(text, &block.bytes), kind));
                 }
-                None => comments.forwards.push((line, *forward, peer.clone())),
+                None => comments.forwards.push((block.bytes.clone(), *forward, peer)),
             }
         }
         comments.settings.push((settings != PeerSettings::NONE).then(|| Box::new(settings)));
@@ -178,7 +179,7 @@ pub(super) fn peer_comments(text: &[u8]) -> PeerComments {
 }
 
 /// Returns the number of the line that begins where `line` does, starting at 1.
-fn line_number(text: &[u8], line: &Range<usize>) -> usize {
+pub(super) fn line_number(text: &[u8], line: &Range<usize>) -> usize {
     text.get(..line.start).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1
 }
 

@@ -38,6 +38,7 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
     let names = || outline::peer_names(text);
     let comments = outline::peer_comments(text);
     let (server, server_errors) = outline::server_comments(text);
+    let whole = text;
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
     for line in text.split(|&byte| byte == b'\n') {
@@ -71,8 +72,11 @@ pub fn parse_all(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, Box<I
                 |forward: &PortForward| forward.protocol == Protocol::Udp && own == Some(forward.port);
             match comments.forwards.into_iter().find(|(_, forward, _)| is_own(forward)) {
                 None => Ok(Parsed { configuration, warnings, server }),
-                Some((line, forward, peer)) => Err(Box::new(Invalid {
-                    first: error((line, ErrorKind::ForwardOfTunnel { forward, peer })),
+                Some((section, forward, peer)) => Err(Box::new(Invalid {
+                    first: error((
+                        outline::line_number(whole, &section),
+                        ErrorKind::ForwardOfTunnel { forward, peer },
+                    )),
                     others: Vec::new(),
                     omitted: 0,
                     key_files,
