@@ -25,6 +25,7 @@ fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
         "from" => (Some("the path of a file"), "clients.csv"),
         "dns-upstream" => (Some("the IPv4 or IPv6 address of a name server"), "9.9.9.9"),
         "domain" => (None, "vpn"),
+        "forward" => (Some("PORT/tcp or PORT/udp, and =PORT for another port of the client"), "8443/tcp=443"),
         "endpoint" => (None, "vpn.example.com:51820"),
         "expires" => (None, "2026-12-31"),
         "interval" => (None, "0.5"),

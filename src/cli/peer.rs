@@ -182,7 +182,7 @@ pub struct AddOptions {
     /// JSON array of objects
     ///
     /// Columns: name, address, site, route, full_tunnel, dns, mtu, keepalive, public_key, and those
-    /// of the settings, such as note and expires. Only the name is needed. The other options are
+    /// of the settings, such as note and forward. Only the name is needed. The other options are
     /// for clients of the file that say nothing else.
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     pub from: Option<PathBuf>,

@@ -7,7 +7,9 @@ use clap::Args;
 use super::access::AccessOptions;
 use super::limits::LimitOptions;
 use super::rules::RuleOptions;
-use crate::config::peer_settings::{ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings};
+use crate::config::peer_settings::{
+    ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
+};
 use crate::config::{ClientDns, Network, NetworkError};
 
 /// Settings of a peer on the server.
@@ -17,6 +19,11 @@ pub struct PeerSettingsOptions {
     /// What the client may reach.
     #[command(flatten)]
     pub rules: RuleOptions,
+
+    /// Port of the server that leads to the client, to its port PORT after '=', or 'none';
+    /// repeatable
+    #[arg(long, value_name = "PORT/PROTOCOL[=PORT]")]
+    pub forward: Vec<PortForwards>,
 
     /// The time of the client's access.
     #[command(flatten)]
@@ -37,6 +44,9 @@ impl PeerSettingsOptions {
         self.rules.apply(settings);
         self.access.apply(settings);
         self.limits.apply(&mut settings.limits);
+        if !self.forward.is_empty() {
+            settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();
+        }
         if let Some(NoteOption(note)) = &self.note {
             settings.note.clone_from(note);
         }
@@ -87,6 +97,21 @@ impl FromStr for Routes {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',').map(|item| item.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A list of port forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortForwards(Vec<PortForward>);
+
+impl FromStr for PortForwards {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         if text.eq_ignore_ascii_case("none") {
             return Ok(Self(Vec::new()));
         }

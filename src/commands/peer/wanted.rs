@@ -57,6 +57,7 @@ impl Wanted {
             (!address.is_empty(), "--address"),
             (!site.is_empty(), "--site"),
             (public_key.is_some(), "--public-key"),
+            (!settings.forwards.is_empty(), "--forward"),
         ];
         let of_one = given.into_iter().find(|(is_given, _)| *is_given);
         if let (Some((_, option)), true) = (of_one, from.is_some() || names.len() > 1) {

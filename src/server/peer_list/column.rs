@@ -48,18 +48,17 @@ const MIN_SIMILARITY: f64 = 0.8;
 impl Column {
     /// Returns all columns.
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        // what the client's own file is made of has columns of its own, and no port is forwarded yet
-        let is_left_out = |comment: &PeerComment| {
+        // what the client's own file is made of has columns of its own
+        let is_client = |comment: &PeerComment| {
             matches!(
                 comment,
-                PeerComment::Forward
-                    | PeerComment::ClientRoutes
+                PeerComment::ClientRoutes
                     | PeerComment::ClientDns
                     | PeerComment::ClientMtu
                     | PeerComment::ClientKeepalive
             )
         };
-        let settings = PeerComment::ALL.into_iter().filter(move |comment| !is_left_out(comment));
+        let settings = PeerComment::ALL.into_iter().filter(move |comment| !is_client(comment));
         OWN.into_iter().chain(settings.map(Self::Setting))
     }
 
