@@ -11,13 +11,16 @@ import time
 
 from tunnels import PORT
 
+# linux/socket.h; Python has no name for it.
+SO_RCVBUFFORCE = 33
+
 
 def main() -> None:
     address, delay = sys.argv[1], float(sys.argv[2])
     outside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for each in (outside, inside):
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 8 << 20)
+        each.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         each.setblocking(False)
     outside.bind((address, PORT + 1))
     inside.connect((address, PORT))
