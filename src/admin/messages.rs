@@ -146,7 +146,7 @@ pub enum Change {
     Account(AccountText),
 }
 
-/// The value of a setting, at most [`MAX_VALUE`] bytes.
+/// The value of a setting, at most 2,048 bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SettingText(String);
@@ -186,8 +186,8 @@ pub enum FromEditor {
     Ready(Option<AccountText>),
     /// The process cannot confine itself, or read the account, and ends.
     NotReady(ErrorMessage),
-    /// The result of a change: the file of a peer with new keys, or the error. Changes are made in their
-    /// order.
+    /// The result of a change: the file of a peer with new keys, or the error. Changes are made in
+    /// their order.
     Done(Result<Option<ClientText>, ErrorMessage>),
 }
 

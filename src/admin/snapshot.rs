@@ -9,8 +9,8 @@ use super::messages::{PeerInFile, Setting};
 use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
-/// Age of a handshake up to which a peer counts as active: a session's lifetime (`REJECT_AFTER_TIME`
-/// of the WireGuard paper).
+/// Age of a handshake up to which a peer counts as active: a session's lifetime
+/// (`REJECT_AFTER_TIME` of the WireGuard paper).
 const ACTIVE: Duration = Duration::from_secs(180);
 /// Number of the first letters of a key that stand for a peer without a name.
 const KEY_LETTERS: usize = 12;

@@ -8,8 +8,8 @@ use super::output::print_secret;
 use crate::server::Folder;
 use crate::uapi::SecretText;
 
-/// Prints links to the admin page of the running server, of which one can be used, once: on standard
-/// output, since each contains a secret.
+/// Prints links to the admin page of the running server, of which one can be used, once: on
+/// standard output, since each contains a secret.
 ///
 /// # Errors
 /// [`CommandError`]: the server does not run, or serves no page.

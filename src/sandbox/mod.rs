@@ -149,8 +149,8 @@ impl Sandbox {
         Ok(Self { files, filters, log: SandboxRole::Admin })
     }
 
-    /// Builds the sandbox for the process that changes the server's file: it may change files in that
-    /// one's folder only, and read `keys`.
+    /// Builds the sandbox for the process that changes the server's file: it may change files in
+    /// that one's folder only, and read `keys`.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.

@@ -93,7 +93,7 @@ impl App {
             }
             "/sign-in" | "/password" => Reply::Now(Response::redirect("/")),
             "/events" => {
-                // a page of another site may not see who is signed in, not even by the time it takes
+                // a page of another site may not see who is signed in, not even by the time
                 if request.fetch_site.as_deref().is_some_and(|site| site != "same-origin") {
                     return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
                 }

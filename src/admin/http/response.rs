@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use super::request::Status;
 
 /// Headers of every response: nothing is cached, framed or guessed, and a page loads nothing but
-/// this server's own files, runs no inline script and sends forms nowhere else. `Referrer-Policy` is
-/// not `no-referrer`, with which browsers would hide the origin of forms.
+/// this server's own files, runs no inline script and sends forms nowhere else. `Referrer-Policy`
+/// is not `no-referrer`, with which browsers would hide the origin of forms.
 const COMMON: &str = "Cache-Control: no-store\r\n\
     Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'\r\n\

@@ -20,7 +20,7 @@ pub(in crate::admin) struct Account {
     pub(in crate::admin) totp: Option<TotpSecret>,
 }
 
-/// The text of an account's file, in which the password is hashed: at most [`MAX_TEXT`] bytes.
+/// The text of an account's file, in which the password is hashed: at most 1,024 bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AccountText(Zeroizing<String>);

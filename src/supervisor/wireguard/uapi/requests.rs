@@ -163,7 +163,8 @@ impl WireGuard {
         }
     }
 
-    /// Answers a client that waits for links to the admin page; without links the page is not served.
+    /// Answers a client that waits for links to the admin page; without links the page is not
+    /// served.
     pub(in crate::supervisor::wireguard) fn respond_with_links(
         &mut self,
         context: &mut Context,
