@@ -21,7 +21,7 @@ need "${for_two_hosts[@]}" "$for_rust" mount:mount unshare:util-linux ping:iputi
     iperf3:iperf3 python3:python3
 need_rust
 say "building wontun"
-cargo build --release --locked
+as_builder cargo build --release --locked
 mkdir -p /run/netns /var/run/wireguard
 # shellcheck disable=SC2016 # the inner shell expands it
 exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '

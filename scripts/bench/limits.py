@@ -15,7 +15,10 @@ from pathlib import Path
 from hosts import Pair
 from tunnels import PORT, Tunnel, configurations, private_file, start_and_wait
 
-HEADER = "| Rate (Mbit/s) | direction | streams | delay (ms) | ECN | TCP of the rate | ping median (ms) | p95 | worst | retransmitted |"
+HEADER = (
+    "| Rate (Mbit/s) | direction | streams | delay (ms) | ECN | TCP of the rate | ping median (ms) | p95 | worst"
+    " | retransmitted |"
+)
 
 
 class Limited(Tunnel):
