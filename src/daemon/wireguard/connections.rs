@@ -5,13 +5,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use tracing::info;
-
-use super::tunnel::WireGuard;
-use crate::daemon::core::Core;
 use crate::logging::{RateLimit, Suppressed};
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::{Peer, PeerId, REJECT_AFTER_TIME, Transfer};
+use wontun_proto::wireguard::{PeerId, REJECT_AFTER_TIME, Transfer};
 
 /// Maximum number of lines about all peers within [`LINES_INTERVAL`]: some are needed when a server
 /// starts with thousands of peers.
@@ -30,16 +26,16 @@ pub(super) struct Connections {
     checks: BTreeSet<(Instant, PeerId)>,
     lines: RateLimit,
     /// True if events have the addresses of the peers.
-    shows_addresses: bool,
+    pub(super) shows_addresses: bool,
 }
 
 /// The connection of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connection {
     /// Time of the first handshake.
-    since: Instant,
+    pub(super) since: Instant,
     /// Counters at that time.
-    before: Transfer,
+    pub(super) before: Transfer,
     check_at: Instant,
 }
 
@@ -50,7 +46,7 @@ impl Connections {
     }
 
     /// Handles a completed handshake. Returns true if the peer was not connected.
-    fn handle_handshake(&mut self, peer: PeerId, counters: Transfer, now: Instant) -> bool {
+    pub(super) fn handle_handshake(&mut self, peer: PeerId, counters: Transfer, now: Instant) -> bool {
         if self.peers.contains_key(&peer) {
             return false;
         }
@@ -66,7 +62,7 @@ impl Connections {
     }
 
     /// Returns peers whose session may have ended; each has to be checked.
-    fn take_due(&mut self, now: Instant) -> Vec<PeerId> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<PeerId> {
         let mut due = Vec::new();
         while due.len() < MAX_CHECKS
             && let Some((_, peer)) = self.checks.first().copied().filter(|(at, _)| *at <= now)
@@ -78,7 +74,7 @@ impl Connections {
     }
 
     /// Sets the next check of a peer, which has a session: `ends` is the time at which that ends.
-    fn set_check(&mut self, peer: PeerId, ends: Instant, now: Instant) {
+    pub(super) fn set_check(&mut self, peer: PeerId, ends: Instant, now: Instant) {
         if let Some(connection) = self.peers.get_mut(&peer) {
             connection.check_at = ends.max(now + MIN_CHECK_INTERVAL);
             self.checks.insert((connection.check_at, peer));
@@ -92,71 +88,8 @@ impl Connections {
         Some(connection)
     }
 
-    fn allow(&mut self, now: Instant) -> Option<Suppressed> {
+    pub(super) fn allow(&mut self, now: Instant) -> Option<Suppressed> {
         self.lines.allow(now)
-    }
-}
-
-impl WireGuard {
-    /// Handles a completed handshake: logs the event if the peer was not connected.
-    pub(super) fn handle_connected(&mut self, core: &Core, peer: PeerId) {
-        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
-        if !self.connections.handle_handshake(peer, counters, core.now) {
-            return;
-        }
-        if let Some(suppressed) = self.connections.allow(core.now) {
-            let (public_key, endpoint) = self.identity_of(peer);
-            let peer = self.peer_name(peer);
-            info!(event = "connect", peer, public_key, endpoint, suppressed, "a peer has connected");
-        }
-    }
-
-    /// Considers peers connected whose sessions another process had.
-    pub(super) fn adopt_connections(&mut self, core: &Core) {
-        for id in self.engine.peer_ids() {
-            if let Some(peer) = self.engine.peer(id).filter(|peer| peer.has_session(core.now)) {
-                self.connections.handle_handshake(id, peer.transfer(), core.now);
-            }
-        }
-    }
-
-    /// Logs an event for each peer whose session has ended.
-    pub(super) fn handle_ended_sessions(&mut self, core: &Core) {
-        for id in self.connections.take_due(core.now) {
-            let session = self.engine.peer(id).filter(|peer| peer.has_session(core.now));
-            match session.and_then(Peer::last_handshake) {
-                Some(last) => self.connections.set_check(id, last + REJECT_AFTER_TIME, core.now),
-                None => self.handle_disconnected(core, id, "silent"),
-            }
-        }
-    }
-
-    /// Logs that a peer is not connected any more, if it was.
-    pub(super) fn handle_disconnected(&mut self, core: &Core, peer: PeerId, reason: &str) {
-        let Some(Connection { since, before, .. }) = self.connections.remove(peer) else { return };
-        let Some(suppressed) = self.connections.allow(core.now) else { return };
-        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
-        let (public_key, endpoint) = self.identity_of(peer);
-        let peer = self.peer_name(peer);
-        info!(
-            event = "disconnect",
-            peer,
-            public_key,
-            endpoint,
-            reason,
-            seconds = core.now.since(since).as_secs(),
-            received_bytes = counters.received.saturating_sub(before.received),
-            sent_bytes = counters.sent.saturating_sub(before.sent),
-            suppressed,
-            "a peer has disconnected"
-        );
-    }
-
-    /// Returns the public key of a peer, and its address if events have it.
-    fn identity_of(&self, peer: PeerId) -> (Option<String>, Option<String>) {
-        let peer = self.engine.peer(peer);
-        let endpoint = peer.and_then(Peer::endpoint).filter(|_| self.connections.shows_addresses);
-        (peer.map(|peer| peer.public_key().to_string()), endpoint.map(|endpoint| endpoint.remote.to_string()))
     }
 }
 

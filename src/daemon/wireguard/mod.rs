@@ -11,6 +11,7 @@
 
 mod change;
 mod connected_sockets;
+mod connection_log;
 mod connections;
 mod data_path;
 mod endpoint_reports;

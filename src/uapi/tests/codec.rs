@@ -440,13 +440,11 @@ fn answers_are_wireguard_gos() {
     let private = PrivateKey::from_bytes(&[0x48; 32]);
     let interface = InterfaceStatus {
         private_key: Some(&private),
-        public_key: None,
         listen_port: 12912,
         fwmark: 0xca6c,
         mtu: Some(1420),
         is_up: true,
-        repairs: &[],
-        problems: &[],
+        ..empty_interface()
     };
     let mut answer = Response::new(ResponseFormat::Get, &interface, [("replay", 3)]);
     let none = PresharedKey::default();
@@ -504,7 +502,6 @@ errno=0
     assert_eq!(text, expected);
 }
 
-/// Returns an interface without anything.
 const fn empty_interface() -> InterfaceStatus<'static> {
     InterfaceStatus {
         private_key: None,
@@ -597,7 +594,7 @@ fn a_peer_without_access_is_in_the_status_only() {
         status.handle_line(key, value).unwrap();
     }
     let [found] = &status.peers[..] else { panic!("{status:?}") };
-    assert_eq!((found.public_key, &found.name), (peer.public_key, &peer.name));
-    assert_eq!(found.exclusion, Some(Exclusion::Expired));
+    let (expected, exclusion) = ((peer.public_key, &peer.name), Some(Exclusion::Expired));
+    assert_eq!(((found.public_key, &found.name), found.exclusion), (expected, exclusion));
     assert_eq!((found.latest_handshake(), found.traffic), (Duration::from_secs(7), Some(traffic)));
 }
