@@ -157,16 +157,23 @@ impl AccessRules {
         self.policy_lists
     }
 
-    /// Returns the addresses of one family that have lists of their own, in ascending order without
-    /// overlaps.
+    /// Returns all addresses of one family with their lists, in ascending order without overlaps;
+    /// none if no address has lists of its own.
     pub(crate) fn ranges(&self, v6: bool) -> Vec<OwnedRange<Sides>> {
-        let denied = self.denied_lists();
-        let owned = self
-            .owners
-            .iter()
-            .map(|(prefix, owner)| (prefix, owner.and_then(|number| self.own.get(&number).copied())));
-        let retired = self.retired.iter().map(|prefix| (*prefix, denied));
-        disjoint(owned.chain(retired).filter(|(prefix, _)| prefix.network().is_ipv6() == v6))
+        let denied = self.denied_lists().unwrap_or(self.policy_lists);
+        let own = |owner: Option<PeerNumber>| owner.and_then(|number| self.own.get(&number).copied());
+        let owned = self.owners.iter().map(|(prefix, owner)| (prefix, own(owner)));
+        let retired = self.retired.iter().map(|prefix| (*prefix, Some(denied)));
+        let of_family = |(prefix, _): &(Prefix, Option<Sides>)| prefix.network().is_ipv6() == v6;
+        let found: Vec<_> = owned.chain(retired).filter(of_family).collect();
+        if found.iter().all(|(_, sides)| sides.is_none()) {
+            return Vec::new();
+        }
+        let all = Prefix::of(if v6 { [0_u16; 8].into() } else { [0_u8; 4].into() }, 0);
+        let others = (!found.iter().any(|(prefix, _)| *prefix == all)).then_some((all, None));
+        let sides =
+            |(prefix, sides): (Prefix, Option<Sides>)| (prefix, Some(sides.unwrap_or(self.policy_lists)));
+        disjoint(found.into_iter().chain(others).map(sides))
     }
 
     /// Returns the lists for addresses that nobody uses.

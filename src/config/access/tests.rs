@@ -184,8 +184,12 @@ fn peers_with_the_same_rules_share_lists_and_unknown_names_are_reported() {
     let model = Model::new(PeerPolicy::Open, &[rule, rule, "", rule]);
     let sides: Vec<_> =
         model.rules.ranges(false).into_iter().map(|range| (range.addresses, range.owner)).collect();
-    assert_eq!(sides.len(), 2, "{sides:?}");
-    assert_eq!(sides[0].1, sides[1].1);
+    // the two addresses of the first peers, that of the last, and the policy before, between and behind
+    let [(before, policy), (_, own), (_, between), (_, last), (behind, others)] = &sides[..] else {
+        panic!("{sides:?}")
+    };
+    assert!(own == last && own != policy && policy == between && policy == others, "{sides:?}");
+    assert_eq!((*before.start(), *behind.end()), (0, u32::MAX.into()), "a map has all addresses");
     let unknown: Vec<_> = model.rules.unknown_peers().iter().map(ToString::to_string).collect();
     assert_eq!(
         unknown[0],

@@ -18,10 +18,14 @@
 //!     ct state & 6 != 0 accept
 //!     oif DEVICE jump to
 //! }
-//! chain from { ip saddr vmap @from4; ip6 saddr vmap @from6; goto the chain of the policy }
-//! chain to { ip daddr vmap @to4; ip6 daddr vmap @to6; goto the chain of the policy }
+//! chain from { ip saddr vmap @from4; meta nfproto ipv4 drop; ip6 saddr vmap @from6; … }
+//! chain to { ip daddr vmap @to4; meta nfproto ipv4 drop; ip6 daddr vmap @to6; … }
 //! chain from-1-v4 { the rules of a list, with a return for an accept: then the destination's follow }
 //! ```
+//!
+//! A map has all addresses, those of the policy too. While the kernel replaces a table, a packet that
+//! is evaluated by the rules of before finds the elements of before gone: it is dropped then, and
+//! must not pass. A family in which no peer has rules has no map, and a `goto` for the policy.
 //!
 //! The device is matched by its index, which stays when it is renamed. For port forwards there is
 //! destination NAT too, and source NAT to the server's address in the tunnel: the answers of peers
@@ -131,7 +135,7 @@ impl Builder<'_> {
             Direction::From => sides.from,
             Direction::To => sides.to,
         };
-        let (mut lookups, mut others) = (Vec::new(), Vec::new());
+        let mut calls = Vec::new();
         for v6 in [false, true] {
             let ranges = self.rules.ranges(v6).into_iter().map(|range| {
                 let list = match direction {
@@ -152,17 +156,16 @@ impl Builder<'_> {
                 let mut call = Expression::family(v6).to_vec();
                 call.push(Expression::address(direction.own(), v6, length(v6)));
                 call.push(Expression::LookupChain(self.sets.len()));
-                lookups.push(call);
+                calls.push(call);
                 self.sets.push(Set { name, family, elements: Elements::Chains(elements) });
-            }
-            if self.rules.list(policy) != [Rule::ALLOW_ALL] {
+                calls.push([&Expression::family(v6)[..], &[Expression::Verdict(Verdict::Drop)]].concat());
+            } else if self.rules.list(policy) != [Rule::ALLOW_ALL] {
                 let mut call = Expression::family(v6).to_vec();
                 call.push(Expression::Goto(self.list(policy, direction, v6)));
-                others.push(call);
+                calls.push(call);
             }
         }
-        lookups.extend(others);
-        lookups
+        calls
     }
 
     /// Returns the chain of a list.

@@ -247,14 +247,19 @@ impl Forbidden {
     }
 
     /// Panics if any has arrived.
+    fn check(&self, when: &str) {
+        for receiver in &self.receivers {
+            receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            let got = receiver.recv_from(&mut [0; 16]);
+            assert!(got.is_err(), "{when}: a datagram has arrived at {:?}: {got:?}", receiver.local_addr());
+        }
+    }
+
+    /// Stops, and panics if any has arrived.
     fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.take().unwrap().join().unwrap();
-        for receiver in &self.receivers {
-            receiver.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            let got = receiver.recv_from(&mut [0; 16]);
-            assert!(got.is_err(), "a datagram has arrived at {:?}: {got:?}", receiver.local_addr());
-        }
+        self.check("at the end");
     }
 }
 
@@ -275,6 +280,8 @@ fn a_peer_reaches_what_its_rules_allow() {
     let [client, _b] = stage.clients();
     // an answer shows that there is a session
     eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, LAN[0])));
+    // the server does not know where `b` is before it has sent something
+    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, a, A[0], 7004)));
     let probes = |narrow: bool| {
         [
             (Probe::tcp(a, Outside, OUTSIDE[0], 7001), !narrow),
@@ -316,6 +323,7 @@ fn a_peer_reaches_what_its_rules_allow() {
     stage.plan.server_site.shell("nft flush ruleset");
     stream.write_all(b"still").unwrap();
     accepted.read_exact(&mut [0; 5]).unwrap();
+    forbidden.check("after a flush");
     stage.write("", &allow.replace("192.0.2.1:7001/tcp, [2001:db8::1]:7001/tcp, ", ""), "");
     let seen = server.count("reloaded the configuration");
     server.signal(Signal::SIGHUP);
@@ -325,9 +333,12 @@ fn a_peer_reaches_what_its_rules_allow() {
     accepted.set_read_timeout(Some(ARRIVES)).unwrap();
     assert!(accepted.read_exact(&mut [0; 5]).is_err(), "a connection that is denied continues");
     drop((stream, accepted, listener));
+    forbidden.check("after a reload");
     stage.check("after a flush and a reload", &probes(true)[..12]);
     assert!(server.stop().status.success());
+    forbidden.check("after the end");
     let server = stage.serve();
+    forbidden.check("after the start");
     stage.plan.server_site.shell("nft flush ruleset");
     eventually("the session is back", || stage.arrives(&Probe::ping(a, Outside, LAN[0])));
     stage.check("after a restart", &probes(true)[..3]);
