@@ -46,8 +46,8 @@ pub struct PeerChanges {
     pub forget_timestamp: bool,
     /// Name of the peer, an extension unknown to `wg(8)`; `Some(None)` removes it.
     pub name: Option<Option<PeerName>>,
-    /// Limits of the peer's traffic. No request can set them, only the file.
-    pub limits: Option<PeerLimits>,
+    /// Limits of the peer's traffic. No request can set them, only the file. Most peers have none.
+    pub limits: Option<Box<PeerLimits>>,
     /// Preshared key; all zeroes for none.
     pub preshared_key: Option<PresharedKey>,
     /// Endpoint of the peer.

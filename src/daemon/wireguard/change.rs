@@ -63,8 +63,8 @@ impl WireGuard {
             Some(None) => drop(self.peer_names.remove(&id)),
             None => {}
         }
-        if let Some(limits) = changes.limits {
-            self.set_limits(core, id, limits);
+        if let Some(limits) = &changes.limits {
+            self.set_limits(core, id, **limits);
         }
         if changes.forget_timestamp {
             self.engine.forget_timestamp(id);

@@ -166,7 +166,7 @@ pub(super) fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
     };
     PeerChanges {
         name: Some(peer.name.clone()),
-        limits: Some(peer.settings().limits),
+        limits: Some(Box::new(peer.settings().limits)),
         preshared_key: Some(
             peer.preshared_key.as_ref().and_then(KeySource::inline).cloned().unwrap_or_default(),
         ),
