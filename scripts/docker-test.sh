@@ -260,7 +260,9 @@ test_readme() {
     (cd "$repo" && bash -euo pipefail -c "$block") >/run/readme 2>&1 || die "the README's block fails: $(cat /run/readme)"
     say "the README's block took $((($(date +%s%N) - began) / 1000000)) ms, with the binary built"
     grep -q '█' /run/readme || die "no QR code: $(cat /run/readme)"
-    grep -q '^Endpoint = vpn.example.com:51820' /run/readme || die "the client is told another endpoint: $(cat /run/readme)"
+    ! grep -q PrivateKey /run/readme || die "a terminal shows the private key as text: $(cat /run/readme)"
+    docker exec wontun wontun peer show phone --file >/run/phone-file
+    grep -q '^Endpoint = vpn.example.com:51820' /run/phone-file || die "the client is told another endpoint: $(cat /run/phone-file)"
     [[ $(inspect wontun '{{.HostConfig.RestartPolicy.Name}}') == unless-stopped ]] || die "it does not come back after a reboot"
     serves tablet
     docker rm --force wontun >/dev/null
