@@ -50,10 +50,9 @@ pub(super) struct PeerState {
     host: Option<(String, u16)>,
     /// Addresses of that name, until the tunnel process requests them.
     early_addresses: Option<Vec<SocketAddr>>,
-    /// Rate limits of the log lines about confirmed and unconfirmed addresses that are routed into
-    /// the tunnel.
-    pub(super) confirmed_log: RateLimit,
-    pub(super) unconfirmed_log: RateLimit,
+    /// Rate limits of the log lines about unconfirmed and confirmed addresses that are routed into
+    /// the tunnel, once there was one: few peers have any.
+    address_logs: Option<Box<[RateLimit; 2]>>,
 }
 
 /// Settings of a peer that the audit log compares: fingerprints, since there may be many peers.
@@ -103,14 +102,21 @@ impl PeerState {
             native: None,
             host: None,
             early_addresses: None,
-            confirmed_log: RateLimit::new(INTERVAL),
-            unconfirmed_log: RateLimit::new(INTERVAL),
+            address_logs: None,
         }
     }
 
     /// Returns its name for the log.
     pub(super) fn display_name(&self, key: &PublicKey) -> String {
         display_name(self.name.as_ref(), key)
+    }
+
+    /// Returns the rate limit of the log lines about a confirmed address, or an unconfirmed one, that
+    /// is routed into the tunnel.
+    pub(super) fn address_log(&mut self, is_confirmed: bool) -> &mut RateLimit {
+        let new = || Box::new([RateLimit::new(INTERVAL), RateLimit::new(INTERVAL)]);
+        let [unconfirmed, confirmed] = &mut **self.address_logs.get_or_insert_with(new);
+        if is_confirmed { confirmed } else { unconfirmed }
     }
 
     /// Sets the address shown by a completed handshake. Those of its endpoint name are kept: they

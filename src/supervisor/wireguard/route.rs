@@ -111,7 +111,7 @@ impl WireGuard {
         if !self.routes.as_ref().is_some_and(|routes| routes.captures_endpoint(address)) {
             return;
         }
-        let limit = if is_confirmed { &mut peer.confirmed_log } else { &mut peer.unconfirmed_log };
+        let limit = peer.address_log(is_confirmed);
         if let Some(suppressed) = limit.allow(context.now) {
             let peer = peer.display_name(key);
             if is_confirmed {
