@@ -77,8 +77,8 @@ pub enum PeerCommand {
     },
     /// Say whether a connection of a client is allowed, and by which rule
     ///
-    /// Evaluates the rules in DIR/tun0.conf; sends nothing. Other firewalls, routes and the client's
-    /// own configuration may prevent what is allowed. The exit code is 1 if it is denied.
+    /// Evaluates the rules in DIR/tun0.conf; sends nothing. Other firewalls, routes and the
+    /// client's own configuration may prevent what is allowed. The exit code is 1 if it is denied.
     Test {
         /// Name or public key of the client
         #[arg(value_name = "NAME")]
@@ -280,8 +280,8 @@ pub enum Ipv6Option {
 /// The connection that `wontun peer test` evaluates.
 #[derive(Clone, Debug, Args)]
 pub struct TestOptions {
-    /// Other end, an address, a client's name or 'server', with port and protocol: 192.0.2.7:443/tcp.
-    /// A port without a protocol is one of TCP; without a port it is a ping
+    /// Other end, an address, a client's name or 'server', with port and protocol:
+    /// 192.0.2.7:443/tcp. A port without a protocol is one of TCP; without a port it is a ping
     #[arg(value_name = "TARGET", value_parser = target)]
     pub target: Target,
 

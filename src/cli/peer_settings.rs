@@ -57,7 +57,8 @@ impl PeerSettingsOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct ClientOptions {
-    /// Network that the client sends through the tunnel, besides the server's, or 'none'; repeatable
+    /// Network that the client sends through the tunnel, besides the server's, or 'none';
+    /// repeatable
     #[arg(long, value_name = "CIDR")]
     pub route: Vec<Routes>,
 

@@ -11,8 +11,8 @@ use crate::config::peer_settings::{PeerSettings, Target};
 #[group(skip)]
 pub struct RuleOptions {
     /// What the client may reach and nothing else: addresses, networks, clients' names, 'internet',
-    /// 'lan', 'server', 'peers', 'dns' or 'any', with ':PORT' and '/tcp', '/udp' or '/icmp', separated
-    /// by commas; 'none', or 'default' for what the policy allows
+    /// 'lan', 'server', 'peers', 'dns' or 'any', with ':PORT' and '/tcp', '/udp' or '/icmp',
+    /// separated by commas; 'none', or 'default' for what the policy allows
     #[arg(long, value_name = "TARGETS")]
     pub allow: Option<Targets>,
 

@@ -1,5 +1,5 @@
-//! The format of `--log-format json`, one JSON object per event and line: `time`, `level`, `message`
-//! and the fields of the event.
+//! The format of `--log-format json`, one JSON object per event and line: `time`, `level`,
+//! `message` and the fields of the event.
 
 use std::error::Error;
 use std::fmt;

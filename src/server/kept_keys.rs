@@ -1,5 +1,5 @@
-//! The private keys of clients that `wontun peer add --keep-key` keeps: `DIR/tun0.client-keys`, with
-//! a file for each client.
+//! The private keys of clients that `wontun peer add --keep-key` keeps: `DIR/tun0.client-keys`,
+//! with a file for each client.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -78,8 +78,8 @@ impl KeptKeys {
         }
     }
 
-    /// Opens the folder, which must not be a symbolic link: another user would choose where the keys
-    /// go.
+    /// Opens the folder, which must not be a symbolic link: another user would choose where the
+    /// keys go.
     fn open_folder(&self) -> Result<File, ServerError> {
         let open = File::options().read(true).custom_flags(O_DIRECTORY | O_NOFOLLOW).open(&self.folder);
         open.map_err(|error| write_error(&self.folder, error))

@@ -30,8 +30,8 @@ use crate::server::{Folder, KeptKeys, PeerName, ServerError, ServerFile, ServerP
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
-/// Removes peers, given by their names or public keys, from the server's file, also from the rules of
-/// other peers, and from the running tunnel.
+/// Removes peers, given by their names or public keys, from the server's file, also from the rules
+/// of other peers, and from the running tunnel.
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
@@ -64,8 +64,8 @@ pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), Com
     applied
 }
 
-/// Renames a peer, given by its name or public key, in the server's file, also in the rules of other
-/// peers, and in the running tunnel; its session continues.
+/// Renames a peer, given by its name or public key, in the server's file, also in the rules of
+/// other peers, and in the running tunnel; its session continues.
 ///
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.

@@ -38,8 +38,8 @@ pub(crate) enum Reason {
 }
 
 impl AccessRules {
-    /// Returns what the rules decide about the connection, and by which rule. `file` is the one that
-    /// the rules are of.
+    /// Returns what the rules decide about the connection, and by which rule. `file` is the one
+    /// that the rules are of.
     pub(crate) fn explain(&self, file: &WgQuick, dns: &[IpAddr], connection: &Connection) -> Decision {
         let resolver = Resolver::new(self.policy, dns, named(&file.peers, &self.owners));
         let mut decision = Decision { is_allowed: true, reason: Reason::NoPeer };

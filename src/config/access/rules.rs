@@ -57,7 +57,8 @@ pub(crate) struct Forwarding {
 }
 
 impl AccessRules {
-    /// Returns the rules of the peers in a server's file. `dns` are the name servers of its clients.
+    /// Returns the rules of the peers in a server's file. `dns` are the name servers of its
+    /// clients.
     pub(crate) fn of_file(file: &WgQuick, policy: PeerPolicy, dns: &[IpAddr]) -> Self {
         let mut last = HashMap::new();
         for peer in &file.peers {
@@ -193,8 +194,8 @@ impl AccessRules {
         &self.unknown
     }
 
-    /// Returns the networks of the peers to which others may open connections by a rule. The address
-    /// translation of the server lets such connections pass.
+    /// Returns the networks of the peers to which others may open connections by a rule. The
+    /// address translation of the server lets such connections pass.
     pub(crate) fn reachable(&self) -> Vec<Prefix> {
         let owned = self.owners.iter();
         let reachable = owned.filter(|(_, owner)| owner.is_some_and(|peer| self.reachable.contains(&peer)));

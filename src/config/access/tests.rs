@@ -16,8 +16,8 @@ struct Model {
 }
 
 impl Model {
-    /// Makes peers `a`, `b`, … with the addresses 10.8.0.2 and fd08::2, 10.8.0.3 and fd08::3, …, and
-    /// these comments.
+    /// Makes peers `a`, `b`, … with the addresses 10.8.0.2 and fd08::2, 10.8.0.3 and fd08::3, …,
+    /// and these comments.
     fn new(policy: PeerPolicy, peers: &[&str]) -> Self {
         let mut text = format!(
             "[Interface]\n# ClientDNS = 10.8.0.1, 9.9.9.9\nPrivateKey = {PRIVATE}\nAddress = 10.8.0.1/24, fd08::1/64\n"
@@ -184,7 +184,8 @@ fn peers_with_the_same_rules_share_lists_and_unknown_names_are_reported() {
     let model = Model::new(PeerPolicy::Open, &[rule, rule, "", rule]);
     let sides: Vec<_> =
         model.rules.ranges(false).into_iter().map(|range| (range.addresses, range.owner)).collect();
-    // the two addresses of the first peers, that of the last, and the policy before, between and behind
+    // the two addresses of the first peers, that of the last, and the policy before, between and
+    // behind
     let [(before, policy), (_, own), (_, between), (_, last), (behind, others)] = &sides[..] else {
         panic!("{sides:?}")
     };

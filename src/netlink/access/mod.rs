@@ -98,8 +98,8 @@ impl AccessTable {
         self.installed.is_some()
     }
 
-    /// Installs the table for these rules, replacing one that a killed run left behind, and ends the
-    /// connections that they do not allow. Without rules the table is removed.
+    /// Installs the table for these rules, replacing one that a killed run left behind, and ends
+    /// the connections that they do not allow. Without rules the table is removed.
     ///
     /// # Errors
     /// The kernel refuses the table, or the privilege is missing. The table is as it was before.

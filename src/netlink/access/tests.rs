@@ -144,8 +144,8 @@ fn found(table: &Table, set: usize, key: &[u8]) -> bool {
     ranges.iter().any(|range| range.contains(&number(key)))
 }
 
-/// Returns two addresses, each of one of the places: the server, peers, nobody in the VPN, a network of a
-/// peer, the local network, the Internet.
+/// Returns two addresses, each of one of the places: the server, peers, nobody in the VPN, a
+/// network of a peer, the local network, the Internet.
 fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     let v4 = [
         "10.8.0.1",

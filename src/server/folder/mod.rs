@@ -53,8 +53,8 @@ pub struct InitOptions {
     /// Answer DNS queries of the clients on the server's addresses in the tunnel, with the clients'
     /// names in this domain (phone.vpn), or 'none' [default: none]
     ///
-    /// Other names are looked up at --dns-upstream. New clients get the server as their name server,
-    /// unless --dns names others. Port 53 of these addresses must be free.
+    /// Other names are looked up at --dns-upstream. New clients get the server as their name
+    /// server, unless --dns names others. Port 53 of these addresses must be free.
     #[arg(long, env = "WONTUN_DOMAIN", value_name = "DOMAIN")]
     pub domain: Option<ZoneOption>,
 

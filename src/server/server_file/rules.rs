@@ -43,8 +43,8 @@ impl ServerFile {
         Ok(())
     }
 
-    /// Replaces a peer's name in the rules of all peers, or removes it from them, if no peer has that
-    /// name any more. Returns the names of the peers whose rules changed.
+    /// Replaces a peer's name in the rules of all peers, or removes it from them, if no peer has
+    /// that name any more. Returns the names of the peers whose rules changed.
     ///
     /// # Errors
     /// `ServerError::Edit`.

@@ -111,8 +111,8 @@ impl PeerState {
         display_name(self.name.as_ref(), key)
     }
 
-    /// Returns the rate limit of the log lines about a confirmed address, or an unconfirmed one, that
-    /// is routed into the tunnel.
+    /// Returns the rate limit of the log lines about a confirmed address, or an unconfirmed one,
+    /// that is routed into the tunnel.
     pub(super) fn address_log(&mut self, is_confirmed: bool) -> &mut RateLimit {
         let new = || Box::new([RateLimit::new(INTERVAL), RateLimit::new(INTERVAL)]);
         let [unconfirmed, confirmed] = &mut **self.address_logs.get_or_insert_with(new);

@@ -128,7 +128,8 @@ impl Stage {
         from.inside(|| TcpStream::connect_timeout(&at, ARRIVES)).is_ok()
     }
 
-    /// Panics unless exactly the probes that should arrive do, and `wontun peer test` says the same.
+    /// Panics unless exactly the probes that should arrive do, and `wontun peer test` says the
+    /// same.
     fn check(&self, when: &str, probes: &[(Probe, bool)]) {
         let server = &self.plan.server_site;
         let dir = server.path().to_str().unwrap().to_owned();
