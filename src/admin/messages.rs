@@ -80,12 +80,12 @@ pub enum FromAdmin {
     Event {
         /// Address of the browser.
         from: IpAddr,
-        /// What happened.
+        /// The event.
         event: Event,
     },
 }
 
-/// What the log says about the page.
+/// Events of the page for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// Somebody signed in with the password.

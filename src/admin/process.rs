@@ -62,7 +62,7 @@ struct Server {
     status: Option<StatusReader>,
 }
 
-/// What has become ready.
+/// A descriptor that is ready.
 enum Event {
     Channel(PollFlags),
     Status,

@@ -273,7 +273,7 @@ pub struct RenewOptions {
 pub enum Ipv6Option {
     /// If it leads to the Internet.
     Auto,
-    /// Whether or not it leads anywhere.
+    /// Always.
     Always,
 }
 

@@ -16,7 +16,7 @@ use crate::config::{ClientDns, Network, NetworkError};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct PeerSettingsOptions {
-    /// What the client may reach.
+    /// The rules of the client.
     #[command(flatten)]
     pub rules: RuleOptions,
 
@@ -53,7 +53,7 @@ impl PeerSettingsOptions {
     }
 }
 
-/// What the client's own file is made of.
+/// Values of the client's own file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct ClientOptions {

@@ -6,21 +6,21 @@ use clap::Args;
 
 use crate::config::peer_settings::{PeerSettings, Target};
 
-/// What a peer may reach, and who may open connections to it.
+/// Rules of a peer: targets that it may reach, and sources of connections to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct RuleOptions {
-    /// What the client may reach and nothing else: addresses, networks, clients' names, 'internet',
+    /// Targets that the client may reach, and no others: addresses, networks, clients' names, 'internet',
     /// 'lan', 'server', 'peers', 'dns' or 'any', with ':PORT' and '/tcp', '/udp' or '/icmp',
     /// separated by commas; 'none', or 'default' for what the policy allows
     #[arg(long, value_name = "TARGETS")]
     pub allow: Option<Targets>,
 
-    /// What the client may not reach, even if it is allowed; 'none' removes it
+    /// Targets that the client may not reach, even if they are allowed; 'none' removes it
     #[arg(long, value_name = "TARGETS")]
     pub deny: Option<Targets>,
 
-    /// Who may open connections to the client, and nobody else; 'none', or 'default' for what the
+    /// Targets that may open connections to the client, and no others; 'none', or 'default' for what the
     /// policy allows
     #[arg(long, value_name = "TARGETS")]
     pub allow_from: Option<Targets>,

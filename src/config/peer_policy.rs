@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What peers without rules of their own may reach through this host.
+/// The policy for peers without rules of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PeerPolicy {
     /// Everything that their allowed IPs allow

@@ -173,7 +173,7 @@ impl Zone {
     }
 }
 
-/// What was found for a name.
+/// The records of a name.
 #[derive(Debug)]
 enum Found<'a> {
     Addresses(&'a [IpAddr]),

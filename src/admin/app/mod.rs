@@ -1,4 +1,4 @@
-//! What a request does: signing in, pages, changes. No input and output: the event loop of
+//! Effects of requests: signing in, pages, changes. No input and output: the event loop of
 //! `process.rs` passes requests and messages, and takes what is to be sent.
 
 mod account;

@@ -12,7 +12,7 @@ pub(super) struct PendingChange {
     pub(super) kind: ChangeKind,
 }
 
-/// What its form is answered with.
+/// Response to its form.
 #[derive(Debug)]
 pub(super) enum ChangeKind {
     /// The file of the new peer with this name.

@@ -1,4 +1,4 @@
-//! Who may use the page: one account, whose password is set by way of a one-time link that the
+//! Access to the page: one account, whose password is set by way of a one-time link that the
 //! command line prints.
 //!
 //! | File | Content |

@@ -15,7 +15,7 @@ use crate::server::peers::AddedPeer;
 use crate::server::{QrCode, ServerError, create_secret, create_unsynced, sync_all_in};
 use crate::uapi::SecretText;
 
-/// Where the files of new clients go.
+/// Destination of the files of new clients.
 #[derive(Debug)]
 pub(super) struct Delivery {
     /// File of the client, or folder of several clients' files; `None` for standard output.
@@ -38,7 +38,7 @@ pub(super) struct ClientText {
 /// they are kept.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// What is printed on standard output.
+    /// The text for standard output.
     text: Option<Zeroizing<Vec<u8>>>,
     /// QR codes, with the names of the clients.
     codes: Vec<(PeerName, QrCode)>,

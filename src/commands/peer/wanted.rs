@@ -21,7 +21,7 @@ pub(super) struct Wanted {
     source: Source,
 }
 
-/// Where clients are described.
+/// Source of the descriptions of clients.
 #[derive(Debug)]
 enum Source {
     /// By the command line: their names.

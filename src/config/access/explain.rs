@@ -12,7 +12,7 @@ use crate::config::{PeerPolicy, display_name};
 
 const NO_SETTINGS: &PeerSettings = &PeerSettings::NONE;
 
-/// What the rules decide about a connection.
+/// The decision of the rules about a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(crate) is_allowed: bool,

@@ -1,4 +1,4 @@
-//! What the peers of a server may reach, and who may open connections to them: the rules of
+//! Access of a server's peers, and to them: the rules of
 //! [`PeerSettings`] and the server's policy, with names and groups resolved.
 //!
 //! The same rules have two uses: `netlink::AccessTable` makes an nf_tables table of them, and

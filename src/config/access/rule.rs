@@ -22,7 +22,7 @@ pub(crate) enum Remote {
     Any,
     /// The server itself, by any of its addresses.
     Server,
-    /// What is reached through the tunnel.
+    /// Addresses that are reached through the tunnel.
     Tunnel,
     /// Private addresses that are not reached through the tunnel.
     Lan,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::config::{ClientDns, Network, WIREGUARD_MTU};
 
-/// What a client's file is made of, besides the keys, the addresses and the server's networks.
+/// The values of a client's file besides the keys, the addresses and the server's networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientSettings {
     /// Networks that the client sends through the tunnel, besides those of the server.

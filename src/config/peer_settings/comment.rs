@@ -5,17 +5,17 @@ use std::fmt;
 /// Key of a comment in a peer's section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerComment {
-    /// What the peer may reach.
+    /// Targets that the peer may reach.
     Allow,
-    /// What the peer may not reach.
+    /// Targets that the peer may not reach.
     Deny,
-    /// Who may open connections to the peer.
+    /// Targets that may open connections to the peer.
     AllowFrom,
     /// Ports of the server that lead to the peer.
     Forward,
     /// End of the peer's access.
     Expires,
-    /// Whether the peer has no access.
+    /// `yes` for a peer without access.
     Disabled,
     /// Networks that the client's file sends through the tunnel, besides the server's.
     ClientRoutes,

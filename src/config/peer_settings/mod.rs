@@ -47,11 +47,11 @@ pub use target::{Destination, Ports, Protocol, Target};
 /// Settings of a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerSettings {
-    /// What the peer may reach; `None` for what the server's policy allows.
+    /// Targets that the peer may reach; `None` for what the server's policy allows.
     pub allow: Option<Vec<Target>>,
-    /// What the peer may not reach, even if it is allowed.
+    /// Targets that the peer may not reach, even if they are allowed.
     pub deny: Vec<Target>,
-    /// Who may open connections to the peer, besides its port forwards; `None` without the comment.
+    /// Targets that may open connections to the peer, besides its port forwards; `None` without the comment.
     pub allow_from: Option<Vec<Target>>,
     /// Ports of the server that lead to the peer.
     pub forwards: Vec<PortForward>,
@@ -59,7 +59,7 @@ pub struct PeerSettings {
     pub expires: Option<Expiry>,
     /// True if the peer has no access.
     pub is_disabled: bool,
-    /// What the client's file is made of.
+    /// Values of the client's file.
     pub client: ClientSettings,
     /// Limits of its traffic.
     pub limits: PeerLimits,

@@ -12,7 +12,7 @@ use wontun_proto::allowed_ips::Prefix;
 pub(super) const EXPECTED: &str = "a network, an address, a peer's name, 'any', 'internet', 'lan', 'server', 'peers' or \
      'dns', with ':PORT' or ':PORT-PORT' and '/tcp', '/udp' or '/icmp': 192.0.2.7:443/tcp";
 
-/// Who or what a rule is about: a destination of the peer's connections, or a source of connections
+/// The target of a rule: a destination of the peer's connections, or a source of connections
 /// to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {

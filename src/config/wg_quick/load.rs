@@ -98,7 +98,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The key files that were read.
     pub key_files: Vec<PathBuf>,
-    /// What comments of a server's file say about it.
+    /// Settings of a server in comments of its file.
     pub server: ServerComments,
 }
 

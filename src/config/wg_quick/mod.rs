@@ -55,7 +55,7 @@ pub struct Parsed {
     pub configuration: WgQuick,
     /// Warnings for the user, by line.
     pub warnings: Vec<Warning>,
-    /// What comments of a server's file say about it.
+    /// Settings of a server in comments of its file.
     pub server: ServerComments,
 }
 

@@ -60,7 +60,7 @@ pub(crate) const DNS: &str = "ClientDNS";
 /// Key of the comment with the policy for peers without rules.
 pub(crate) const POLICY: &str = "Policy";
 
-/// What comments of the interface say about a server.
+/// Settings of a server in comments of the interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerComments {
     /// Port that clients connect to.

@@ -24,7 +24,7 @@ struct Packet {
     oif: u32,
 }
 
-/// What ends the evaluation of a chain.
+/// The end of the evaluation of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Accept,

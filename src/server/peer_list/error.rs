@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) struct ListError {
     /// Line of the error, starting at 1.
     pub line: usize,
-    /// What is wrong, and what is expected.
+    /// The error, and the expected value.
     pub message: String,
 }
 

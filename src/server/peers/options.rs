@@ -25,7 +25,7 @@ pub(crate) struct NewPeerOptions {
     pub settings: PeerSettings,
 }
 
-/// How far the IPv6 packets of a server's clients get.
+/// Reach of the IPv6 packets of a server's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ipv6Reach {
     /// To the Internet, or as if.

@@ -15,7 +15,7 @@ use wontun_proto::wireguard::PublicKey;
 /// Name of the server as an owner.
 const SERVER: &str = "this server";
 
-/// What is in use, with the names of the owners.
+/// Names, keys and addresses in use, with the names of their owners.
 #[derive(Debug)]
 pub(super) struct Taken<'a> {
     server_key: PublicKey,

@@ -1,4 +1,4 @@
-//! Where a tunnel that is taken over comes from.
+//! Source of a tunnel that is taken over.
 
 use super::predecessor::{Inheritance, Predecessor};
 use super::store::Stored;

@@ -41,7 +41,7 @@ pub(crate) struct ConfigFile {
     pub configuration: WgQuick,
     /// Files that keys were read from.
     pub key_files: Vec<PathBuf>,
-    /// What comments of a server's file say about it.
+    /// Settings of a server in comments of its file.
     pub(super) server: ServerComments,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,

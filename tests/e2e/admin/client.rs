@@ -8,7 +8,7 @@ use crate::lab::Host;
 use crate::setup::server::Server;
 use crate::waiting::TIMEOUT;
 
-/// Where the page is served on the host itself.
+/// Address of the page on the host itself.
 pub(crate) const ON_HOST: &str = "127.0.0.1:51821";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 

@@ -1,4 +1,4 @@
-//! What `wontun peer list`, `peer show` and `show` tell of the peers: states, and traffic of days,
+//! Output of `wontun peer list`, `peer show` and `show` about peers: states, and traffic of days,
 //! months and all runs.
 
 use std::fs;

@@ -13,10 +13,10 @@ pub(super) struct PendingChange {
     pub(super) kind: ChangeKind,
 }
 
-/// What is changed.
+/// The change.
 #[derive(Debug)]
 pub(super) enum ChangeKind {
-    /// What the log says.
+    /// The line for the log.
     File(String),
     Account(AccountText),
 }

@@ -25,7 +25,7 @@ fn down(bits: u64) -> Limiter {
     limiter
 }
 
-/// What became of the packets offered.
+/// Outcome of the packets offered.
 #[derive(Debug, Default)]
 struct Outcome {
     passed: u64,
