@@ -122,8 +122,8 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub nat_allow: Vec<Cidr>,
 
-    /// Policy for clients without rules of their own: targets that they may reach through this host [default: that of the
-    /// file, or open]
+    /// Policy for clients without rules of their own: targets that they may reach through this host
+    /// [default: that of the file, or open]
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum)]
     pub policy: Option<PeerPolicy>,
 

@@ -10,9 +10,9 @@ use crate::config::peer_settings::{PeerSettings, Target};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct RuleOptions {
-    /// Targets that the client may reach, and no others: addresses, networks, clients' names, 'internet',
-    /// 'lan', 'server', 'peers', 'dns' or 'any', with ':PORT' and '/tcp', '/udp' or '/icmp',
-    /// separated by commas; 'none', or 'default' for what the policy allows
+    /// Targets that the client may reach, and no others: addresses, networks, clients' names,
+    /// 'internet', 'lan', 'server', 'peers', 'dns' or 'any', with ':PORT' and '/tcp', '/udp' or
+    /// '/icmp', separated by commas; 'none', or 'default' for what the policy allows
     #[arg(long, value_name = "TARGETS")]
     pub allow: Option<Targets>,
 
@@ -20,8 +20,8 @@ pub struct RuleOptions {
     #[arg(long, value_name = "TARGETS")]
     pub deny: Option<Targets>,
 
-    /// Targets that may open connections to the client, and no others; 'none', or 'default' for what the
-    /// policy allows
+    /// Targets that may open connections to the client, and no others; 'none', or 'default' for
+    /// what the policy allows
     #[arg(long, value_name = "TARGETS")]
     pub allow_from: Option<Targets>,
 }

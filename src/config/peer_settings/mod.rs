@@ -51,7 +51,8 @@ pub struct PeerSettings {
     pub allow: Option<Vec<Target>>,
     /// Targets that the peer may not reach, even if they are allowed.
     pub deny: Vec<Target>,
-    /// Targets that may open connections to the peer, besides its port forwards; `None` without the comment.
+    /// Targets that may open connections to the peer, besides its port forwards; `None` without the
+    /// comment.
     pub allow_from: Option<Vec<Target>>,
     /// Ports of the server that lead to the peer.
     pub forwards: Vec<PortForward>,
