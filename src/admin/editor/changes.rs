@@ -7,7 +7,7 @@ use super::Editor;
 use crate::config::PeerName;
 use crate::config::peer_settings::{Expiry, PeerSettings};
 use crate::server::peers::{self, AddedPeer, Ipv6Reach, NewPeerOptions};
-use crate::server::{ServerError, ServerFile};
+use crate::server::{KeptKeys, ServerError, ServerFile};
 use wontun_proto::wireguard::PublicKey;
 
 impl Editor {
@@ -24,16 +24,14 @@ impl Editor {
             }
             Change::Add { name, full_tunnel } => self.add(name, full_tunnel, reaches_ipv6).map(Some),
             Change::Renew(key) => self.renew(&key).map(Some),
-            Change::Remove(key) => self.edit(&key, ServerFile::without_peer).map(|()| None),
+            Change::Remove(key) => {
+                let remove =
+                    |file: &ServerFile, number| peers::remove(file, number).map(|removed| removed.file);
+                self.edit(&key, remove)?;
+                self.delete_kept(&key).map(|()| None)
+            }
             Change::Rename(key, name) => {
-                let renamed = self.edit(&key, |file, number| {
-                    let existing = file.peers().position(|peer| peer.name.as_ref() == Some(&name));
-                    match existing.filter(|existing| *existing != number) {
-                        Some(_) => Err(ServerError::NameTaken(name.clone())),
-                        None => file.with_name(number, &name),
-                    }
-                });
-                renamed.map(|()| None)
+                self.edit(&key, |file, number| peers::rename(file, number, &name)).map(|()| None)
             }
             Change::Set(key, setting, value) => self.set(&key, setting, value.as_str()).map(|()| None),
         }
@@ -70,7 +68,13 @@ impl Editor {
         let (file, AddedPeer { client, .. }) = renewed.map_err(|error| error.to_string())?;
         let client = text_of(&client.to_text())?;
         writer.replace(file.text()).map_err(text)?;
+        self.delete_kept(key)?;
         Ok(client)
+    }
+
+    /// Deletes a private key that was kept for a key that is gone.
+    fn delete_kept(&self, key: &PublicKey) -> Result<(), String> {
+        KeptKeys::of(&self.folder).delete(key).map_err(|error| error.to_string())
     }
 
     fn set(&mut self, key: &PublicKey, setting: Setting, value: &str) -> Result<(), String> {
@@ -79,34 +83,35 @@ impl Editor {
             Setting::Expires if !value.is_empty() => Some(Expiry::parse_from(value, SystemTime::now())?),
             _ => None,
         };
-        let mut invalid = None;
-        let result = self.edit(key, |file, number| {
+        self.edit(key, |file, number| {
             let found = file.configuration().peers.get(number);
-            let mut settings = found.and_then(|peer| peer.settings.as_deref()).cloned().unwrap_or_default();
+            let mut settings = found.map(|peer| peer.settings().clone()).unwrap_or_default();
             match setting {
                 Setting::Note => settings.note = None,
                 Setting::Disabled => settings.is_disabled = false,
                 Setting::Expires => settings.expires = expires,
             }
             if !value.is_empty() && setting != Setting::Expires {
-                invalid = settings.set(setting.comment(), value).err();
+                settings.set(setting.comment(), value).map_err(|error| error.to_string())?;
             }
-            if invalid.is_some() { Ok(file.clone()) } else { file.with_settings(number, &settings) }
-        });
-        invalid.map_or(result, |error| Err(error.to_string()))
+            peers::set(file, number, &settings).map_err(|error| error.to_string())
+        })
     }
 
     /// Replaces the file by the result of `edit` for the peer with this key.
-    fn edit(
+    fn edit<E: ToString>(
         &self,
         key: &PublicKey,
-        edit: impl FnOnce(&ServerFile, usize) -> Result<ServerFile, ServerError>,
+        edit: impl FnOnce(&ServerFile, usize) -> Result<ServerFile, E>,
     ) -> Result<(), String> {
-        let edited = self.folder.lock().and_then(|(writer, file)| {
-            let number = file.find(&key.to_string())?;
-            writer.replace(edit(&file, number)?.text())
-        });
-        edited.map_err(|error| error.to_string())
+        let text = |error: ServerError| error.to_string();
+        let (writer, file) = self.folder.lock().map_err(text)?;
+        let number = file.find(&key.to_string()).map_err(text)?;
+        let edited = edit(&file, number).map_err(|error| error.to_string())?;
+        if edited.text() == file.text() {
+            return Ok(());
+        }
+        writer.replace(edited.text()).map_err(text)
     }
 }
 

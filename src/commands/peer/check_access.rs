@@ -22,7 +22,7 @@ use wontun_proto::allowed_ips::Prefix;
 pub(crate) fn test_peer(folder: &Folder, wanted: &str, options: &TestOptions) -> Result<bool, CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
-    let Some(peer) = file.peers().nth(number) else { return Ok(true) };
+    let Some(peer) = file.peer(number) else { return Ok(true) };
     let policy = options.policy.or(file.policy()?).unwrap_or_default();
     let dns = file.dns()?.map(|dns| dns.addresses().to_vec()).unwrap_or_default();
     let rules = AccessRules::of_file(file.configuration(), policy, &dns);

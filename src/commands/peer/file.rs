@@ -14,7 +14,7 @@ use crate::server::{Folder, KeptKeys, peers};
 pub(crate) fn print_file(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
-    let Some(peer) = file.peers().nth(number) else { return Ok(()) };
+    let Some(peer) = file.peer(number) else { return Ok(()) };
     let key = KeptKeys::of(folder).read(&peer.peer.public_key)?;
     let has_key = key.is_some();
     let client = peers::client_of(&file, number, key)?;

@@ -26,7 +26,7 @@ use super::peer_table::{self, Row};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
 use super::top::text::amount;
-use crate::server::{Folder, KeptKeys, PeerName, ServerError, ServerFile, ServerPeer};
+use crate::server::{Folder, KeptKeys, PeerName, ServerFile, ServerPeer, peers};
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
@@ -38,25 +38,20 @@ use wontun_proto::wireguard::PublicKey;
 pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), CommandError> {
     let (writer, before) = folder.lock()?;
     let mut file = before.clone();
-    let mut changes = Vec::new();
+    let mut keys = Vec::new();
     let mut reports = Vec::new();
     for wanted in wanted {
-        let number = file.find(wanted)?;
-        let Some(peer) = file.peers().nth(number) else { continue };
-        let (key, name) = (peer.peer.public_key, peer.name);
-        file = file.without_peer(number)?;
-        if let Some(name) = name {
-            let changed;
-            (file, changed) = file.with_renamed_rules(&name, None)?;
-            reports.extend((!changed.is_empty()).then_some((name, changed)));
-        }
-        changes.push(PeerChanges { remove: true, ..PeerChanges::new(key) });
+        let removed = peers::remove(&file, file.find(wanted)?)?;
+        file = removed.file;
+        keys.push(removed.key);
+        let name = removed.name.filter(|_| !removed.changed.is_empty());
+        reports.extend(name.map(|name| (name, removed.changed)));
     }
     writer.replace(file.text())?;
     for (name, changed) in reports {
         let _ = writeln!(io::stderr(), "wontun: removed '{name}' from the rules of {}", changed.join(", "));
     }
-    let keys: Vec<_> = changes.iter().map(|peer| peer.public_key).collect();
+    let changes = keys.iter().map(|key| PeerChanges { remove: true, ..PeerChanges::new(*key) }).collect();
     let applied =
         apply::change_or_reload(folder, &before, &file, changes, Some("the peer is gone when it starts"));
     let kept = KeptKeys::of(folder);
@@ -72,17 +67,10 @@ pub(crate) fn remove_peers(folder: &Folder, wanted: &[String]) -> Result<(), Com
 pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
     let (writer, before) = folder.lock()?;
     let number = before.find(wanted)?;
-    let existing = before.peers().position(|peer| peer.name.as_ref() == Some(name));
-    match existing {
-        Some(existing) if existing != number => return Err(ServerError::NameTaken(name.clone()).into()),
-        Some(_) => return Ok(()),
-        None => {}
-    }
-    let Some(peer) = before.peers().nth(number) else { return Ok(()) };
-    let (key, old) = (peer.peer.public_key, peer.name);
-    let mut file = before.with_name(number, name)?;
-    if let Some(old) = old {
-        (file, _) = file.with_renamed_rules(&old, Some(name))?;
+    let Some(key) = before.peer(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
+    let file = peers::rename(&before, number, name)?;
+    if file.text() == before.text() {
+        return Ok(());
     }
     writer.replace(file.text())?;
     let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
@@ -97,7 +85,7 @@ pub(crate) fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Res
 pub(crate) fn reset_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
-    let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
+    let Some(key) = file.peer(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
     let changes = PeerChanges { update_only: true, forget_timestamp: true, ..PeerChanges::new(key) };
     apply::change_running(folder, &file, changes)
 }
@@ -132,7 +120,7 @@ pub(crate) fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandEr
 pub(crate) fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
-    let Some(peer) = file.peers().nth(number) else { return Ok(()) };
+    let Some(peer) = file.peer(number) else { return Ok(()) };
     let listed = LivePeers::new(live_status(folder, &file)).listed(&peer, now());
     if as_json {
         return print(&json::peers_to_json(folder.tun(), &[listed]));

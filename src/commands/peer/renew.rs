@@ -22,7 +22,7 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
 
     let (writer, before) = folder.lock()?;
     let number = before.find(wanted)?;
-    let old = before.peers().nth(number).map(|peer| peer.peer.public_key);
+    let old = before.peer(number).map(|peer| peer.peer.public_key);
     let renewed = peers::renew(&before, number, public_key, &mut random);
     let (file, renewed) = renewed.map_err(|error| failure_of_one(error, wanted))?;
     // steps that can fail independently come before the old keys are gone

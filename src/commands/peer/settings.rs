@@ -2,12 +2,13 @@
 
 use std::io::{self, Write as _};
 
+use super::wanted::failure_of_one;
 use crate::cli::{ClientOptions, SetOptions};
 use crate::commands::apply;
 use crate::commands::error::CommandError;
 use crate::config::peer_settings::{Exclusion, PeerSettings};
 use crate::net::timer::unix_now;
-use crate::server::{Folder, ServerPeer};
+use crate::server::{Folder, ServerPeer, peers};
 
 /// Changes settings of a peer, given by its name or public key, in the server's file and in the
 /// running tunnel.
@@ -45,7 +46,7 @@ pub(crate) fn disable_peers(
     let mut file = before.clone();
     for wanted in wanted {
         let number = file.find(wanted)?;
-        let Some(peer) = file.peers().nth(number) else { continue };
+        let Some(peer) = file.peer(number) else { continue };
         let settings = peer.peer.settings();
         if settings.is_disabled == is_disabled {
             continue;
@@ -82,17 +83,15 @@ fn change_settings(
     wanted: &str,
     change: impl FnOnce(&mut PeerSettings),
 ) -> Result<(), CommandError> {
-    let (writer, file) = folder.lock()?;
-    let number = file.find(wanted)?;
-    let Some(peer) = file.peers().nth(number) else { return Ok(()) };
-    let before = peer.peer.settings();
-    let mut settings = before.clone();
+    let (writer, before) = folder.lock()?;
+    let number = before.find(wanted)?;
+    let Some(peer) = before.peer(number) else { return Ok(()) };
+    let mut settings = peer.peer.settings().clone();
     change(&mut settings);
-    if settings == *before {
+    let file = peers::set(&before, number, &settings).map_err(|error| failure_of_one(error, wanted))?;
+    if file.text() == before.text() {
         return Ok(());
     }
-    file.check_settings(Some(number), &settings, &[])?;
-    let file = file.with_settings(number, &settings)?;
     writer.replace(file.text())?;
     apply::reload(folder, &file, Some("it has the settings when it starts"))
 }

@@ -1,5 +1,6 @@
-//! Adds peers to a server.
+//! Adds peers to a server, and changes them.
 
+mod change;
 mod error;
 mod options;
 mod renew;
@@ -7,6 +8,7 @@ mod taken;
 
 use std::net::IpAddr;
 
+pub(crate) use self::change::{remove, rename, set};
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
 pub(crate) use self::options::{Ipv6Reach, NewPeerOptions};
 pub(crate) use self::renew::renew;
@@ -105,7 +107,7 @@ pub(crate) fn client_of(
 ) -> Result<ClientFile, ServerError> {
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
     let default_dns = file.client_dns()?;
-    let peer = file.peers().nth(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
+    let peer = file.peer(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
     let networks = networks(file);
     let mut client = client_file(file, peer.peer, &networks, &endpoint, default_dns.as_ref(), private_key);
     if client.addresses.is_empty() {

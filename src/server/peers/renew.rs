@@ -21,7 +21,7 @@ pub(crate) fn renew(
     let edit_error = || ServerError::Edit(file.path().to_owned());
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
     let default_dns = file.dns()?;
-    let mut peer = file.peers().nth(number).ok_or_else(edit_error)?.peer.clone();
+    let mut peer = file.peer(number).ok_or_else(edit_error)?.peer.clone();
     if peer.name.is_none() {
         return Err(ServerError::Unnamed(peer.public_key).into());
     }

@@ -132,6 +132,12 @@ impl ServerFile {
         self.configuration.peers.iter().map(|peer| ServerPeer { name: peer.name.clone(), peer })
     }
 
+    /// Returns the peer with this index, in the order of the file.
+    pub fn peer(&self, number: usize) -> Option<ServerPeer<'_>> {
+        let peer = self.configuration.peers.get(number)?;
+        Some(ServerPeer { name: peer.name.clone(), peer })
+    }
+
     /// Returns the index, in the order of the file, of the peer with this name or public key.
     ///
     /// # Errors

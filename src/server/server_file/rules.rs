@@ -58,8 +58,8 @@ impl ServerFile {
             return Ok((self, changed));
         }
         let mut file = self;
-        for number in 0..file.peers().count() {
-            let Some(peer) = file.peers().nth(number) else { continue };
+        for number in 0..file.configuration().peers.len() {
+            let Some(peer) = file.peer(number) else { continue };
             if !named(peer.peer.settings()).any(|named| named == name) {
                 continue;
             }

@@ -289,7 +289,7 @@ proptest! {
     fn removing_only_takes_lines_of_that_peer(before in any_file(), number in 0_usize..6) {
         let file = read(&before);
         prop_assume!(number < file.configuration().peers.len());
-        let gone = file.peers().nth(number).unwrap().name_or_key();
+        let gone = file.peer(number).unwrap().name_or_key();
         let after = file.without_peer(number).unwrap();
         let taken = new_lines(text(&after), &before);
         // the section's own two keys are gone, and none of another section
@@ -303,7 +303,7 @@ proptest! {
     fn naming_changes_or_adds_one_line(before in any_file(), number in 0_usize..6) {
         let file = read(&before);
         prop_assume!(number < file.configuration().peers.len());
-        let had_name = file.peers().nth(number).unwrap().name.is_some();
+        let had_name = file.peer(number).unwrap().name.is_some();
         let after = file.with_name(number, &name("another")).unwrap();
         prop_assert_eq!(after.find("another").unwrap(), number);
         prop_assert_eq!(text(&after).lines().count(), before.lines().count() + usize::from(!had_name));

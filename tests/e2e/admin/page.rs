@@ -51,11 +51,13 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
 
     // renamed, noted, and seen
     let path = admin.path_of("phone");
+    server.output(&["peer", "add", "nas", "--deny", "phone", "--keep-key"]);
     assert_eq!(admin.post(&format!("{path}/rename"), &[("name", "Anna's <phone>")]).status, 303);
     assert_eq!(admin.post(&format!("{path}/note"), &[("value", "room 5")]).status, 303);
     assert!(
         server.text().contains("# Name = Anna's <phone>\n") && server.text().contains("# Note = room 5\n")
     );
+    assert!(server.text().contains("# Deny = Anna's <phone>\n"), "{}", server.text());
     let page = admin.get(&path);
     assert!(page.body.contains("data-state=\"active\"") && page.body.contains("room 5"), "{page:?}");
     let refused = admin.post(&format!("{path}/expires"), &[("value", "soon")]);
@@ -74,7 +76,11 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     eventually("the old keys are of no use", || !phone.ping_once(SERVER_V4, 56));
     let path = admin.path_of("Anna's &lt;phone&gt;");
     assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
-    assert!(!server.text().contains("phone"));
+    assert!(!server.text().contains("phone"), "{}", server.text());
+    let path = admin.path_of("nas");
+    assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
+    let kept = std::fs::read_dir(server.dir.join("tun0.client-keys")).unwrap();
+    assert_eq!(kept.count(), 0, "the key of a removed client is kept");
     // the log of who has done it
     assert!(daemon.count("from=127.0.0.1") >= 8);
     assert!(daemon.stop().status.success());
