@@ -8,6 +8,7 @@ mod access;
 mod arguments;
 mod bare;
 mod command;
+mod delivery;
 mod hints;
 mod limits;
 mod options;
@@ -23,6 +24,7 @@ use std::io;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use command::{AdminCommand, AdminSwitch, Command, KillSwitchCommand, Shell};
+pub use delivery::DeliveryOptions;
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::delivery::DeliveryOptions;
 use super::options::ServerFolder;
-use super::peer_settings::{ClientOptions, PeerSettingsOptions};
+use super::peer_settings::{ClientOptions, Networks, PeerSettingsOptions};
 use crate::config::peer_settings::Target;
 use crate::config::{Network, PeerPolicy};
 use crate::server::PeerName;
@@ -18,6 +19,10 @@ pub enum PeerCommand {
     ///
     /// A configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
     /// of the client's private key: write it to a file with --out, or use --qr.
+    #[command(mut_arg("out", |out| out
+        .value_name("FILE|DIR")
+        .help("Write the configuration to a new file of mode 0600 instead of standard output; of several clients to \
+               DIR/NAME.conf")))]
     Add {
         /// Folder of the server.
         #[command(flatten)]
@@ -41,6 +46,11 @@ pub enum PeerCommand {
     /// Show a client; with --file its own configuration
     ///
     /// Prints a private key only with --file, and only if 'peer add --keep-key' kept it.
+    #[command(
+        mut_arg("out", |out| out.requires("file")),
+        mut_arg("qr", |qr| qr.requires("file")),
+        mut_arg("qr_file", |qr_file| qr_file.requires("file"))
+    )]
     Show {
         /// Name or public key of the client
         #[arg(value_name = "NAME")]
@@ -54,6 +64,10 @@ pub enum PeerCommand {
         /// key, unless that was kept
         #[arg(long, conflicts_with = "json")]
         file: bool,
+
+        /// The delivery of the configuration.
+        #[command(flatten)]
+        delivery: DeliveryOptions,
 
         /// Folder of the server.
         #[command(flatten)]
@@ -217,28 +231,14 @@ pub struct AddOptions {
     #[command(flatten)]
     pub settings: PeerSettingsOptions,
 
-    /// Write the configuration to a new file of mode 0600 instead of standard output; of several
-    /// clients to DIR/NAME.conf
-    #[arg(long, value_name = "FILE|DIR")]
-    pub out: Option<PathBuf>,
-
     /// Keep the client's private key on this host, for 'peer show NAME --file': whoever reads it
     /// can connect as the client
     #[arg(long, conflicts_with = "public_key")]
     pub keep_key: bool,
 
-    /// Print the configuration as a QR code: on a terminal instead of the text, else on standard
-    /// error
-    #[arg(long)]
-    pub qr: bool,
-
-    /// With --qr on a terminal, print the text, too
-    #[arg(long, requires = "qr")]
-    pub text: bool,
-
-    /// Also write the configuration as a QR code, to a new SVG file of mode 0600
-    #[arg(long, value_name = "FILE")]
-    pub qr_file: Option<PathBuf>,
+    /// The delivery of the configurations.
+    #[command(flatten)]
+    pub delivery: DeliveryOptions,
 }
 
 /// The new keys of a client, and the delivery of its configuration.
@@ -250,22 +250,14 @@ pub struct RenewOptions {
     #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
     pub public_key: Option<String>,
 
-    /// Write the configuration to a new file of mode 0600 instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    /// Keep the client's new private key on this host, for 'peer show NAME --file': whoever reads it
+    /// can connect as the client
+    #[arg(long, conflicts_with = "public_key")]
+    pub keep_key: bool,
 
-    /// Print the configuration as a QR code: on a terminal instead of the text, else on standard
-    /// error
-    #[arg(long)]
-    pub qr: bool,
-
-    /// With --qr on a terminal, print the text, too
-    #[arg(long, requires = "qr")]
-    pub text: bool,
-
-    /// Also write the configuration as a QR code, to a new SVG file of mode 0600
-    #[arg(long, value_name = "FILE")]
-    pub qr_file: Option<PathBuf>,
+    /// The delivery of the configuration.
+    #[command(flatten)]
+    pub delivery: DeliveryOptions,
 }
 
 /// The value of `--ipv6`.
@@ -309,4 +301,21 @@ pub struct SetOptions {
     /// The client's own file, which 'peer show NAME --file' prints.
     #[command(flatten)]
     pub client: ClientOptions,
+
+    /// New address of the client in the server's network: one of IPv4, one of IPv6, or both,
+    /// separated by commas; the client needs a new file
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub address: Vec<IpAddr>,
+
+    /// Network behind the client, which the server routes to it, instead of the present ones, or
+    /// 'none'; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub site: Vec<Networks>,
+}
+
+impl SetOptions {
+    /// Returns the new networks behind the client, if they are to be changed.
+    pub(crate) fn sites(&self) -> Option<Vec<Network>> {
+        (!self.site.is_empty()).then(|| Networks::joined(&self.site))
+    }
 }

@@ -60,7 +60,7 @@ pub struct ClientOptions {
     /// Network that the client sends through the tunnel, besides the server's, or 'none';
     /// repeatable
     #[arg(long, value_name = "CIDR")]
-    pub route: Vec<Routes>,
+    pub route: Vec<Networks>,
 
     /// Name servers of this client, separated by commas, or 'none' [default: those of the server's
     /// file]
@@ -80,7 +80,8 @@ impl ClientOptions {
     /// Changes what is given; everything else stays as it is.
     pub(crate) fn apply(&self, settings: &mut ClientSettings) {
         if !self.route.is_empty() {
-            settings.routes = self.route.iter().flat_map(|routes| routes.0.clone()).collect();
+            settings.routes = Networks::joined(&self.route);
+            settings.has_unknown_routes = false;
         }
         if self.dns.is_some() {
             settings.dns.clone_from(&self.dns);
@@ -90,11 +91,18 @@ impl ClientOptions {
     }
 }
 
-/// A list of networks.
+/// A list of networks, or 'none'.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Routes(Vec<Network>);
+pub struct Networks(Vec<Network>);
 
-impl FromStr for Routes {
+impl Networks {
+    /// Returns the networks of all lists.
+    pub(super) fn joined(lists: &[Self]) -> Vec<Network> {
+        lists.iter().flat_map(|list| list.0.clone()).collect()
+    }
+}
+
+impl FromStr for Networks {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, admin_link,
-    check, completions, disable_peers, doctor, down, genkey, genpsk, hold, import, init, kill_switch_off,
-    kill_switch_on, list_peers, prepare, print_file, pubkey, remove_peers, rename_peer, renew_peer,
+    check, completions, deliver_file, disable_peers, doctor, down, genkey, genpsk, hold, import, init,
+    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, renew_peer,
     reset_peer, set_peer, show, show_peer, status, test_peer, top,
 };
 use crate::cli::{
@@ -171,7 +171,9 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
         PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, *options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
-        PeerCommand::Show { folder, name, file: true, .. } => print_file(&existing_folder(folder)?, &name),
+        PeerCommand::Show { folder, name, file: true, delivery, .. } => {
+            deliver_file(&existing_folder(folder)?, &name, &delivery)
+        }
         PeerCommand::Show { folder, name, json, .. } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Renew { folder, name, options } => renew_peer(&existing_folder(folder)?, &name, options),
         PeerCommand::Test { folder, name, options } => {

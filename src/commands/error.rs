@@ -68,6 +68,12 @@ pub(crate) enum CommandError {
     /// ones.
     #[error("the client's file cannot be written to standard output ({0}): the peer has its old keys again")]
     NotRenewed(#[source] io::Error),
+    /// A QR code of a client whose private key is not known.
+    #[error(
+        "the private key of '{0}' is not kept here, and a QR code without it is of no use: 'wontun peer renew {0} --qr' makes \
+         new keys"
+    )]
+    CodeWithoutKey(String),
     /// The file was changed, but the running tunnel was not.
     #[error("{} was changed, but the running tunnel was not: {source}; it reads the file at its next start or SIGHUP", file.display())]
     NotApplied {

@@ -15,6 +15,7 @@ mod keys;
 mod kill_switch;
 mod locate;
 mod manager;
+mod old_endpoint;
 mod output;
 mod peer;
 mod peer_state;
@@ -38,7 +39,7 @@ pub(crate) use init::init;
 pub(crate) use keys::{genkey, genpsk, pubkey};
 pub(crate) use kill_switch::{kill_switch_off, kill_switch_on};
 pub(crate) use peer::{
-    add_peers, disable_peers, list_peers, print_file, remove_peers, rename_peer, renew_peer, reset_peer,
+    add_peers, deliver_file, disable_peers, list_peers, remove_peers, rename_peer, renew_peer, reset_peer,
     set_peer, show_peer, test_peer,
 };
 pub(crate) use serve::{ServerTunnel, prepare};

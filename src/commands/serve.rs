@@ -6,11 +6,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::error::CommandError;
+use super::old_endpoint::clients_with_old_endpoint;
 use crate::config::TunName;
 use crate::netlink::{find_input_drops, find_ipv6_obstacle};
 use crate::server::{
     ClientEndpoint, Folder, InitOptions, ServerError, ServerFile, is_public, outer_addresses,
 };
+
+/// Maximum number of clients in a message about the endpoint.
+const MAX_CLIENTS: usize = 20;
 
 /// A server's tunnel that is to be run.
 #[derive(Debug)]
@@ -39,6 +43,11 @@ pub(crate) fn prepare(folder: &Folder, options: &InitOptions) -> Result<ServerTu
     };
     if let Some(message) = message {
         let _ = writeln!(io::stderr(), "wontun: {message}");
+    }
+    if let (Some(old), Some(new)) = (&prepared.old_endpoint, prepared.file.endpoint()?) {
+        let clients = clients_with_old_endpoint(folder, &prepared.file, MAX_CLIENTS);
+        let _ =
+            write!(io::stderr(), "wontun: the endpoint for clients was {old}, and is {new} now\n{clients}");
     }
     if folder.is_ephemeral() {
         let folder = folder.path().display();

@@ -144,11 +144,18 @@ pub enum ServerError {
     /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
     PublicKey(#[from] KeyError),
+    /// What a client sends through the tunnel is not known here.
+    #[error(
+        "the routes of '{0}' are not known, since it was imported: say whether it sends everything through the tunnel, \
+         'wontun peer set {0} --route 0.0.0.0/0,::/0', only what is for the VPN, --route none, or which networks; its \
+         present file continues to work"
+    )]
+    UnknownRoutes(String),
     /// The name of a client cannot be that of a file.
     #[error(
         "the name '{0}' has a '/' and cannot be the name of a file: add that client alone, with --out FILE"
     )]
-    NoFileName(PeerName),
+    NoFileName(String),
     /// No peer has this name or key.
     #[error("there is no peer '{}': {}", wanted.escape_debug(), Known(known))]
     UnknownPeer {

@@ -66,6 +66,11 @@ impl KeptKeys {
         Ok(Some(read_secret(&self.server, &KeySource::File(path))?))
     }
 
+    /// Returns true if the key of a client was kept.
+    pub(crate) fn has(&self, client: &PublicKey) -> bool {
+        fs::symlink_metadata(self.path(client)).is_ok()
+    }
+
     /// Deletes the key of a client, if it was kept.
     ///
     /// # Errors

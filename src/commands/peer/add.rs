@@ -1,9 +1,9 @@
 //! Implements `wontun peer add`.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::delivery::{ClientText, Delivery};
+use super::sites::report_sites;
 use super::wanted::Wanted;
 use crate::cli::{AddOptions, Ipv6Option};
 use crate::commands::apply;
@@ -22,8 +22,11 @@ use crate::uapi::{AllowedIpChange, PeerChanges};
 /// [`CommandError`]. Of these, only [`CommandError::NotApplied`] leaves the peers in the file; the
 /// clients' files were delivered then, too.
 pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
-    let delivery = Delivery::new(&options)?;
     let AddOptions { ipv6, keep_key, .. } = options;
+    if options.delivery.qr_file.is_some() && (options.names.len() > 1 || options.from.is_some()) {
+        return Err(CommandError::OneClient("--qr-file"));
+    }
+    let delivery = Delivery::new(&options.delivery, !keep_key);
     let mut wanted = Wanted::new(options)?;
     let mut random = SystemRandom::open()?;
 
@@ -67,11 +70,7 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
     }
     warn(folder, &file, &peers);
     if keep_key {
-        let _ = writeln!(
-            io::stderr(),
-            "wontun: warning: private keys are kept beside {}: whoever reads them can connect as these clients",
-            file.path().display()
-        );
+        warn_kept(&file);
     }
     if let Some(reason) = without_ipv6 {
         let _ = writeln!(
@@ -132,33 +131,19 @@ fn warn(folder: &Folder, file: &ServerFile, peers: &[AddedPeer]) {
             }
         }
     }
-    let mut sites = BTreeSet::new();
-    for AddedPeer { peer, client } in peers {
-        let is_site = |prefix: &&_| !client.has_address(**prefix);
-        for site in peer.allowed_ips.iter().filter(is_site) {
-            sites.insert(Network::from(*site).to_string());
-            if let Some((interface, address)) = folder.overlapping_interface(*site) {
-                warn(&format!(
-                    "the site {site} overlaps {address} of this host's {interface}: packets go to the smaller of the two networks"
-                ));
-            }
-        }
-    }
-    let sites: Vec<_> = sites.into_iter().collect();
-    let message = match &sites[..] {
-        [] => return,
-        [_] | [_, _] => {
-            let sites = sites.join(",");
-            format!(
-                "the client has to forward packets to {sites}; other clients reach it with --route {sites}"
-            )
-        }
-        _ => format!(
-            "the clients have to forward packets to {} networks; others reach them with --route CIDR",
-            sites.len()
-        ),
-    };
-    let _ = writeln!(io::stderr(), "wontun: {message}");
+    let sites = peers.iter().flat_map(|AddedPeer { peer, client }| {
+        peer.allowed_ips.iter().filter(|prefix| !client.has_address(**prefix)).copied()
+    });
+    report_sites(folder, sites.map(Network::from));
+}
+
+/// Warns that private keys of clients are on this host.
+pub(super) fn warn_kept(file: &ServerFile) {
+    let _ = writeln!(
+        io::stderr(),
+        "wontun: warning: private keys are kept beside {}: whoever reads them can connect as these clients",
+        file.path().display()
+    );
 }
 
 /// Removes peers whose client files could not be delivered.

@@ -1,4 +1,4 @@
-//! Delivers the files of new clients: on standard output, to files of their own, as QR codes.
+//! Delivers the files of clients: on standard output, to files of their own, as QR codes.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, IsTerminal as _, Write};
@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::cli::{AddOptions, RenewOptions};
+use crate::cli::DeliveryOptions;
 use crate::commands::error::CommandError;
 use crate::commands::output::{print_secret, stdout, write};
-use crate::config::PeerName;
 use crate::server::peers::AddedPeer;
 use crate::server::{QrCode, ServerError, create_secret, create_unsynced, sync_all_in};
 use crate::uapi::SecretText;
 
-/// Destination of the files of new clients.
+/// Destination of the files of clients.
 #[derive(Debug)]
 pub(super) struct Delivery {
     /// File of the client, or folder of several clients' files; `None` for standard output.
@@ -25,13 +24,14 @@ pub(super) struct Delivery {
     /// True to print the files as text even if QR codes are.
     text: bool,
     qr_file: Option<PathBuf>,
+    is_only_copy: bool,
 }
 
-/// The file of a new client.
+/// The file of a client.
 #[derive(Debug)]
 pub(super) struct ClientText {
-    name: PeerName,
-    text: Zeroizing<Vec<u8>>,
+    pub(super) name: String,
+    pub(super) text: Zeroizing<Vec<u8>>,
 }
 
 /// Files that are ready to be delivered. The created ones are removed when this is dropped, unless
@@ -41,36 +41,32 @@ pub(super) struct Prepared {
     /// The text for standard output.
     text: Option<Zeroizing<Vec<u8>>>,
     /// QR codes, with the names of the clients.
-    codes: Vec<(PeerName, QrCode)>,
+    codes: Vec<(String, QrCode)>,
+    /// The text that is shown on request after the codes.
+    offered: Option<Zeroizing<Vec<u8>>>,
     created: Vec<PathBuf>,
     is_terminal: bool,
+    is_only_copy: bool,
 }
 
 impl ClientText {
     /// Returns the file of a client.
     pub(super) fn new(AddedPeer { peer, client }: &AddedPeer) -> Result<Self, ServerError> {
         let name = peer.name.clone().ok_or_else(|| ServerError::Edit(PathBuf::new()))?;
-        Ok(Self { name, text: client.to_text() })
+        Ok(Self { name: name.into(), text: client.to_text() })
     }
 }
 
 impl Delivery {
-    /// Reads the options.
-    ///
-    /// # Errors
-    /// [`CommandError::OneClient`]: an option is for one client only, and several are given.
-    pub(super) fn new(options: &AddOptions) -> Result<Self, CommandError> {
-        let AddOptions { names, from, out, qr, qr_file, text, .. } = options;
-        if qr_file.is_some() && (names.len() > 1 || from.is_some()) {
-            return Err(CommandError::OneClient("--qr-file"));
-        }
-        Ok(Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() })
+    /// Reads the options. `is_only_copy` is true if the private keys are nowhere else.
+    pub(super) fn new(options: &DeliveryOptions, is_only_copy: bool) -> Self {
+        let DeliveryOptions { out, qr, text, qr_file } = options.clone();
+        Self { out, qr, text, qr_file, is_only_copy }
     }
 
-    /// Reads the options of a single client.
-    pub(super) fn of_one(options: &RenewOptions) -> Self {
-        let RenewOptions { out, qr, text, qr_file, .. } = options;
-        Self { out: out.clone(), qr: *qr, text: *text, qr_file: qr_file.clone() }
+    /// Returns true if a QR code is to be made.
+    pub(super) const fn has_code(&self) -> bool {
+        self.qr || self.qr_file.is_some()
     }
 
     /// Does everything that can fail, except for writing to standard output.
@@ -80,8 +76,15 @@ impl Delivery {
     /// file was left.
     pub(super) fn prepare(&self, clients: Vec<ClientText>) -> Result<Prepared, ServerError> {
         let is_terminal = io::stdout().is_terminal();
-        let mut prepared = Prepared { text: None, codes: Vec::new(), created: Vec::new(), is_terminal };
-        if self.qr || self.qr_file.is_some() {
+        let mut prepared = Prepared {
+            text: None,
+            codes: Vec::new(),
+            offered: None,
+            created: Vec::new(),
+            is_terminal,
+            is_only_copy: self.is_only_copy,
+        };
+        if self.has_code() {
             for client in &clients {
                 prepared.codes.push((client.name.clone(), QrCode::new(&client.text)?));
             }
@@ -96,7 +99,7 @@ impl Delivery {
         match &self.out {
             Some(out) => self.write_files(out, &clients, &mut prepared)?,
             // on a terminal the code is enough
-            None if self.qr && is_terminal && !self.text => {}
+            None if self.qr && is_terminal && !self.text => prepared.offered = Some(joined(&clients)),
             None => prepared.text = Some(joined(&clients)),
         }
         Ok(prepared)
@@ -112,7 +115,7 @@ impl Delivery {
             return prepared.create(out.to_owned(), &client.text);
         }
         for client in clients {
-            if client.name.as_str().contains('/') {
+            if client.name.contains('/') {
                 return Err(ServerError::NoFileName(client.name.clone()));
             }
         }
@@ -164,11 +167,8 @@ impl Prepared {
                 io::stderr().write_all(shown.as_bytes()).map_err(CommandError::Output)?;
             }
         }
-        if self.text.is_none() && self.created.is_empty() && !self.codes.is_empty() {
-            let _ = writeln!(
-                io::stderr(),
-                "wontun: this code is the only copy of the client's private key; --text prints the file, too, --out writes it"
-            );
+        if let Some(text) = &self.offered {
+            offer(text, self.is_only_copy)?;
         }
         Ok(())
     }
@@ -185,6 +185,21 @@ impl Drop for Prepared {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Prints the text after a QR code if somebody at the terminal wants it.
+fn offer(text: &[u8], is_only_copy: bool) -> Result<(), CommandError> {
+    let copy = if is_only_copy { "This code is the only copy of the client's private key. " } else { "" };
+    if !io::stdin().is_terminal() {
+        let _ = writeln!(io::stderr(), "wontun: {copy}--text prints the file, too, --out writes it");
+        return Ok(());
+    }
+    write(&mut stdout()?, format!("{copy}Print the text, too? [y/N] ").as_bytes())?;
+    let mut answer = String::new();
+    // an answer that cannot be read is none
+    let _ = io::stdin().read_line(&mut answer);
+    let is_yes = ["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes));
+    if is_yes { print_secret(text) } else { Ok(()) }
 }
 
 /// Returns the files of the clients in one text. Of several, each begins with a comment that has

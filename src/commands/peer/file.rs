@@ -2,23 +2,35 @@
 
 use std::io::{self, Write as _};
 
+use super::delivery::{ClientText, Delivery};
+use crate::cli::DeliveryOptions;
 use crate::commands::error::CommandError;
-use crate::commands::output::print_secret;
 use crate::server::{Folder, KeptKeys, peers};
 
-/// Prints the file of a client, given by its name or public key, as `wontun peer add` would print
+/// Delivers the file of a client, given by its name or public key, as `wontun peer add` would print
 /// it now: with the private key if that was kept.
 ///
 /// # Errors
-/// [`CommandError`]: there is no such peer, or the server's file or a key cannot be read.
-pub(crate) fn print_file(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
+/// [`CommandError`]: there is no such peer, the server's file or a key cannot be read, or a file
+/// cannot be written.
+pub(crate) fn deliver_file(
+    folder: &Folder,
+    wanted: &str,
+    options: &DeliveryOptions,
+) -> Result<(), CommandError> {
+    let delivery = Delivery::new(options, false);
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peer(number) else { return Ok(()) };
     let key = KeptKeys::of(folder).read(&peer.peer.public_key)?;
     let has_key = key.is_some();
     let client = peers::client_of(&file, number, key)?;
-    print_secret(&client.to_text())?;
+    if !has_key && delivery.has_code() {
+        return Err(CommandError::CodeWithoutKey(peer.name_or_key()));
+    }
+    let prepared = delivery.prepare(vec![ClientText { name: peer.name_or_key(), text: client.to_text() }])?;
+    prepared.print()?;
+    prepared.keep();
     if !has_key {
         let _ = writeln!(
             io::stderr(),

@@ -7,6 +7,7 @@ mod delivery;
 mod file;
 mod renew;
 mod settings;
+mod sites;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::add::add_peers;
 pub(crate) use self::check_access::test_peer;
-pub(crate) use self::file::print_file;
+pub(crate) use self::file::deliver_file;
 pub(crate) use self::renew::renew_peer;
 pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;

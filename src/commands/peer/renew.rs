@@ -1,5 +1,8 @@
 //! Implements `wontun peer renew`.
 
+use std::io::{self, Write as _};
+
+use super::add::warn_kept;
 use super::delivery::{ClientText, Delivery};
 use super::wanted::failure_of_one;
 use crate::cli::RenewOptions;
@@ -15,7 +18,8 @@ use wontun_proto::wireguard::KeyError;
 /// # Errors
 /// [`CommandError`]. After any but [`CommandError::NotApplied`] the peer has its old keys.
 pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -> Result<(), CommandError> {
-    let delivery = Delivery::of_one(&options);
+    let RenewOptions { keep_key, .. } = options;
+    let delivery = Delivery::new(&options.delivery, !keep_key);
     let public_key = options.public_key.map(|key| key.parse()).transpose();
     let public_key = public_key.map_err(|error: KeyError| ServerError::PublicKey(error))?;
     let mut random = SystemRandom::open()?;
@@ -26,11 +30,18 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
     let renewed = peers::renew(&before, number, public_key, &mut random);
     let (file, renewed) = renewed.map_err(|error| failure_of_one(error, wanted))?;
     // steps that can fail independently come before the old keys are gone
-    let prepared = delivery.prepare(vec![ClientText::new(&renewed)?])?;
+    let mut prepared = delivery.prepare(vec![ClientText::new(&renewed)?])?;
+    let kept = KeptKeys::of(folder);
+    if let Some(key) = renewed.client.private_key.as_ref().filter(|_| keep_key) {
+        prepared.add_created(kept.keep(&renewed.peer.public_key, key)?);
+    }
     writer.replace(file.text())?;
     let applied = apply::reload(folder, &file, Some("the old keys are of no use when it starts"));
     // unlocked first: printing blocks as long as its reader does
     drop(writer);
+    if keep_key {
+        warn_kept(&file);
+    }
     if let Err(error) = prepared.print() {
         let CommandError::Output(source) = error else { return Err(error) };
         let (writer, current) = folder.lock()?;
@@ -44,7 +55,13 @@ pub(crate) fn renew_peer(folder: &Folder, wanted: &str, options: RenewOptions) -
     }
     prepared.keep();
     if let Some(old) = old {
-        KeptKeys::of(folder).delete(&old)?;
+        if kept.has(&old) && !keep_key {
+            let _ = writeln!(
+                io::stderr(),
+                "wontun: the old private key, which was kept, is deleted; --keep-key would have kept the new one"
+            );
+        }
+        kept.delete(&old)?;
     }
     applied
 }

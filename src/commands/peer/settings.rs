@@ -2,13 +2,15 @@
 
 use std::io::{self, Write as _};
 
+use super::sites::report_sites;
 use super::wanted::failure_of_one;
 use crate::cli::{ClientOptions, SetOptions};
 use crate::commands::apply;
 use crate::commands::error::CommandError;
 use crate::config::peer_settings::{Exclusion, PeerSettings};
 use crate::net::timer::unix_now;
-use crate::server::{Folder, ServerPeer, peers};
+use crate::server::peers::{self, Changed, PeerChange};
+use crate::server::{Folder, ServerPeer};
 
 /// Changes settings of a peer, given by its name or public key, in the server's file and in the
 /// running tunnel.
@@ -19,17 +21,34 @@ pub(crate) fn set_peer(folder: &Folder, wanted: &str, options: SetOptions) -> Re
     if options == SetOptions::default() {
         return Err(CommandError::NothingToSet);
     }
-    change_settings(folder, wanted, |settings| {
-        options.settings.apply(settings);
-        options.client.apply(&mut settings.client);
-    })?;
-    if options.client != ClientOptions::default() {
+    let (writer, before) = folder.lock()?;
+    let number = before.find(wanted)?;
+    let Some(peer) = before.peer(number) else { return Ok(()) };
+    let mut settings = peer.peer.settings().clone();
+    options.settings.apply(&mut settings);
+    options.client.apply(&mut settings.client);
+    let sites = options.sites();
+    let change = PeerChange { settings, addresses: options.address, sites };
+    let changed = peers::change(&before, number, &change).map_err(|error| failure_of_one(error, wanted))?;
+    let Changed { file, warnings } = changed;
+    let applied = if file.text() == before.text() {
+        Ok(())
+    } else {
+        writer.replace(file.text())?;
+        apply::reload(folder, &file, Some("it has the settings when it starts"))
+    };
+    drop(writer);
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "wontun: warning: {warning}");
+    }
+    report_sites(folder, change.sites.into_iter().flatten());
+    if options.client != ClientOptions::default() || !change.addresses.is_empty() {
         let _ = writeln!(
             io::stderr(),
             "wontun: the client needs a new file: 'wontun peer show {wanted} --file' prints it"
         );
     }
-    Ok(())
+    applied
 }
 
 /// Ends the access of peers, given by their names or public keys, or gives it back, in the server's
@@ -76,22 +95,4 @@ fn warn_expired(peer: &ServerPeer<'_>) {
              extends it"
         );
     }
-}
-
-fn change_settings(
-    folder: &Folder,
-    wanted: &str,
-    change: impl FnOnce(&mut PeerSettings),
-) -> Result<(), CommandError> {
-    let (writer, before) = folder.lock()?;
-    let number = before.find(wanted)?;
-    let Some(peer) = before.peer(number) else { return Ok(()) };
-    let mut settings = peer.peer.settings().clone();
-    change(&mut settings);
-    let file = peers::set(&before, number, &settings).map_err(|error| failure_of_one(error, wanted))?;
-    if file.text() == before.text() {
-        return Ok(());
-    }
-    writer.replace(file.text())?;
-    apply::reload(folder, &file, Some("it has the settings when it starts"))
 }

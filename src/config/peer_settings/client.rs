@@ -10,6 +10,9 @@ use crate::config::{ClientDns, Network, WIREGUARD_MTU};
 pub struct ClientSettings {
     /// Networks that the client sends through the tunnel, besides those of the server.
     pub routes: Vec<Network>,
+    /// True if the routes are not known here: the client was imported, and its file was made
+    /// elsewhere.
+    pub has_unknown_routes: bool,
     /// Name servers of the client; `None` for those of the server's file.
     pub dns: Option<ClientDns>,
     /// MTU of the client's device; `None` for the default.
@@ -20,7 +23,8 @@ pub struct ClientSettings {
 
 impl ClientSettings {
     /// Settings of a file with nothing special.
-    pub(super) const NONE: Self = Self { routes: Vec::new(), dns: None, mtu: None, keepalive: None };
+    pub(super) const NONE: Self =
+        Self { routes: Vec::new(), has_unknown_routes: false, dns: None, mtu: None, keepalive: None };
 }
 
 /// An MTU in bytes that WireGuard's packets have room for.

@@ -8,7 +8,7 @@
 //! | `Forward` | list of port forwards to the peer |
 //! | `Expires` | end of the peer's access |
 //! | `Disabled` | `yes` or `no` |
-//! | `ClientRoutes` | list of networks that the client's file sends through the tunnel, besides the server's |
+//! | `ClientRoutes` | list of networks that the client's file sends through the tunnel, besides the server's; `unknown` if the file was made elsewhere |
 //! | `ClientDNS` | name servers of the client's file, or `none` |
 //! | `ClientMTU` | MTU of the client's file |
 //! | `ClientKeepalive` | interval of keepalives of the client's file, or `off` |
@@ -115,6 +115,9 @@ impl PeerSettings {
                     _ => return Err(SettingError::new(key, value, "yes or no")),
                 }
             }
+            PeerComment::ClientRoutes if value.eq_ignore_ascii_case(UNKNOWN) => {
+                self.client.has_unknown_routes = true;
+            }
             PeerComment::ClientRoutes => {
                 for item in items(value) {
                     self.client.routes.push(parsed(key, item)?);
@@ -142,7 +145,10 @@ impl PeerSettings {
             PeerComment::Deny => self.deny.clear(),
             PeerComment::AllowFrom => self.allow_from = None,
             PeerComment::Forward => self.forwards.clear(),
-            PeerComment::ClientRoutes => self.client.routes.clear(),
+            PeerComment::ClientRoutes => {
+                self.client.routes.clear();
+                self.client.has_unknown_routes = false;
+            }
             _ => {}
         }
         self.set(key, value)
@@ -157,7 +163,10 @@ impl PeerSettings {
             PeerComment::Forward => (!self.forwards.is_empty()).then(|| list(&self.forwards)),
             PeerComment::Expires => self.expires.map(|expires| expires.to_string()),
             PeerComment::Disabled => self.is_disabled.then(|| "yes".to_owned()),
-            PeerComment::ClientRoutes => (!self.client.routes.is_empty()).then(|| list(&self.client.routes)),
+            PeerComment::ClientRoutes => match &self.client.routes[..] {
+                [] => self.client.has_unknown_routes.then(|| UNKNOWN.to_owned()),
+                routes => Some(list(routes)),
+            },
             PeerComment::ClientDns => self.client.dns.as_ref().map(ToString::to_string),
             PeerComment::ClientMtu => self.client.mtu.map(|mtu| mtu.to_string()),
             PeerComment::ClientKeepalive => self.client.keepalive.map(|keepalive| keepalive.to_string()),
@@ -177,6 +186,8 @@ fn parsed<T: FromStr<Err: Display>>(key: PeerComment, value: &str) -> Result<T, 
 
 /// A list without entries, which an absent comment is not.
 const NONE: &str = "none";
+/// The value of `ClientRoutes` of a client whose file was made elsewhere.
+const UNKNOWN: &str = "unknown";
 
 fn targets(key: PeerComment, value: &str) -> Result<Vec<Target>, SettingError> {
     if value.eq_ignore_ascii_case(NONE) {

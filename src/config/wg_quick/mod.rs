@@ -78,6 +78,11 @@ impl WgQuick {
             || self.peers.iter().any(|peer| is_inline(&peer.preshared_key))
     }
 
+    /// Returns true for the configuration of a client: it has an endpoint and no port of its own.
+    pub fn is_client(&self) -> bool {
+        self.interface.listen_port.is_none() && self.peers.iter().any(|peer| peer.endpoint.is_some())
+    }
+
     /// Returns true if all of IPv4 or all of IPv6 is routed through the tunnel, as /0 or as two /1
     /// prefixes.
     pub fn is_full_tunnel(&self) -> bool {

@@ -183,12 +183,21 @@ pub(super) fn line_number(text: &[u8], line: &Range<usize>) -> usize {
     text.get(..line.start).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Returns the line of a section that has the key `field`: its byte range, and that of its value,
-/// without white space around it and a comment behind it.
+/// Returns the first line of a section that has the key `field`: its byte range, and that of its
+/// value, without white space around it and a comment behind it.
 pub(crate) fn key_line(text: &[u8], block: &Block, field: Field) -> Option<(Range<usize>, Range<usize>)> {
+    key_lines(text, block, field).next()
+}
+
+/// Returns all lines of a section that have the key `field`, as [`key_line`] does.
+pub(crate) fn key_lines(
+    text: &[u8],
+    block: &Block,
+    field: Field,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let mut start = block.after_header;
-    let body = text.get(block.after_header..block.bytes.end)?;
-    body.split_inclusive(|&byte| byte == b'\n').find_map(|line| {
+    let body = text.get(block.after_header..block.bytes.end).unwrap_or_default();
+    body.split_inclusive(|&byte| byte == b'\n').filter_map(move |line| {
         let range = start..start + line.len();
         start = range.end;
         let code = line.split(|&byte| byte == b'#').next()?;

@@ -75,6 +75,8 @@ pub struct Prepared {
     pub file: ServerFile,
     /// True if the file was created.
     pub is_new: bool,
+    /// The endpoint that the file had, if that was replaced by another.
+    pub old_endpoint: Option<ClientEndpoint>,
     /// True if the file was changed. An existing file that could not be changed is an error here
     /// only, as the server can still run with it.
     pub updated: Result<bool, ServerError>,
@@ -148,21 +150,33 @@ impl Folder {
             match self.create_new(options, &host()) {
                 // another process created it in the meantime
                 Err(ServerError::Exists(_)) => {}
-                result => return Ok(Prepared { file: result?, is_new: true, updated: Ok(true) }),
+                result => {
+                    return Ok(Prepared {
+                        file: result?,
+                        is_new: true,
+                        old_endpoint: None,
+                        updated: Ok(true),
+                    });
+                }
             }
         }
         let file = self.read()?;
         check_options(&file, options)?;
         if !has_changes(&file, options) {
-            return Ok(Prepared { file, is_new: false, updated: Ok(false) });
+            return Ok(Prepared { file, is_new: false, old_endpoint: None, updated: Ok(false) });
         }
+        let before = file.endpoint().ok().flatten();
         let updated = self.lock().and_then(|(writer, file)| {
             let file = apply_options(file, options)?;
             writer.replace(file.text()).map(|()| file)
         });
         Ok(match updated {
-            Ok(file) => Prepared { file, is_new: false, updated: Ok(true) },
-            Err(error) => Prepared { file, is_new: false, updated: Err(error) },
+            Ok(file) => {
+                let endpoint = file.endpoint().ok().flatten();
+                let old_endpoint = before.filter(|before| endpoint.as_ref().is_some_and(|new| new != before));
+                Prepared { file, is_new: false, old_endpoint, updated: Ok(true) }
+            }
+            Err(error) => Prepared { file, is_new: false, old_endpoint: None, updated: Err(error) },
         })
     }
 

@@ -125,9 +125,7 @@ impl Imported {
 
     /// Returns true for the configuration of a client: it has an endpoint and no port of its own.
     pub fn is_client(&self) -> bool {
-        let configuration = self.file.configuration();
-        configuration.interface.listen_port.is_none()
-            && configuration.peers.iter().any(|peer| peer.endpoint.is_some())
+        self.file.configuration().is_client()
     }
 }
 

@@ -22,7 +22,7 @@ use super::translation::Translation;
 use super::wg_easy_client::{Client, check_duplicates, expiry, name, networks, peers};
 use crate::config::Cidr;
 use crate::config::DEFAULT_WIREGUARD_PORT;
-use crate::config::peer_settings::PeerSettings;
+use crate::config::peer_settings::{ClientSettings, PeerSettings};
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, PublicKey, Table, WgQuick};
 use crate::server::ClientEndpoint;
 use crate::uapi::SecretText;
@@ -139,6 +139,12 @@ fn read_client(object: &Object<'_>) -> Result<Client, ImportError> {
         public_key,
         preshared_key,
         endpoint: None,
-        settings: PeerSettings { is_disabled: !is_enabled, expires, ..PeerSettings::NONE },
+        settings: PeerSettings {
+            is_disabled: !is_enabled,
+            expires,
+            // wg-easy had them in WG_ALLOWED_IPS
+            client: ClientSettings { has_unknown_routes: true, ..ClientSettings::default() },
+            ..PeerSettings::NONE
+        },
     })
 }

@@ -186,6 +186,7 @@ fn client_settings(
     let keepalive =
         number(client.get("persistent_keepalive").0).filter(|seconds| *seconds != DEFAULT_KEEPALIVE);
     Ok(ClientSettings {
+        has_unknown_routes: routes.is_empty(),
         routes: routes.into_iter().map(Network::from).collect(),
         dns: dns_of(client),
         mtu: mtu.and_then(|mtu| mtu.to_string().parse().ok()),

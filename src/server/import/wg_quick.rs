@@ -17,6 +17,9 @@ use crate::config::wg_quick::{
 use crate::config::wg_quick::{amnezia, outline};
 use crate::uapi::SecretText;
 
+/// Comment of a client whose file was made elsewhere.
+const UNKNOWN_ROUTES: &str = "# ClientRoutes = unknown\n";
+
 /// A line with commands.
 struct Hook {
     line: usize,
@@ -44,7 +47,13 @@ pub(super) fn translate(source: &Path, text: &[u8]) -> Result<Translation, Impor
     let edited = complete_addresses(source, edited, &parsed.configuration, &mut notices);
     let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_WIREGUARD_PORT, u16::from);
     report_hooks(source, &hooks(text), port, &mut notices);
-    let text = convert_names(edited.as_bytes(), &mut notices).into_inner();
+    let has_comments = outline::blocks(text).iter().any(|block| {
+        block.comments.iter().any(|line| outline::comment_value(text, line, outline::ENDPOINT).is_some())
+    });
+    // the peer of a client is its server
+    let is_client = parsed.configuration.is_client();
+    let new = if has_comments || is_client { "" } else { UNKNOWN_ROUTES };
+    let text = convert_comments(edited.as_bytes(), new, &mut notices).into_inner();
     Ok(Translation { notices, ..Translation::of(text) })
 }
 
@@ -234,8 +243,9 @@ fn line_list(hooks: &[&Hook]) -> String {
     places.join(", ")
 }
 
-/// Converts the peer names in comments of other programs to wontun's comments.
-fn convert_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
+/// Converts the peer names in comments of other programs to wontun's comments, and adds the line
+/// `new` to each peer.
+fn convert_comments(text: &[u8], new: &str, notices: &mut Vec<String>) -> SecretText {
     let mut names = UniqueNames::default();
     let blocks = outline::blocks(text);
     let peers: Vec<_> = blocks.iter().filter(|block| block.section == Section::Peer).collect();
@@ -251,20 +261,22 @@ fn convert_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut end = 0;
     let mut unnamed = 0;
     for (block, has_name) in peers.iter().zip(has_name) {
+        out.push(text.get(end..block.after_header).unwrap_or_default());
+        end = block.after_header;
         if has_name {
+            out.push(new.as_bytes());
             continue;
         }
         let wanted = block.comments.iter().find_map(|line| names::peer_name_in_comment(comment(line).ok()?));
         let Some(name) = wanted.as_deref().and_then(|wanted| names.unique(wanted)) else {
             unnamed += 1;
+            out.push(new.as_bytes());
             continue;
         };
         if wanted.as_deref() != Some(name.as_str()) {
             notices.push(rename_notice(wanted.as_deref().unwrap_or_default(), &name.to_string()));
         }
-        out.push(text.get(end..block.after_header).unwrap_or_default());
-        out.push(format!("# Name = {name}\n").as_bytes());
-        end = block.after_header;
+        out.push(format!("# Name = {name}\n{new}").as_bytes());
     }
     out.push(text.get(end..).unwrap_or_default());
     if unnamed > 0 {

@@ -1,11 +1,38 @@
 //! Changes of the peers of a server: the same for `wontun peer` and for the admin page.
 
-use super::AddError;
-use crate::config::PeerName;
+use std::net::IpAddr;
+
+use super::taken::{Taken, check_client};
+use super::{AddError, NewPeerWarning, addresses, networks};
 use crate::config::peer_settings::PeerSettings;
+use crate::config::wg_quick::Peer;
+use crate::config::{Network, PeerName};
+use crate::server::address::host;
 use crate::server::error::ServerError;
 use crate::server::server_file::{ServerFile, ServerPeer};
+use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
+
+/// A change of a peer.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerChange {
+    /// The settings that the peer is to have.
+    pub settings: PeerSettings,
+    /// New addresses in the VPN, at most one of each family; of a family without one the present
+    /// ones stay.
+    pub addresses: Vec<IpAddr>,
+    /// The networks that are to be behind the peer; `None` for the present ones.
+    pub sites: Option<Vec<Network>>,
+}
+
+/// A server's file with a changed peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    /// The file.
+    pub file: ServerFile,
+    /// Warnings about the peer's networks.
+    pub warnings: Vec<NewPeerWarning>,
+}
 
 /// A server's file without a peer that it had.
 #[derive(Clone, Debug)]
@@ -53,18 +80,71 @@ pub(crate) fn remove(file: &ServerFile, number: usize) -> Result<Removed, Server
     Ok(Removed { file, key, name, changed })
 }
 
-/// Replaces the settings of the peer with this index, after checking them against those of the
-/// other peers.
+/// Replaces the settings of the peer with this index, after the same checks as for a new peer.
 ///
 /// # Errors
-/// [`AddError`]: a rule names no peer, a port of the server leads elsewhere, or the file cannot be
-/// edited.
+/// As for [`change`].
 pub(crate) fn set(file: &ServerFile, number: usize, settings: &PeerSettings) -> Result<ServerFile, AddError> {
-    if peer(file, number)?.peer.settings() == settings {
-        return Ok(file.clone());
+    let wanted = PeerChange { settings: settings.clone(), addresses: Vec::new(), sites: None };
+    Ok(change(file, number, &wanted)?.file)
+}
+
+/// Changes the peer with this index, after the same checks as for a new peer. What is not changed
+/// is not checked.
+///
+/// # Errors
+/// [`AddError`]: an address or a network is in use or cannot be used, a rule names no peer, a port
+/// of the server leads elsewhere, or the file cannot be edited.
+pub(crate) fn change(file: &ServerFile, number: usize, wanted: &PeerChange) -> Result<Changed, AddError> {
+    let peer = peer(file, number)?;
+    let networks = networks(file);
+    let (addresses, sites) = (addresses(peer.peer, &networks), sites(peer.peer, &networks));
+    let new_addresses = merged(&addresses, &wanted.addresses);
+    let new_sites = wanted.sites.as_ref().unwrap_or(&sites);
+    let mut warnings = Vec::new();
+    let mut errors = Vec::new();
+    if !wanted.addresses.is_empty() || wanted.sites.is_some() {
+        let owner = peer.name_or_key();
+        let mut taken = Taken::new(file, &networks, Some(number));
+        let new: Vec<_> = new_sites.iter().filter(|site| !sites.contains(site)).copied().collect();
+        errors = taken.insert_networks(&owner, &wanted.addresses, &new, |warning| warnings.push(warning));
     }
-    file.check_settings(Some(number), settings, &[])?;
-    Ok(file.with_settings(number, settings)?)
+    let before = peer.peer.settings();
+    let has_changed = new_addresses != addresses || *new_sites != sites;
+    if has_changed || wanted.settings.client != before.client {
+        let has_ipv6 = new_addresses.iter().any(IpAddr::is_ipv6);
+        errors.extend(check_client(&wanted.settings.client, new_sites, has_ipv6));
+    }
+    if !errors.is_empty() {
+        return Err(AddError::Peers(errors.into_iter().map(|error| (0, error)).collect()));
+    }
+    let mut changed = file.clone();
+    if has_changed {
+        let allowed_ips = new_addresses.iter().map(|&address| host(address));
+        let allowed_ips: Vec<_> = allowed_ips.chain(new_sites.iter().map(|site| site.prefix())).collect();
+        changed = changed.with_allowed_ips(number, &allowed_ips)?;
+    }
+    if wanted.settings != *before {
+        file.check_settings(Some(number), &wanted.settings, &[])?;
+        changed = changed.with_settings(number, &wanted.settings)?;
+    }
+    Ok(Changed { file: changed, warnings })
+}
+
+/// Returns the networks behind a peer: its allowed IPs without its addresses in the VPN.
+fn sites(peer: &Peer, networks: &[Prefix]) -> Vec<Network> {
+    let own = addresses(peer, networks);
+    let is_site = |prefix: &&Prefix| !own.iter().any(|&address| host(address) == **prefix);
+    peer.allowed_ips.iter().filter(is_site).map(|prefix| Network::from(*prefix)).collect()
+}
+
+/// Returns the present addresses, with those of a family replaced if there is a new one.
+fn merged(present: &[IpAddr], new: &[IpAddr]) -> Vec<IpAddr> {
+    let is_replaced = |address: &IpAddr| new.iter().any(|new| new.is_ipv4() == address.is_ipv4());
+    let kept = present.iter().copied().filter(|address| !is_replaced(address));
+    let mut merged: Vec<_> = new.iter().copied().chain(kept).collect();
+    merged.sort_by_key(IpAddr::is_ipv6);
+    merged
 }
 
 /// Returns the peer with this index.
@@ -106,5 +186,64 @@ mod tests {
         let mut settings = file.peer(0).unwrap().peer.settings().clone();
         settings.deny = vec!["tablet".parse().unwrap()];
         assert!(matches!(set(&file, 0, &settings), Err(AddError::Server(ServerError::UnknownPeer { .. }))));
+    }
+
+    #[test]
+    fn addresses_and_sites_are_checked_as_those_of_a_new_peer() {
+        let file = file();
+        let changed = |file: &ServerFile, addresses: &[&str], sites: Option<&[&str]>, mtu: Option<&str>| {
+            let mut settings = file.peer(1).unwrap().peer.settings().clone();
+            settings.client.mtu = mtu.map(|mtu| mtu.parse().unwrap()).or(settings.client.mtu);
+            let wanted = PeerChange {
+                settings,
+                addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+                sites: sites.map(|sites| sites.iter().map(|site| site.parse().unwrap()).collect()),
+            };
+            change(file, 1, &wanted).map_err(|error| error.to_string())
+        };
+        let allowed = |file: &ServerFile| {
+            let peer = file.peer(1).unwrap().peer;
+            peer.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(allowed(&file), "10.8.0.3/32");
+        let moved = changed(&file, &["10.8.0.9"], Some(&["192.168.5.0/24"]), None).unwrap().file;
+        assert_eq!(allowed(&moved), "10.8.0.9/32 192.168.5.0/24");
+        // each alone keeps the other, and its own is no other's
+        assert_eq!(allowed(&changed(&moved, &["10.8.0.9"], None, None).unwrap().file), allowed(&moved));
+        assert_eq!(allowed(&changed(&moved, &[], Some(&[]), None).unwrap().file), "10.8.0.9/32");
+        let two = changed(&moved, &[], Some(&["192.168.5.0/24", "192.168.6.0/24"]), None).unwrap().file;
+        assert_eq!(allowed(&two), "10.8.0.9/32 192.168.5.0/24 192.168.6.0/24");
+        for (addresses, sites, part) in [
+            (&["10.8.0.2"][..], None, "10.8.0.2 is in use by nas"),
+            (&["10.9.0.2"], None, "outside of the server's network"),
+            (&[], Some(&["0.0.0.0/0"][..]), "default route"),
+            (&[], Some(&["10.8.0.0/25"]), "part of the VPN's network"),
+        ] {
+            let error = changed(&moved, addresses, sites, None).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        let mut settings = moved.peer(1).unwrap().peer.settings().clone();
+        settings.client.routes = vec!["192.168.5.0/25".parse().unwrap()];
+        let error = set(&moved, 1, &settings).unwrap_err().to_string();
+        assert!(error.contains("192.168.5.0/25 is within the site 192.168.5.0/24"), "{error}");
+        assert!(changed(&file, &[], None, Some("576")).is_ok(), "without IPv6");
+    }
+
+    #[test]
+    fn allowed_ips_of_several_lines_become_one() {
+        let text = String::from_utf8(file().text().to_vec()).unwrap();
+        let text =
+            text.replace("AllowedIPs = 10.8.0.3/32", "AllowedIPs = 10.8.0.3/32 # a\nallowedips=10.1.0.0/16");
+        let file = ServerFile::parse(Path::new("x"), Zeroizing::new(text.clone().into_bytes())).unwrap();
+        let site = PeerChange {
+            settings: file.peer(1).unwrap().peer.settings().clone(),
+            addresses: vec![],
+            sites: None,
+        };
+        let site = PeerChange { sites: Some(vec!["10.2.0.0/16".parse().unwrap()]), ..site };
+        let changed = change(&file, 1, &site).unwrap().file;
+        let expected =
+            text.replace("10.8.0.3/32 # a\nallowedips=10.1.0.0/16", "10.8.0.3/32, 10.2.0.0/16 # a");
+        assert_eq!(String::from_utf8(changed.text().to_vec()).unwrap(), expected);
     }
 }

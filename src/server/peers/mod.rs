@@ -8,16 +8,16 @@ mod taken;
 
 use std::net::IpAddr;
 
-pub(crate) use self::change::{remove, rename, set};
+pub(crate) use self::change::{Changed, PeerChange, change, remove, rename, set};
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
 pub(crate) use self::options::{Ipv6Reach, NewPeerOptions};
 pub(crate) use self::renew::renew;
-use self::taken::Taken;
+use self::taken::{Taken, check_client};
 use super::address::{FreeAddresses, host};
 use super::client_file::ClientFile;
 use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
-use super::server_file::ServerFile;
+use super::server_file::{ServerFile, ServerPeer};
 use crate::config::peer_settings::PeerSettings;
 use crate::config::wg_quick::{KeySource, Peer, read_secret};
 use crate::config::{ClientDns, Network};
@@ -108,6 +108,7 @@ pub(crate) fn client_of(
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
     let default_dns = file.client_dns()?;
     let peer = file.peer(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
+    check_routes(&peer)?;
     let networks = networks(file);
     let mut client = client_file(file, peer.peer, &networks, &endpoint, default_dns.as_ref(), private_key);
     if client.addresses.is_empty() {
@@ -116,6 +117,16 @@ pub(crate) fn client_of(
     let shared = peer.peer.preshared_key.as_ref();
     client.preshared_key = shared.map(|key| read_secret(file.path(), key)).transpose()?;
     Ok(client)
+}
+
+/// Returns an error if the networks that the client sends through the tunnel are not known: its file
+/// would send fewer or more.
+fn check_routes(peer: &ServerPeer<'_>) -> Result<(), ServerError> {
+    let client = &peer.peer.settings().client;
+    if client.has_unknown_routes && client.routes.is_empty() {
+        return Err(ServerError::UnknownRoutes(peer.name_or_key()));
+    }
+    Ok(())
 }
 
 /// Returns the file of the client that is `peer` in the server's file.
@@ -208,7 +219,7 @@ fn allocate(
     wanted: &[NewPeerOptions],
     ipv6: Ipv6Reach,
 ) -> Result<Checked, AddError> {
-    let mut taken = Taken::new(file, networks);
+    let mut taken = Taken::new(file, networks, None);
     let mut errors: Vec<(usize, NewPeerError)> = Vec::new();
     let mut warnings = Vec::new();
     for (index, peer) in wanted.iter().enumerate() {
@@ -238,9 +249,8 @@ fn allocate(
             }
         }
         let has_v6 = own.iter().any(IpAddr::is_ipv6);
-        if let Some(mtu) = peer.settings.client.mtu.filter(|mtu| has_v6 && mtu.bytes() < MIN_MTU_V6) {
-            errors.push((index, NewPeerError::Mtu(mtu)));
-        }
+        let failed = check_client(&peer.settings.client, &peer.sites, has_v6);
+        errors.extend(failed.into_iter().map(|error| (index, error)));
         addresses.push(own);
     }
     if errors.is_empty() {
@@ -250,9 +260,6 @@ fn allocate(
         Err(AddError::Peers(errors))
     }
 }
-
-/// Minimum MTU of a link with IPv6 in bytes (RFC 8200, section 5).
-const MIN_MTU_V6: u32 = 1280;
 
 #[cfg(test)]
 mod tests;

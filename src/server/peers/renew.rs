@@ -1,6 +1,6 @@
 //! New keys of a peer.
 
-use super::{AddError, AddedPeer, NewPeerError, client_file, networks};
+use super::{AddError, AddedPeer, NewPeerError, check_routes, client_file, networks};
 use crate::config::wg_quick::KeySource;
 use crate::server::error::ServerError;
 use crate::server::server_file::ServerFile;
@@ -10,7 +10,7 @@ use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 /// Returns the edited file, and the peer with the file of its client.
 ///
 /// # Errors
-/// [`AddError`]: the peer has no name or no address, the key is in use, or the file lacks a
+/// [`AddError`]: the peer has no name or no address, its routes are not known, the key is in use, or the file lacks a
 /// required value.
 pub(crate) fn renew(
     file: &ServerFile,
@@ -20,8 +20,10 @@ pub(crate) fn renew(
 ) -> Result<(ServerFile, AddedPeer), AddError> {
     let edit_error = || ServerError::Edit(file.path().to_owned());
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
-    let default_dns = file.dns()?;
-    let mut peer = file.peer(number).ok_or_else(edit_error)?.peer.clone();
+    let default_dns = file.client_dns()?;
+    let found = file.peer(number).ok_or_else(edit_error)?;
+    check_routes(&found)?;
+    let mut peer = found.peer.clone();
     if peer.name.is_none() {
         return Err(ServerError::Unnamed(peer.public_key).into());
     }

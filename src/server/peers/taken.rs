@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use super::error::{NewPeerError, NewPeerWarning};
 use super::options::NewPeerOptions;
-use crate::config::peer_settings::{PortForward, Protocol};
+use crate::config::peer_settings::{ClientSettings, PortForward, Protocol};
 use crate::config::{Network, PeerName};
 use crate::server::address::{Order, first_and_last, host, is_reserved, order};
 use crate::server::server_file::ServerFile;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
+/// Minimum MTU of a link with IPv6 in bytes (RFC 8200, section 5).
+const MIN_MTU_V6: u32 = 1280;
 /// Name of the server as an owner.
 const SERVER: &str = "this server";
 
@@ -27,8 +29,8 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Reads what the server and its peers have.
-    pub(super) fn new(file: &ServerFile, vpn: &'a [Prefix]) -> Self {
+    /// Reads what the server and its peers have, without the peer with the index `except`.
+    pub(super) fn new(file: &ServerFile, vpn: &'a [Prefix], except: Option<usize>) -> Self {
         let mut taken = Self {
             server_key: *file.public_key(),
             vpn,
@@ -37,7 +39,7 @@ impl<'a> Taken<'a> {
             networks: BTreeMap::new(),
             ports: HashMap::new(),
         };
-        for peer in file.peers() {
+        for (_, peer) in file.peers().enumerate().filter(|(number, _)| Some(*number) != except) {
             let owner = peer.name_or_key();
             for &network in &peer.peer.allowed_ips {
                 taken.networks.insert(order(network), (network, owner.clone()));
@@ -68,7 +70,7 @@ impl<'a> Taken<'a> {
     pub(super) fn insert(
         &mut self,
         peer: &NewPeerOptions,
-        mut warn: impl FnMut(NewPeerWarning),
+        warn: impl FnMut(NewPeerWarning),
     ) -> Vec<NewPeerError> {
         let mut errors = Vec::new();
         let owner = peer.name.to_string();
@@ -83,38 +85,45 @@ impl<'a> Taken<'a> {
             },
             None => {}
         }
-        for (place, &address) in peer.addresses.iter().enumerate() {
-            let is_family = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
-            if let Some(&other) = peer.addresses.iter().take(place).find(is_family) {
-                errors.push(NewPeerError::SameFamily(other, address));
-                continue;
-            }
-            match self.check_address(address) {
-                Ok(()) => _ = self.networks.insert(order(host(address)), (host(address), owner.clone())),
-                Err(error) => errors.push(error),
-            }
-        }
-        for &site in &peer.sites {
-            match self.check_site(site, &owner) {
-                Ok(warnings) => {
-                    warnings.into_iter().for_each(&mut warn);
-                    self.networks.insert(order(site.prefix()), (site.prefix(), owner.clone()));
-                }
-                Err(error) => errors.push(error),
-            }
-        }
-        for route in &peer.settings.client.routes {
-            let is_around = |site: &&Network| is_within(route.prefix(), site.prefix());
-            if let Some(site) = peer.sites.iter().find(is_around) {
-                errors.push(NewPeerError::RouteToSite { route: *route, site: *site });
-            }
-        }
+        errors.extend(self.insert_networks(&owner, &peer.addresses, &peer.sites, warn));
         for forward in &peer.settings.forwards {
             match self.ports.get(&port(forward)) {
                 Some(owner) => {
                     errors.push(NewPeerError::ForwardTaken { forward: *forward, owner: owner.clone() });
                 }
                 None => _ = self.ports.insert(port(forward), owner.clone()),
+            }
+        }
+        errors
+    }
+
+    /// Checks addresses and sites that a peer is to have, and adds them. Returns their errors.
+    pub(super) fn insert_networks(
+        &mut self,
+        owner: &str,
+        addresses: &[IpAddr],
+        sites: &[Network],
+        mut warn: impl FnMut(NewPeerWarning),
+    ) -> Vec<NewPeerError> {
+        let mut errors = Vec::new();
+        for (place, &address) in addresses.iter().enumerate() {
+            let is_family = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
+            if let Some(&other) = addresses.iter().take(place).find(is_family) {
+                errors.push(NewPeerError::SameFamily(other, address));
+                continue;
+            }
+            match self.check_address(address) {
+                Ok(()) => _ = self.networks.insert(order(host(address)), (host(address), owner.to_owned())),
+                Err(error) => errors.push(error),
+            }
+        }
+        for &site in sites {
+            match self.check_site(site, owner) {
+                Ok(warnings) => {
+                    warnings.into_iter().for_each(&mut warn);
+                    self.networks.insert(order(site.prefix()), (site.prefix(), owner.to_owned()));
+                }
+                Err(error) => errors.push(error),
             }
         }
         errors
@@ -185,6 +194,22 @@ impl<'a> Taken<'a> {
     fn within(&self, prefix: Prefix) -> impl Iterator<Item = &(Prefix, String)> {
         self.networks.range(first_and_last(prefix)).map(|(_, network)| network)
     }
+}
+
+/// Checks the values of a client's file against the networks behind the client, and against its
+/// addresses in the VPN.
+pub(super) fn check_client(client: &ClientSettings, sites: &[Network], has_ipv6: bool) -> Vec<NewPeerError> {
+    let mut errors = Vec::new();
+    for route in &client.routes {
+        let is_around = |site: &&Network| is_within(route.prefix(), site.prefix());
+        if let Some(site) = sites.iter().find(is_around) {
+            errors.push(NewPeerError::RouteToSite { route: *route, site: *site });
+        }
+    }
+    if let Some(mtu) = client.mtu.filter(|mtu| has_ipv6 && mtu.bytes() < MIN_MTU_V6) {
+        errors.push(NewPeerError::Mtu(mtu));
+    }
+    errors
 }
 
 /// Returns true if `inner` is part of `outer`, or the same.

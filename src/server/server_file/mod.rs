@@ -19,6 +19,7 @@ use crate::config::wg_quick::{
 };
 use crate::config::{ClientDns, PeerName, PeerPolicy, ZoneName, ZoneOption};
 use crate::uapi::SecretText;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The file of a server. Each edit returns a new value, whose text differs only in the changed
 /// bytes. The edited text is parsed again and compared with the expected configuration.
@@ -308,16 +309,38 @@ impl ServerFile {
             (Some((_, value)), _) => (value, Zeroizing::new(preshared.to_string())),
             // a key in a file of its own is another
             (None, Some((whole, value))) => (whole.start..value.end, line),
-            (None, None) => {
-                let end = self.line_end();
-                let is_ended = self.text().get(..public_line.end).is_some_and(|text| text.ends_with(b"\n"));
-                let text = if is_ended { format!("{}{end}", *line) } else { format!("{end}{}", *line) };
-                (public_line.end..public_line.end, Zeroizing::new(text))
-            }
+            (None, None) => (public_line.end..public_line.end, self.line_at(public_line.end, &line)),
         };
         let public = (public_range, Zeroizing::new(public_key.to_string()));
         let edits = [public, edit].map(|(range, text)| (range, SecretLine(text)));
         self.edited_all(edits.into(), &expected)
+    }
+
+    /// Replaces the allowed IPs of the peer with this index, in their first line.
+    ///
+    /// # Errors
+    /// `ServerError::Edit`, also if there is no such peer.
+    pub fn with_allowed_ips(&self, number: usize, allowed_ips: &[Prefix]) -> Result<Self, ServerError> {
+        let mut expected = self.configuration.clone();
+        let peer = expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?;
+        peer.allowed_ips = allowed_ips.to_vec();
+        let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
+        let value = allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut lines = outline::key_lines(self.text(), block, Field::AllowedIps);
+        let mut edits = Vec::new();
+        match lines.next() {
+            Some((_, range)) => {
+                edits.push((range, SecretLine(Zeroizing::new(value))));
+                edits.extend(lines.map(|(line, _)| (line, SecretLine(Zeroizing::default()))));
+            }
+            None => {
+                let (line, _) = outline::key_line(self.text(), block, Field::PublicKey)
+                    .ok_or_else(|| self.edit_error())?;
+                let new = self.line_at(line.end, &format!("{} = {value}", Field::AllowedIps));
+                edits.push((line.end..line.end, SecretLine(new)));
+            }
+        }
+        self.edited_all(edits, &expected)
     }
 
     /// Replaces the settings of the peer with this index. Each comment that changes is replaced in
@@ -353,6 +376,13 @@ impl ServerFile {
             edits.extend(lines.map(|line| (line, String::new())));
         }
         self.edited_all(edits, &expected)
+    }
+
+    /// Returns `line` as it is inserted at `place`, the end of another line.
+    fn line_at(&self, place: usize, line: &str) -> Zeroizing<String> {
+        let end = self.line_end();
+        let is_ended = self.text().get(..place).is_some_and(|text| text.ends_with(b"\n"));
+        Zeroizing::new(if is_ended { format!("{line}{end}") } else { format!("{end}{line}") })
     }
 
     fn peer_blocks(&self) -> impl Iterator<Item = &Block> {

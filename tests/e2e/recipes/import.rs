@@ -73,6 +73,12 @@ fn wg_easys_clients_reach_the_world_as_before() {
         keys.public,
         clients.each_ref().map(Client::json).join(",\n    ")
     );
+    // other settings of the old server
+    let json = json.replacen(
+        "\"name\": \"lost\",",
+        "\"name\": \"lost\",\n      \"expiredAt\": \"2099-12-31T22:59:59.000Z\",\n      \"allowedIPs\": \"10.9.0.0/24\",",
+        1,
+    );
     let server = Server::new(&lab, 0);
     let file = server.site.write("wg0.json", &json);
     let file = file.to_str().unwrap();
@@ -131,6 +137,16 @@ fn wg_easys_clients_reach_the_world_as_before() {
     assert!(!server.site.wg(&["show", "tun0", "peers"]).contains(&clients[2].keys.public), "{list}");
     // it is a server like any other
     server.output(&["init", "--endpoint", &endpoint]);
+    let lost = server.output(&["peer", "show", "lost", "--json"]);
+    for part in ["\"disabled\"", "2099-12-31T22:59:59Z", "10.8.0.4/32", "10.9.0.0/24"] {
+        assert!(lost.contains(part), "{part}: {lost}");
+    }
+    // new keys come with a file that sends what the old one did
+    server.fails(&["peer", "renew", "laptop"], 1, "the routes of 'laptop' are not known");
+    server.fails(&["peer", "show", "laptop", "--file"], 1, "--route none");
+    nodes[1].ping("10.8.0.1");
+    server.output(&["peer", "set", "laptop", "--route", "0.0.0.0/0,::/0"]);
+    assert!(server.output(&["peer", "renew", "laptop"]).contains("AllowedIPs = 0.0.0.0/0, ::/0\n"));
     assert!(server.output(&["peer", "add", "new"]).contains("Address = 10.8.0.5/32"));
     server.output(&["peer", "remove", "phone"]);
     assert!(!nodes[0].site.ping_once([10, 8, 0, 1], 56));

@@ -65,6 +65,32 @@ fn a_network_behind_a_client_is_reached_from_another_one() {
     let _daemon = server.serve(&[]);
     phone.ping(PRINTER);
     assert!(server.text().contains("# Note = Anna, room 5\n"), "{}", server.text());
+
+    // changed later, with the checks of a new client
+    for (wrong, part) in [
+        (["router", "--route", "192.168.50.0/25"], "which is behind this very peer"),
+        (["router", "--address", "10.8.0.2"], "10.8.0.2 is in use by phone"),
+        (["router", "--site", "10.8.0.0/25"], "part of the VPN's network"),
+        (["router", "--mtu", "576"], "at least 1280"),
+    ] {
+        server.fails(&[&["peer", "set"], &wrong[..]].concat(), 1, part);
+    }
+    let set = server.run(&["peer", "set", "router", "--site", "none"]);
+    assert_eq!((set.code(), set.stderr.as_str()), (0, ""), "{set:?}");
+    assert!(!phone.ping_once(PRINTER, 56), "a network that is no longer behind a peer is reached");
+    assert!(!server.site.shell("ip route").contains("192.168.50"));
+    let set = server.run(&["peer", "set", "router", "--site", "192.168.50.0/24,192.168.51.0/24"]);
+    assert!(set.code() == 0 && set.stderr.contains("--route 192.168.50.0/24,192.168.51.0/24"), "{set:?}");
+    phone.ping(PRINTER);
+    let set = server.run(&["peer", "set", "router", "--address", "10.8.0.77"]);
+    assert!(set.stderr.contains("needs a new file"), "{set:?}");
+    assert!(
+        value(&server.output(&["peer", "show", "router", "--file"]), "Address")
+            .starts_with("10.8.0.77/32, fd"),
+        "the other family's address stays"
+    );
+    phone.ping(PRINTER);
+
     server.output(&["peer", "remove", "router"]);
     assert!(!phone.ping_once(PRINTER, 56), "a network behind a peer that was removed is reached");
     assert!(!server.site.shell("ip route").contains("192.168.50"));
@@ -124,11 +150,17 @@ fn several_clients_are_added_all_or_none_each_with_a_file() {
     assert!(added.stderr.contains("overlaps 192.0.2.1/24 of this host's eth0"), "{added:?}");
 }
 
-/// Runs `wontun peer add` on a terminal, and returns what it wrote.
-fn on_terminal(server: &Server, args: &[&str]) -> String {
+/// Runs `wontun peer add` on a terminal, answers its question, if any, with `answer`, and returns
+/// what it wrote.
+fn on_terminal(server: &Server, args: &[&str], answer: Option<&str>) -> String {
     let mut command = server.site.command("setsid");
     command.args(["--ctty", "--wait", BINARY, "peer", "add"]).args(args).env("WONTUN_DIR", &server.dir);
-    let state = Terminal::start(command, 120, 100).wait_exit();
+    let mut terminal = Terminal::start(command, 120, 100);
+    if let Some(answer) = answer {
+        terminal.wait_for("the question", |lines| lines.iter().any(|line| line.ends_with("too? [y/N]")));
+        terminal.press(answer);
+    }
+    let state = terminal.wait_exit();
     assert!(state.status.success(), "{state:?}");
     String::from_utf8_lossy(&state.bytes).into_owned()
 }
@@ -136,12 +168,13 @@ fn on_terminal(server: &Server, args: &[&str]) -> String {
 #[test]
 fn a_terminal_shows_the_code_only() {
     let server = Server::with_file();
-    let shown = on_terminal(&server, &["phone", "--qr"]);
+    let shown = on_terminal(&server, &["phone", "--qr"], Some("\r"));
     assert!(shown.contains('█') && !shown.contains("PrivateKey"), "{shown}");
-    assert!(shown.contains("--text prints the file, too"), "{shown}");
-    let shown = on_terminal(&server, &["tablet", "--qr", "--text"]);
+    let shown = on_terminal(&server, &["watch", "--qr"], Some("y\r"));
     assert!(shown.contains('█') && shown.contains("PrivateKey = "), "{shown}");
-    let shown = on_terminal(&server, &["laptop"]);
+    let shown = on_terminal(&server, &["tablet", "--qr", "--text"], None);
+    assert!(shown.contains('█') && shown.contains("PrivateKey = ") && !shown.contains("[y/N]"), "{shown}");
+    let shown = on_terminal(&server, &["laptop"], None);
     assert!(!shown.contains('█') && shown.contains("PrivateKey = "), "{shown}");
     // elsewhere the file can be redirected as before
     let run = server.run(&["peer", "add", "other", "--qr"]);

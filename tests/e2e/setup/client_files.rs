@@ -59,8 +59,35 @@ fn a_clients_file_is_printed_again_with_its_key_only_if_that_was_kept() {
     let text = server.output(&["peer", "show", "laptop", "--file"]);
     assert_eq!((value(&text, "Endpoint"), value(&text, "PrivateKey")), ("new.example.com:51820", key));
 
+    // to a file, and as a code, which is of no use without the key
+    let out = server.site.path().join("laptop.conf");
+    let show = |name, options: &[&'static str]| {
+        let out = out.to_str().unwrap();
+        let options = options.iter().map(|option| if *option == "OUT" { out } else { option });
+        ["peer", "show", name].into_iter().chain(options).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let words = |words: &[String]| server.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let run = words(&show("laptop", &["--file", "--out", "OUT"]));
+    assert_eq!((run.code(), run.stdout.as_str()), (0, ""), "{run:?}");
+    assert_eq!(std::fs::metadata(&out).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), text);
+    server.fails(
+        &["peer", "show", "laptop", "--file", "--out", out.to_str().unwrap()],
+        1,
+        "laptop.conf exists",
+    );
+    let run = words(&show("laptop", &["--file", "--qr"]));
+    assert!(run.stdout == text && run.stderr.contains('█'), "{run:?}");
+    server.fails(&["peer", "show", "phone", "--file", "--qr"], 1, "a QR code without it is of no use");
+    assert_eq!(words(&show("laptop", &["--qr"])).code(), 2);
+
     // a key goes with its client
-    server.output(&["peer", "renew", "laptop"]);
+    let renewed = server.output(&["peer", "renew", "laptop", "--keep-key"]);
+    assert_ne!(value(&renewed, "PrivateKey"), key);
+    assert_eq!(kept(&server).len(), 1);
+    assert_eq!(server.output(&["peer", "show", "laptop", "--file"]), renewed);
+    let run = server.run(&["peer", "renew", "laptop"]);
+    assert!(run.stderr.contains("--keep-key would have kept"), "{run:?}");
     assert_eq!(kept(&server), [PathBuf::new(); 0]);
     server.output(&["peer", "add", "tablet", "--keep-key"]);
     assert_eq!(kept(&server).len(), 1);
@@ -70,4 +97,16 @@ fn a_clients_file_is_printed_again_with_its_key_only_if_that_was_kept() {
     std::fs::remove_dir(server.dir.join("tun0.client-keys")).unwrap();
     std::os::unix::fs::symlink("/tmp", server.dir.join("tun0.client-keys")).unwrap();
     server.fails(&["peer", "add", "other", "--keep-key"], 1, "tun0.client-keys");
+
+    // a new endpoint, given to the server itself
+    assert!(daemon.stop().status.success());
+    let daemon = server.serve(&["--endpoint", "third.example.com"]);
+    daemon.wait_for("the endpoint for clients was new.example.com:51820, and is third.example.com:51820 now");
+    daemon.wait_for("    phone: 'wontun peer show phone --file' prints it, without its private key");
+    assert!(daemon.stop().status.success());
+    let daemon = server.serve(&["--endpoint", "third.example.com", "--domain", "vpn"]);
+    assert_eq!(daemon.count("need a new file"), 0);
+    // renewed as added: the server is the client's name server
+    let renewed = server.output(&["peer", "renew", "laptop"]);
+    assert!(value(&renewed, "DNS").starts_with("10.8.0.1, fd"), "{renewed}");
 }

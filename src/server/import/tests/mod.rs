@@ -7,6 +7,7 @@ mod wg_easy_15;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::peer_settings::PeerSettings;
 use crate::config::wg_quick::{Hooks, WgQuick, parse};
 use crate::server::testing::{Counting, TestFolder, add_one, wanted};
 use wontun_proto::wireguard::{PresharedKey, PrivateKey};
@@ -50,9 +51,14 @@ fn text(imported: &Imported) -> &str {
     str::from_utf8(imported.file.text()).unwrap()
 }
 
-/// Removes the names, which an import adds.
+/// Removes the comments that an import adds: names, and that routes are not known.
 fn nameless(mut configuration: WgQuick) -> WgQuick {
-    configuration.peers.iter_mut().for_each(|peer| peer.name = None);
+    for peer in &mut configuration.peers {
+        peer.name = None;
+        let mut settings = peer.settings.take().map(|settings| *settings).unwrap_or_default();
+        settings.client.has_unknown_routes = false;
+        peer.settings = (settings != PeerSettings::NONE).then(|| Box::new(settings));
+    }
     configuration
 }
 
