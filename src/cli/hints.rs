@@ -23,7 +23,7 @@ fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
         "dir" => (Some("the path of a folder"), "/etc/wontun"),
         "dns" => (None, "9.9.9.9,2620:fe::fe"),
         "from" => (Some("the path of a file"), "clients.csv"),
-        "dns-upstream" => (Some("the IPv4 or IPv6 address of a name server"), "9.9.9.9"),
+        "dns-upstream" => (None, "tls://9.9.9.9#dns.quad9.net"),
         "domain" => (None, "vpn"),
         "forward" => (Some("PORT/tcp or PORT/udp, and =PORT for another port of the client"), "8443/tcp=443"),
         "endpoint" => (None, "vpn.example.com:51820"),

@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::wg_quick::Hooks;
 use crate::config::{
-    AllowedNetwork, ApplyDns, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress,
-    PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
+    AllowedNetwork, ApplyDns, Cidr, ConfigError, DnsUpstream, FileOptions, KillSwitchMode, NatMode,
+    PeerAddress, PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
 };
 use crate::logging::{LogFormat, LogTarget};
 use crate::metrics::HostName;
@@ -151,10 +151,14 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_APPLY_DNS", value_name = "MODE", value_enum)]
     pub apply_dns: Option<ApplyDns>,
 
-    /// With --domain: name server for the names that clients look up, port 53; repeatable [default:
-    /// those of this host]
-    #[arg(long, env = "WONTUN_DNS_UPSTREAM", value_name = "ADDRESS", value_delimiter = ',')]
-    pub dns_upstream: Vec<IpAddr>,
+    /// With --domain: name server for the names that clients look up, such as 9.9.9.9 (port 53) or
+    /// tls://9.9.9.9#dns.quad9.net; repeatable [default: those of this host]
+    ///
+    /// With tls:// queries are sent over TLS only (port 853, another one as tls://ADDRESS:PORT). The
+    /// server's certificate must be of a public authority, for the name after '#' or for the address.
+    /// For a server of your own, give the hash of its public key: tls://192.168.1.2#pin-sha256=HASH.
+    #[arg(long, env = "WONTUN_DNS_UPSTREAM", value_name = "SERVER", value_delimiter = ',')]
+    pub dns_upstream: Vec<DnsUpstream>,
 
     /// True if the admin page is served, an option of `serve`.
     #[arg(skip)]
@@ -244,7 +248,7 @@ impl WireGuardOptions {
             policy: self.policy,
             dns_bypass: self.full_tunnel.dns_bypass,
             apply_dns: self.apply_dns.unwrap_or_default(),
-            dns_upstream: self.dns_upstream.clone(),
+            dns_upstream: self.dns_upstream.try_into()?,
             state: self.state.unwrap_or_default(),
             admin: self.admin,
         })

@@ -1,9 +1,7 @@
 //! Options of a tunnel that its configuration file does not contain.
 
-use std::net::IpAddr;
-
 use super::wg_quick::Hooks;
-use super::{ApplyDns, NatMode, PeerPolicy, StateFileOption};
+use super::{ApplyDns, DnsUpstreams, NatMode, PeerPolicy, StateFileOption};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Options of a tunnel that a configuration file describes.
@@ -22,8 +20,8 @@ pub struct FileOptions {
     pub dns_bypass: bool,
     /// Method to apply the file's name servers to this host.
     pub apply_dns: ApplyDns,
-    /// Name servers for the names that the peers look up; those of this host if empty.
-    pub dns_upstream: Vec<IpAddr>,
+    /// Name servers for the names that the peers look up.
+    pub dns_upstream: DnsUpstreams,
     /// File that keeps the state of peers over a restart.
     pub state: StateFileOption,
     /// True if the admin page is served.

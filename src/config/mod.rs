@@ -5,6 +5,7 @@ pub(crate) mod access;
 mod apply_dns;
 mod cidr;
 mod client_dns;
+mod dns_upstream;
 mod environment;
 mod file_options;
 mod kill_switch;
@@ -26,6 +27,9 @@ use std::time::Duration;
 pub use apply_dns::ApplyDns;
 pub use cidr::{Cidr, CidrError};
 pub(crate) use client_dns::ClientDns;
+pub use dns_upstream::{
+    DnsUpstream, DnsUpstreamError, DnsUpstreams, DnsUpstreamsError, TlsIdentity, TlsNameServer,
+};
 pub(crate) use environment::unknown_variables;
 pub(crate) use file_options::FileOptions;
 pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
@@ -85,6 +89,9 @@ pub enum ConfigError {
         "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"
     )]
     NotLinkLocal(Cidr),
+    /// Name servers for the peers that do not go together.
+    #[error(transparent)]
+    DnsUpstreams(#[from] DnsUpstreamsError),
     /// Too many name servers.
     #[error("--resolver gives {count} name servers: expected at most {limit}")]
     Resolvers {

@@ -1,19 +1,14 @@
 //! A query that was forwarded to a name server.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
 
-use nix::errno::Errno;
 use nix::poll::PollFlags;
-use socket2::{Domain, Socket, Type};
 
 use super::message::{self, Query, ResponseCode};
+use super::transport::Transport;
+use super::upstream::Upstream;
 use wontun_proto::time::Instant;
 
-/// Time that a name server has for its answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of servers that one query is sent to.
 const MAX_ATTEMPTS: usize = 3;
 /// Response codes after which the next server is asked: it fails, or refuses.
@@ -31,26 +26,15 @@ pub(super) struct Exchange<C> {
     id: u16,
     is_tcp: bool,
     transport: Transport,
-    /// Time at which the next server is asked.
+    /// Time at which it was sent, and at which the next server is asked.
+    sent: Instant,
     pub(super) deadline: Instant,
-    attempts: usize,
+    /// Number of the next server.
+    next: usize,
+    /// True if it was sent again after its connection was closed.
+    is_repeated: bool,
     /// Last answer of a server that failed.
     failure: Option<Vec<u8>>,
-}
-
-#[derive(Debug)]
-enum Transport {
-    Udp(UdpSocket),
-    Tcp(TcpExchange),
-}
-
-/// A query over TCP (RFC 1035, section 4.2.2).
-#[derive(Debug)]
-struct TcpExchange {
-    socket: TcpStream,
-    /// Bytes that are not yet sent.
-    unsent: Vec<u8>,
-    received: Vec<u8>,
 }
 
 /// State of an exchange.
@@ -64,47 +48,70 @@ pub(super) enum Progress {
 }
 
 impl<C> Exchange<C> {
-    /// Sends `message`, the bytes of `query`, to the first of `servers` that accepts it. `id` is a
-    /// random number.
+    /// Sends `message`, the bytes of `query`, to the first server that accepts it. `id` is a random
+    /// number.
     pub(super) fn start(
         client: C,
         query: Query,
         mut message: Vec<u8>,
         is_tcp: bool,
         id: u16,
-        servers: &[SocketAddr],
+        upstream: &mut Upstream,
         now: Instant,
     ) -> Option<Self> {
         message::set_id(&mut message, id);
-        let (transport, attempts) = open_first(&message, is_tcp, servers, 0)?;
-        let deadline = now + TIMEOUT;
-        Some(Self { client, query, message, id, is_tcp, transport, deadline, attempts, failure: None })
+        let (transport, next) = upstream.send(&message, is_tcp, 0, now)?;
+        let deadline = now + transport.timeout();
+        Some(Self {
+            client,
+            query,
+            message,
+            id,
+            is_tcp,
+            transport,
+            sent: now,
+            deadline,
+            next,
+            is_repeated: false,
+            failure: None,
+        })
     }
 
-    /// Returns the descriptor and the events to wait for.
-    pub(super) fn descriptor(&self) -> (BorrowedFd<'_>, PollFlags) {
-        match &self.transport {
-            Transport::Udp(socket) => (socket.as_fd(), PollFlags::POLLIN),
-            Transport::Tcp(tcp) if tcp.unsent.is_empty() => (tcp.socket.as_fd(), PollFlags::POLLIN),
-            Transport::Tcp(tcp) => (tcp.socket.as_fd(), PollFlags::POLLOUT),
+    /// Returns the descriptor and the events to wait for, if it has one.
+    pub(super) fn descriptor(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        self.transport.descriptor()
+    }
+
+    /// Returns the number of the server whose connection is used, and the time of sending.
+    pub(super) const fn connection(&self) -> Option<(usize, Instant)> {
+        match self.transport {
+            Transport::Tls(server) => Some((server, self.sent)),
+            Transport::Udp(_) | Transport::Tcp(_) => None,
         }
     }
 
     /// Continues once the descriptor is ready. `buffer` has room for any datagram.
     pub(super) fn proceed(&mut self, buffer: &mut [u8]) -> Progress {
-        let progress = match &mut self.transport {
-            Transport::Udp(socket) => receive(socket, buffer, &self.query, self.id),
-            Transport::Tcp(tcp) => tcp.proceed(&self.query, self.id),
-        };
-        match progress {
-            Ok(Some(answer)) if FAILURES.contains(&message::code(&answer)) => {
-                self.failure = Some(answer);
-                Progress::Failed
-            }
-            Ok(Some(answer)) => Progress::Answer(answer),
+        match self.transport.proceed(buffer, &self.query, self.id) {
+            Ok(Some(answer)) => self.receive(answer),
             Ok(None) => Progress::Pending,
             Err(_) => Progress::Failed,
         }
+    }
+
+    /// Returns true if `answer`, of the connection to the server with this number, is the one.
+    pub(super) fn is_answered_by(&self, server: usize, answer: &[u8]) -> bool {
+        matches!(self.transport, Transport::Tls(number) if number == server)
+            && message::is_answer(answer, &self.query, self.id)
+    }
+
+    /// Handles an answer.
+    pub(super) fn receive(&mut self, answer: Vec<u8>) -> Progress {
+        if FAILURES.contains(&message::code(&answer)) {
+            self.failure = Some(answer);
+            return Progress::Failed;
+        }
+        Progress::Answer(answer)
     }
 
     /// Returns the answer for a query that no server answers.
@@ -119,96 +126,28 @@ impl<C> Exchange<C> {
     ///
     /// # Errors
     /// There is no further server.
-    pub(super) fn ask_next(&mut self, servers: &[SocketAddr], now: Instant) -> Result<(), Option<Vec<u8>>> {
-        let next = open_first(&self.message, self.is_tcp, servers, self.attempts);
-        let Some((transport, attempts)) = next.filter(|(_, attempts)| *attempts <= MAX_ATTEMPTS) else {
+    pub(super) fn ask_next(&mut self, upstream: &mut Upstream, now: Instant) -> Result<(), Option<Vec<u8>>> {
+        self.send(self.next, upstream, now)
+    }
+
+    /// Asks the same server again, whose connection was closed; the next one if that was done
+    /// before.
+    ///
+    /// # Errors
+    /// As for [`Self::ask_next`].
+    pub(super) fn ask_again(&mut self, upstream: &mut Upstream, now: Instant) -> Result<(), Option<Vec<u8>>> {
+        let is_first = !std::mem::replace(&mut self.is_repeated, true);
+        let from = if is_first { self.next.saturating_sub(1) } else { self.next };
+        self.send(from, upstream, now)
+    }
+
+    fn send(&mut self, from: usize, upstream: &mut Upstream, now: Instant) -> Result<(), Option<Vec<u8>>> {
+        let sent = upstream.send(&self.message, self.is_tcp, from, now);
+        let Some((transport, next)) = sent.filter(|(_, next)| *next <= MAX_ATTEMPTS) else {
             return Err(self.failure.take());
         };
-        (self.transport, self.attempts, self.deadline) = (transport, attempts, now + TIMEOUT);
+        (self.deadline, self.sent) = (now + transport.timeout(), now);
+        (self.transport, self.next) = (transport, next);
         Ok(())
-    }
-}
-
-/// Sends the message to the first server from number `from` on that can be reached. Returns the
-/// number of those that were tried, too.
-fn open_first(
-    message: &[u8],
-    is_tcp: bool,
-    servers: &[SocketAddr],
-    from: usize,
-) -> Option<(Transport, usize)> {
-    let mut numbered = servers.iter().enumerate().skip(from);
-    numbered.find_map(|(number, server)| Some((open(message, is_tcp, *server).ok()?, number + 1)))
-}
-
-/// Opens a socket of its own for each query: the kernel chooses its port at random, which makes
-/// answers hard to forge (RFC 5452), and it receives from the server only.
-fn open(message: &[u8], is_tcp: bool, server: SocketAddr) -> io::Result<Transport> {
-    let kind = if is_tcp { Type::STREAM } else { Type::DGRAM };
-    let socket = Socket::new(Domain::for_address(server), kind, None)?;
-    socket.set_nonblocking(true)?;
-    if !is_tcp {
-        socket.connect(&server.into())?;
-        socket.send(message)?;
-        return Ok(Transport::Udp(socket.into()));
-    }
-    match socket.connect(&server.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
-        Err(error) => return Err(error),
-    }
-    let length = u16::try_from(message.len()).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
-    let unsent = [&length.to_be_bytes(), message].concat();
-    Ok(Transport::Tcp(TcpExchange { socket: socket.into(), unsent, received: Vec::new() }))
-}
-
-fn receive(socket: &UdpSocket, buffer: &mut [u8], query: &Query, id: u16) -> io::Result<Option<Vec<u8>>> {
-    loop {
-        match socket.recv(buffer) {
-            Ok(length) => {
-                let answer = buffer.get(..length).unwrap_or_default();
-                // one that does not belong to the query may be forged
-                if message::is_answer(answer, query, id) {
-                    return Ok(Some(answer.to_vec()));
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-impl TcpExchange {
-    fn proceed(&mut self, query: &Query, id: u16) -> io::Result<Option<Vec<u8>>> {
-        while !self.unsent.is_empty() {
-            match self.socket.write(&self.unsent) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut part = [0; 4096];
-        loop {
-            if let Some((length, rest)) = self.received.split_first_chunk()
-                && let Some(answer) = rest.get(..usize::from(u16::from_be_bytes(*length)))
-            {
-                let is_answer = message::is_answer(answer, query, id);
-                return if is_answer {
-                    Ok(Some(answer.to_vec()))
-                } else {
-                    Err(ErrorKind::InvalidData.into())
-                };
-            }
-            match self.socket.read(&mut part) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.received.extend_from_slice(part.get(..count).unwrap_or_default()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 }

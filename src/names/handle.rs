@@ -1,62 +1,17 @@
 //! The supervisor's handle of the `names` process.
 
 use std::collections::HashSet;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::unistd::Pid;
-use socket2::{Domain, Socket, Type};
 
 use super::ROLE;
+use super::listeners::NamesListeners;
 use super::messages::{FromNames, MAX_ADDRESSES, MAX_PEERS, Peers, ToNames, ZoneSettings};
 use super::zone;
+use crate::config::DnsUpstreams;
 use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, stop_helper};
-
-/// Port of DNS.
-const PORT: u16 = 53;
-/// Number of connections that may wait to be accepted.
-const BACKLOG: i32 = 16;
-
-/// The listening sockets, which are kept so that the process can be started again.
-#[derive(Debug)]
-pub(crate) struct NamesListeners {
-    udp: Vec<OwnedFd>,
-    tcp: Vec<OwnedFd>,
-}
-
-impl NamesListeners {
-    /// Opens the sockets on port 53 of these addresses, which may come later. Another process of
-    /// this user may have the same: the one that this tunnel is taken over from.
-    ///
-    /// # Errors
-    /// An error of the kernel, for the first address that fails.
-    pub(crate) fn open(addresses: &[IpAddr]) -> io::Result<Self> {
-        let open = |address: &IpAddr, kind| {
-            let address = SocketAddr::new(*address, PORT);
-            let socket = Socket::new(Domain::for_address(address), kind, None)?;
-            socket.set_reuse_port(true)?;
-            if kind == Type::STREAM {
-                socket.set_reuse_address(true)?;
-            }
-            if address.is_ipv4() {
-                socket.set_freebind_v4(true)?;
-            } else {
-                socket.set_freebind_v6(true)?;
-                socket.set_only_v6(true)?;
-            }
-            socket.bind(&address.into())?;
-            if kind == Type::STREAM {
-                socket.listen(BACKLOG)?;
-            }
-            Ok(OwnedFd::from(socket))
-        };
-        let all = |kind| -> io::Result<Vec<OwnedFd>> {
-            addresses.iter().take(MAX_ADDRESSES).map(|one| open(one, kind)).collect()
-        };
-        Ok(Self { udp: all(Type::DGRAM)?, tcp: all(Type::STREAM)? })
-    }
-}
 
 /// Handle of the process. Dropping it ends the process.
 #[derive(Debug)]
@@ -73,17 +28,16 @@ impl NamesProcess {
     pub(crate) fn start(
         nursery: &mut Nursery,
         listeners: &NamesListeners,
+        upstream: DnsUpstreams,
         is_sandboxed: bool,
         stderr: BorrowedFd<'_>,
     ) -> Result<Self, NurseryError> {
         let Child { pid: child, socket } = nursery.spawn(ROLE, stderr)?;
         let channel = Channel::new(socket).map_err(NurseryError::Socket)?;
         let mut process = Self { channel, child };
-        let udp = u16::try_from(listeners.udp.len()).unwrap_or_default();
-        let sockets = listeners.udp.iter().chain(&listeners.tcp).map(OwnedFd::try_clone);
-        let sockets = sockets.collect::<io::Result<_>>().map_err(NurseryError::Socket)?;
+        let (sockets, udp) = listeners.try_clone().map_err(NurseryError::Socket)?;
         let failed = |source| NurseryError::ChannelFailed { role: ROLE.to_owned(), source };
-        process.channel.send(&ToNames::Start { is_sandboxed, udp }, sockets).map_err(failed)?;
+        process.channel.send(&ToNames::Start { is_sandboxed, udp, upstream }, sockets).map_err(failed)?;
         Ok(process)
     }
 

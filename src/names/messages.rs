@@ -1,18 +1,18 @@
 //! Messages between the supervisor and the `names` process. The limits are checked on both sides: a
 //! message beyond them is invalid.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::zone::Zone;
-use crate::config::ZoneName;
+use crate::config::{DnsUpstreams, ZoneName};
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Maximum number of peers in a message.
 pub const MAX_PEERS: usize = 200;
-/// Maximum number of addresses of one peer, of name servers and of networks.
+/// Maximum number of addresses of one peer, and of networks.
 pub const MAX_ADDRESSES: usize = 16;
 /// Maximum length of a label in bytes.
 const MAX_LABEL: usize = 63;
@@ -26,6 +26,8 @@ pub enum ToNames {
         is_sandboxed: bool,
         /// Number of sockets for UDP.
         udp: u16,
+        /// The name servers for all names but the peers'.
+        upstream: DnsUpstreams,
     },
     /// Begins a new zone, which replaces the present one with [`Self::Commit`].
     Zone(ZoneSettings),
@@ -42,6 +44,13 @@ pub enum FromNames {
     Ready,
     /// The process cannot confine itself, and ends.
     NotReady(ErrorMessage),
+    /// A name server over TLS cannot be used for this reason, or answers again.
+    Upstream {
+        /// Its address.
+        server: SocketAddr,
+        /// The reason.
+        problem: Option<ErrorMessage>,
+    },
 }
 
 /// A zone without its peers.
@@ -51,7 +60,6 @@ pub struct ZoneSettings {
     domain: ZoneName,
     server: Vec<IpAddr>,
     networks: Vec<(IpAddr, u8)>,
-    upstream: Vec<IpAddr>,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +67,6 @@ struct UncheckedZone {
     domain: ZoneName,
     server: Vec<IpAddr>,
     networks: Vec<(IpAddr, u8)>,
-    upstream: Vec<IpAddr>,
 }
 
 /// Error: a value exceeds its limit, or is invalid.
@@ -71,11 +78,11 @@ impl TryFrom<UncheckedZone> for ZoneSettings {
     type Error = ZoneError;
 
     fn try_from(zone: UncheckedZone) -> Result<Self, ZoneError> {
-        let UncheckedZone { domain, server, networks, upstream } = zone;
-        let lengths = [server.len(), networks.len(), upstream.len()];
+        let UncheckedZone { domain, server, networks } = zone;
+        let lengths = [server.len(), networks.len()];
         let is_valid = lengths.into_iter().all(|length| length <= MAX_ADDRESSES)
             && networks.iter().all(|(address, length)| Prefix::new(*address, *length).is_some());
-        if is_valid { Ok(Self { domain, server, networks, upstream }) } else { Err(ZoneError) }
+        if is_valid { Ok(Self { domain, server, networks }) } else { Err(ZoneError) }
     }
 }
 
@@ -85,23 +92,19 @@ impl ZoneSettings {
         domain: ZoneName,
         server: impl IntoIterator<Item = IpAddr>,
         networks: impl IntoIterator<Item = Prefix>,
-        upstream: impl IntoIterator<Item = IpAddr>,
     ) -> Self {
         let networks = networks.into_iter().take(MAX_ADDRESSES);
         Self {
             domain,
             server: server.into_iter().take(MAX_ADDRESSES).collect(),
             networks: networks.map(|network| (network.network(), network.length())).collect(),
-            upstream: upstream.into_iter().take(MAX_ADDRESSES).collect(),
         }
     }
 
-    /// Returns the zone without peers, and the name servers for all other names; without any, those
-    /// of this host are used.
-    pub(super) fn into_zone(self) -> (Zone, Vec<IpAddr>) {
+    /// Returns the zone without peers.
+    pub(super) fn into_zone(self) -> Zone {
         let networks = self.networks.iter().filter_map(|(address, length)| Prefix::new(*address, *length));
-        let zone = Zone::new(self.domain, self.server, networks.collect());
-        (zone, self.upstream)
+        Zone::new(self.domain, self.server, networks.collect())
     }
 }
 

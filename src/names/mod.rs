@@ -13,21 +13,29 @@
 //! | `query_limit.rs` | limit of queries per client |
 //! | `upstream.rs` | the name servers that queries are forwarded to |
 //! | `exchange.rs` | a query that was forwarded |
+//! | `transport.rs` | its way to a name server |
+//! | `tls.rs` | connections to name servers over TLS (RFC 7858) |
+//! | `certificate.rs` | their authentication |
 //! | `client.rs` | a connection of a client over TCP |
 //! | `server.rs` | the event loop |
 //! | `process.rs` | the process: start and confinement |
 //! | `messages.rs` | messages between the supervisor and the process |
+//! | `listeners.rs` | the sockets at which queries arrive |
 //! | `handle.rs` | the supervisor's handle of the process |
 
 mod cache;
+mod certificate;
 mod client;
 mod exchange;
 pub(crate) mod handle;
+pub(crate) mod listeners;
 pub mod message;
 pub mod messages;
 mod process;
 mod query_limit;
 mod server;
+mod tls;
+mod transport;
 mod upstream;
 mod zone;
 

@@ -1,7 +1,7 @@
 //! The event loop: receives queries, answers those about the VPN, and forwards the others.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use super::client::{Closed, TcpClient};
 use super::exchange::{Exchange, Progress};
 use super::message::{self, Query, QueryError, ResponseCode};
 use super::query_limit::QueryLimit;
+use super::tls::{Report, TlsServers, Turn};
 use super::upstream::Upstream;
 use super::zone::{Zone, ZoneAnswer};
 use crate::net::random::SystemRandom;
@@ -67,14 +68,19 @@ enum Source {
     Tcp(usize),
     Client(usize),
     Exchange(usize),
+    /// The connection over TLS to the name server with this number.
+    Tls(usize),
 }
 
+/// Exchanges that are over, by number, with their answers, if any.
+type Answered = Vec<(usize, Option<Vec<u8>>)>;
+
 impl Server {
-    pub(super) fn new(listeners: Listeners, random: SystemRandom) -> Self {
+    pub(super) fn new(listeners: Listeners, upstream: Upstream, random: SystemRandom) -> Self {
         Self {
             listeners,
             zone: None,
-            upstream: Upstream::default(),
+            upstream,
             cache: Cache::default(),
             limit: QueryLimit::default(),
             exchanges: Vec::new(),
@@ -85,13 +91,17 @@ impl Server {
         }
     }
 
-    /// Replaces the names, and the name servers for all others. Forwarded queries are kept.
-    pub(super) fn set_zone(&mut self, zone: Zone, upstream: Vec<IpAddr>) {
-        let upstream = Upstream::new(upstream, zone.server());
-        if !self.upstream.is_same(&upstream) {
-            (self.cache, self.upstream) = (Cache::default(), upstream);
+    /// Replaces the names. Forwarded queries are kept.
+    pub(super) fn set_zone(&mut self, zone: Zone) {
+        if self.upstream.set_own(zone.server()) {
+            self.cache = Cache::default();
         }
         self.zone = Some(zone);
+    }
+
+    /// Returns changes of the name servers' state since the last call, for the log.
+    pub(super) fn take_reports(&mut self) -> Vec<Report> {
+        self.upstream.tls_mut().map(TlsServers::take_reports).unwrap_or_default()
     }
 
     /// Waits for events, and handles them. Returns true once `channel` is readable.
@@ -123,23 +133,83 @@ impl Server {
                         Progress::Pending => {}
                         Progress::Answer(answer) => answered.push((number, Some(answer))),
                         Progress::Failed => {
-                            if let Err(answer) = exchange.ask_next(self.upstream.servers(), now) {
+                            if let Err(answer) = exchange.ask_next(&mut self.upstream, now) {
                                 answered.push((number, answer));
                             }
                         }
                     }
                 }
+                Source::Tls(number) => {
+                    let turn = self.upstream.tls_mut().map(|servers| servers.proceed(number, now));
+                    self.handle_tls(number, turn.unwrap_or_default(), &mut answered, now);
+                }
             }
         }
-        for (number, exchange) in self.exchanges.iter_mut().enumerate() {
-            let is_late = exchange.deadline <= now && !answered.iter().any(|(other, _)| *other == number);
-            if is_late && let Err(answer) = exchange.ask_next(self.upstream.servers(), now) {
-                answered.push((number, answer));
-            }
-        }
+        self.handle_timeouts(&mut answered, now);
         self.finish(answered, now);
         self.clients.retain(|client| now < client.deadline && !closed.contains(&client.number));
         Ok(has_message)
+    }
+
+    /// Handles answers that came over the connection to the server with this number, and asks again
+    /// what was asked over one that is lost.
+    fn handle_tls(&mut self, server: usize, turn: Turn, answered: &mut Answered, now: Instant) {
+        let Turn { answers, is_lost } = turn;
+        for answer in answers {
+            let is_open = |number| !answered.iter().any(|(other, _)| *other == number);
+            let mut open = self.exchanges.iter_mut().enumerate().filter(|(number, _)| is_open(*number));
+            let Some((number, exchange)) =
+                open.find(|(_, exchange)| exchange.is_answered_by(server, &answer))
+            else {
+                continue;
+            };
+            match exchange.receive(answer) {
+                Progress::Answer(answer) => answered.push((number, Some(answer))),
+                Progress::Pending | Progress::Failed => {
+                    if let Err(answer) = exchange.ask_next(&mut self.upstream, now) {
+                        answered.push((number, answer));
+                    }
+                }
+            }
+        }
+        if is_lost {
+            self.repeat(server, answered, now);
+        }
+    }
+
+    /// Asks again what was asked over the connection to this server, which is closed.
+    fn repeat(&mut self, server: usize, answered: &mut Answered, now: Instant) {
+        for (number, exchange) in self.exchanges.iter_mut().enumerate() {
+            let is_open = !answered.iter().any(|(other, _)| *other == number);
+            let is_affected = exchange.connection().is_some_and(|(other, _)| other == server);
+            if is_open
+                && is_affected
+                && let Err(answer) = exchange.ask_again(&mut self.upstream, now)
+            {
+                answered.push((number, answer));
+            }
+        }
+    }
+
+    /// Asks the next server where one has not answered in time.
+    fn handle_timeouts(&mut self, answered: &mut Answered, now: Instant) {
+        let mut lost = self.upstream.tls_mut().map(|tls| tls.handle_timeouts(now)).unwrap_or_default();
+        for (number, exchange) in self.exchanges.iter_mut().enumerate() {
+            if now < exchange.deadline || answered.iter().any(|(other, _)| *other == number) {
+                continue;
+            }
+            if let Some((server, sent)) = exchange.connection()
+                && self.upstream.tls_mut().is_some_and(|tls| tls.give_up(server, sent, now))
+            {
+                lost.push(server);
+            }
+            if let Err(answer) = exchange.ask_next(&mut self.upstream, now) {
+                answered.push((number, answer));
+            }
+        }
+        for server in lost {
+            self.repeat(server, answered, now);
+        }
     }
 
     fn wait(&self, channel: BorrowedFd<'_>) -> io::Result<Vec<Source>> {
@@ -155,12 +225,16 @@ impl Server {
             let (fd, events) = client.descriptor();
             (Source::Client(number), fd, events)
         }));
-        sources.extend(self.exchanges.iter().enumerate().map(|(number, exchange)| {
-            let (fd, events) = exchange.descriptor();
-            (Source::Exchange(number), fd, events)
+        sources.extend(self.exchanges.iter().enumerate().filter_map(|(number, exchange)| {
+            let (fd, events) = exchange.descriptor()?;
+            Some((Source::Exchange(number), fd, events))
         }));
+        let tls = self.upstream.tls();
+        let connections = tls.into_iter().flat_map(TlsServers::descriptors);
+        sources.extend(connections.map(|(number, fd, events)| (Source::Tls(number), fd, events)));
         let deadlines = self.exchanges.iter().map(|exchange| exchange.deadline);
-        let deadline = deadlines.chain(self.clients.iter().map(|client| client.deadline)).min();
+        let deadlines = deadlines.chain(self.clients.iter().map(|client| client.deadline));
+        let deadline = deadlines.chain(tls.and_then(TlsServers::deadline)).min();
         let timeout = match deadline {
             Some(deadline) => {
                 let millis = deadline.since(now()?).as_micros().div_ceil(1000);
@@ -232,9 +306,8 @@ impl Server {
         if self.upstream.refresh(now) {
             self.cache = Cache::default();
         }
-        let servers = self.upstream.servers();
         let started = (self.exchanges.len() < MAX_EXCHANGES)
-            .then(|| Exchange::start(client, query.clone(), bytes, is_tcp, id, servers, now));
+            .then(|| Exchange::start(client, query.clone(), bytes, is_tcp, id, &mut self.upstream, now));
         match started.flatten() {
             Some(exchange) => self.exchanges.push(exchange),
             None => self.answer(client, Some(&query), &failed, now),
@@ -248,7 +321,7 @@ impl Server {
     }
 
     /// Answers the clients of exchanges that are over, and removes these.
-    fn finish(&mut self, mut answered: Vec<(usize, Option<Vec<u8>>)>, now: Instant) {
+    fn finish(&mut self, mut answered: Answered, now: Instant) {
         answered.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
         for (number, answer) in answered {
             if number >= self.exchanges.len() {

@@ -1,8 +1,14 @@
 //! The name servers that queries are forwarded to.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+
+use super::tls::TlsServers;
+use super::transport::Transport;
+use crate::config::DnsUpstreams;
 use crate::resolver;
 use wontun_proto::time::Instant;
 
@@ -11,36 +17,67 @@ const PORT: u16 = 53;
 /// Minimum interval between two reads of this host's name servers.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The name servers: given ones, or those of this host, which change with its networks.
-#[derive(Debug, Default)]
+/// The name servers.
+#[derive(Debug)]
 pub(super) struct Upstream {
-    given: Vec<IpAddr>,
+    given: Given,
     /// Addresses of this server itself, which it must not ask.
     own: Vec<IpAddr>,
+    /// Servers without encryption, in order of preference.
     servers: Vec<SocketAddr>,
-    /// Time of the next read.
-    due: Instant,
+}
+
+#[derive(Debug)]
+enum Given {
+    /// Those of this host, which change with its networks. The time is that of the next read.
+    Host(Instant),
+    Plain(Vec<IpAddr>),
+    Tls(TlsServers),
 }
 
 impl Upstream {
-    pub(super) fn new(given: Vec<IpAddr>, own: &[IpAddr]) -> Self {
-        let servers = given.iter().filter(|server| !own.contains(server));
-        let servers = servers.map(|server| SocketAddr::new(*server, PORT)).collect();
-        Self { given, own: own.to_vec(), servers, due: Instant::default() }
+    /// Creates the state of these servers; `authorities` are those of the certificates of servers
+    /// over TLS.
+    ///
+    /// # Errors
+    /// TLS cannot be used, which is a defect of wontun.
+    pub(super) fn new(
+        servers: DnsUpstreams,
+        authorities: impl FnOnce() -> RootCertStore,
+    ) -> Result<Self, rustls::Error> {
+        let given = match servers {
+            DnsUpstreams::Host => Given::Host(Instant::default()),
+            DnsUpstreams::Plain(servers) => Given::Plain(servers),
+            DnsUpstreams::Tls(servers) => Given::Tls(TlsServers::new(servers, &Arc::new(authorities()))?),
+        };
+        Ok(Self { given, own: Vec::new(), servers: Vec::new() })
     }
 
-    /// Returns true if both were made of the same addresses.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.given == other.given && self.own == other.own
+    /// Sets the addresses of this server itself. Returns true if they have changed.
+    pub(super) fn set_own(&mut self, own: &[IpAddr]) -> bool {
+        if self.own == own {
+            return false;
+        }
+        own.clone_into(&mut self.own);
+        match &mut self.given {
+            Given::Host(due) => *due = Instant::default(),
+            Given::Plain(given) => {
+                let others = given.iter().filter(|server| !own.contains(server));
+                self.servers = others.map(|server| SocketAddr::new(*server, PORT)).collect();
+            }
+            Given::Tls(_) => {}
+        }
+        true
     }
 
     /// Reads the name servers of this host again, if they are used and that is due. Returns true if
     /// they have changed.
     pub(super) fn refresh(&mut self, now: Instant) -> bool {
-        if !self.given.is_empty() || now < self.due {
+        let Given::Host(due) = &mut self.given else { return false };
+        if now < *due {
             return false;
         }
-        self.due = now + INTERVAL;
+        *due = now + INTERVAL;
         let found = resolver::system_servers().into_iter().filter(|server| !self.own.contains(&server.ip()));
         let found: Vec<_> = found.collect();
         let has_changed = found != self.servers;
@@ -48,8 +85,37 @@ impl Upstream {
         has_changed
     }
 
-    /// Returns the name servers in order of preference.
-    pub(super) fn servers(&self) -> &[SocketAddr] {
-        &self.servers
+    /// Sends a query to the first server from number `from` on that can be reached. Returns its
+    /// number plus one, too.
+    pub(super) fn send(
+        &mut self,
+        message: &[u8],
+        is_tcp: bool,
+        from: usize,
+        now: Instant,
+    ) -> Option<(Transport, usize)> {
+        if let Given::Tls(servers) = &mut self.given {
+            let number = (from..servers.len()).find(|number| servers.send(*number, message, now))?;
+            return Some((Transport::Tls(number), number + 1));
+        }
+        let mut numbered = self.servers.iter().enumerate().skip(from);
+        numbered
+            .find_map(|(number, server)| Some((Transport::open(message, is_tcp, *server).ok()?, number + 1)))
+    }
+
+    /// Returns the servers over TLS.
+    pub(super) const fn tls(&self) -> Option<&TlsServers> {
+        match &self.given {
+            Given::Tls(servers) => Some(servers),
+            Given::Host(_) | Given::Plain(_) => None,
+        }
+    }
+
+    /// As [`Self::tls`], to change them.
+    pub(super) const fn tls_mut(&mut self) -> Option<&mut TlsServers> {
+        match &mut self.given {
+            Given::Tls(servers) => Some(servers),
+            Given::Host(_) | Given::Plain(_) => None,
+        }
     }
 }

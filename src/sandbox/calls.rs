@@ -183,7 +183,11 @@ const SUPERVISOR: &[Syscall] = &[
             &[Is(0, libc::AF_UNIX), SEQPACKET, Is(2, 0)],
         ],
     ),
-    only(libc::SYS_listen, &[&[Is(1, crate::control::health::BACKLOG)]]),
+    // and the peers' DNS queries at a new address
+    only(
+        libc::SYS_listen,
+        &[&[Is(1, crate::control::health::BACKLOG)], &[Is(1, crate::names::listeners::BACKLOG)]],
+    ),
     // the UAPI socket's file is renamed, too
     only(libc::SYS_renameat2, &[&[Is(4, libc::RENAME_NOREPLACE as c_int)]]),
     // no option that loads a program except the one below, and not the packet filter's
@@ -192,6 +196,10 @@ const SUPERVISOR: &[Syscall] = &[
         libc::SYS_setsockopt,
         &[
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEPORT)],
+            // listening sockets for the peers' DNS queries
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEADDR)],
+            &[Is(1, libc::IPPROTO_IP), Is(2, libc::IP_FREEBIND)],
+            &[Is(1, libc::IPPROTO_IPV6), Is(2, libc::IPV6_FREEBIND)],
             // selection of the socket that receives a datagram, after a change of port
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUF)],

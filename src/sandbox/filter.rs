@@ -20,7 +20,7 @@ use super::calls::{
 use super::dns_bus_calls::{DNS_BUS_ALLOWED, DNS_BUS_FORBIDDEN, DNS_RECONNECT_ALLOWED};
 use super::error::SandboxError;
 use super::hold_calls::HOLD_ALLOWED;
-use super::names_calls::{NAMES_ALLOWED, NAMES_FORBIDDEN};
+use super::names_calls::{NAMES_ALLOWED, NAMES_FORBIDDEN, NAMES_OVER_TLS_ALLOWED};
 use super::resolv_conf_calls::{BELOW, RESOLV_CONF_ALLOWED, RESOLV_CONF_MISSING, RESOLV_CONF_PATH};
 use super::status::FeatureState;
 
@@ -56,6 +56,8 @@ pub(crate) enum SandboxRole {
     DnsReconnect,
     /// The process that answers the peers' DNS queries.
     Names,
+    /// The same, where name servers are asked over TLS only.
+    NamesOverTls,
     /// The process that serves the admin page.
     Admin,
     /// The process that changes the server's file for it.
@@ -123,6 +125,10 @@ impl SeccompFilters {
             SandboxRole::Names => {
                 vec![program(NAMES_FORBIDDEN, allow.clone(), trap)?, program(NAMES_ALLOWED, absent, allow)?]
             }
+            SandboxRole::NamesOverTls => vec![
+                program(NAMES_FORBIDDEN, allow.clone(), trap)?,
+                program(NAMES_OVER_TLS_ALLOWED, absent, allow)?,
+            ],
             SandboxRole::Admin => {
                 vec![program(ADMIN_FORBIDDEN, allow.clone(), trap)?, program(ADMIN_ALLOWED, absent, allow)?]
             }

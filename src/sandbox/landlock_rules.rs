@@ -105,8 +105,8 @@ pub(super) struct LandlockRules {
 
 impl LandlockRules {
     pub(super) fn for_supervisor(paths: &AllowedPaths) -> Result<Self, RulesetError> {
-        // binding and connecting TCP sockets is refused, and seccomp prevents signals to other
-        // processes than the resolver, which is killed at the end
+        // TCP is refused but for a listener of DNS at a new address of the tunnel, and seccomp
+        // prevents signals to other processes than the resolver, which is killed at the end
         let mut rules = base()?
             .handle_access(AccessNet::from_all(REVIEWED_ABI))?
             .scope(Scope::AbstractUnixSocket)?
@@ -119,6 +119,7 @@ impl LandlockRules {
         }
         rules = allow(rules, Path::new(SETTINGS), SET)?;
         rules = allow(rules, Path::new(PROC_NET), READ)?;
+        rules = rules.add_rule(NetPort::new(DNS_PORT, AccessNet::BindTcp))?;
         let proc_folders = [SETTINGS, PROC_NET].into_iter().filter_map(|path| PathFd::new(path).ok());
         Ok(Self { rules, proc_folders: proc_folders.collect() })
     }
@@ -162,6 +163,15 @@ impl LandlockRules {
         }
         rules = rules.add_rule(NetPort::new(DNS_PORT, AccessNet::ConnectTcp))?;
         Ok(Self { rules, proc_folders: [].into() })
+    }
+
+    /// Creates rules that refuse all files, and all of TCP but connections to these ports.
+    pub(super) fn for_names_over_tls(ports: &[u16]) -> Result<Self, RulesetError> {
+        let Self { mut rules, proc_folders } = Self::for_tunnel()?;
+        for port in ports {
+            rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
+        Ok(Self { rules, proc_folders })
     }
 
     /// Creates rules for the folder of /etc/resolv.conf, that of its target, and those of possible

@@ -192,13 +192,17 @@ impl Sandbox {
         Self::for_dns_resolved(false)
     }
 
-    /// Builds the sandbox for the process that answers the peers' DNS queries.
+    /// Builds the sandbox for the process that answers the peers' DNS queries. If `tls_ports` are
+    /// given, it can reach name servers at those only, by TCP, and opens no file.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub(crate) fn for_names() -> Result<Self, SandboxError> {
-        let (files, filters) = (LandlockRules::for_names()?, SeccompFilters::new(SandboxRole::Names)?);
-        Ok(Self { files, filters, log: SandboxRole::Names })
+    pub(crate) fn for_names(tls_ports: Option<&[u16]>) -> Result<Self, SandboxError> {
+        let (files, role) = match tls_ports {
+            Some(ports) => (LandlockRules::for_names_over_tls(ports)?, SandboxRole::NamesOverTls),
+            None => (LandlockRules::for_names()?, SandboxRole::Names),
+        };
+        Ok(Self { files, filters: SeccompFilters::new(role)?, log: role })
     }
 
     /// Builds the same sandbox for the log's thread, which may open a socket to journald first if

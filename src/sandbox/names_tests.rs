@@ -22,6 +22,20 @@ fn a_process_that_answers_queries_listens_nowhere_else_and_writes_nothing() {
         let outcome = stage.outcome("names", act);
         assert!(outcome.contains(code), "{act}: {outcome}");
     }
+    // over TLS, no name server is asked in another way
+    for (act, code) in [
+        ("query by UDP", "code: 38"),
+        ("read /etc/passwd", "code: 38"),
+        ("a unix socket", "code: 38"),
+        ("connect TCP", "code: 13"),
+    ] {
+        if code.ends_with("13") && !has_landlock() {
+            continue;
+        }
+        let outcome = stage.outcome("names over TLS", act);
+        assert!(outcome.contains(code), "over TLS: {act}: {outcome}");
+    }
+    assert_eq!(stage.outcome("names", "query by UDP"), "Ok(())");
     assert!(stage.outcome("names", "panic").contains("caught"));
     for name in ["execve", "ptrace", "bpf", "mount"] {
         let (_, number, _) = ATTACKS.iter().find(|(known, ..)| *known == name).unwrap();

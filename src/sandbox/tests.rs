@@ -194,6 +194,14 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         }),
     );
     acts.insert(
+        "query by UDP",
+        Box::new(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+            let address: std::net::SocketAddr = "127.0.0.1:9".parse().unwrap();
+            socket.connect(&address.into())
+        }),
+    );
+    acts.insert(
         "start a thread",
         Box::new(|| {
             let thread =
@@ -256,7 +264,8 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "look-up" => Sandbox::for_look_up(),
         "nursery" => Sandbox::for_nursery(),
         "hold" => Sandbox::for_hold(),
-        "names" => Sandbox::for_names(),
+        "names" => Sandbox::for_names(None),
+        "names over TLS" => Sandbox::for_names(Some(&[853])),
         "resolv-conf" => Sandbox::for_resolv_conf(),
         "dns-bus" => Sandbox::for_dns_resolved(false),
         "dns-reconnect" => Sandbox::for_dns_resolved(true),

@@ -8,9 +8,13 @@ use nix::poll::PollFlags;
 use tracing::{info, warn};
 
 use super::start::Starting;
-use crate::names::handle::{NamesListeners, NamesProcess};
+use crate::config::DnsUpstreams;
+use crate::logging::RateLimit;
+use crate::names::handle::NamesProcess;
+use crate::names::listeners::NamesListeners;
 use crate::names::messages::{FromNames, ZoneSettings};
 use crate::process::Nursery;
+use crate::resolver::messages::ErrorMessage;
 use wontun_proto::time::Instant;
 
 /// Delay before the process is started again; doubled each time, up to [`MAX_RESTART_DELAY`].
@@ -19,13 +23,14 @@ const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 /// Minimum interval between two messages with all names.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// Minimum interval between two log lines about name servers.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The process and its listening sockets.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// `None` if the file had no domain at the start, or the sockets could not be opened.
-    listeners: Option<NamesListeners>,
-    /// Addresses of the listeners.
-    addresses: Vec<IpAddr>,
+    listeners: NamesListeners,
+    upstream: DnsUpstreams,
     process: Option<NamesProcess>,
     /// Time of the next restart; `None` if no process is needed, or it runs.
     restart_at: Option<Instant>,
@@ -36,35 +41,30 @@ pub(super) struct Names {
     sent_at: Instant,
     /// Number of peers without a name, as reported.
     left_out: usize,
+    log_limit: RateLimit,
 }
 
 impl Names {
-    /// Opens sockets at `addresses`, if there are any, and starts the process.
-    pub(super) fn open(addresses: Vec<IpAddr>, starting: &mut Starting) -> Self {
+    /// Opens sockets at `addresses`, if there are any, and starts the process. Other names than the
+    /// peers' are looked up at `upstream`.
+    pub(super) fn open(addresses: &[IpAddr], upstream: DnsUpstreams, starting: &mut Starting) -> Self {
         let mut names = Self {
-            listeners: None,
-            addresses: Vec::new(),
+            listeners: NamesListeners::default(),
+            upstream,
             process: None,
             restart_at: None,
             delay: RESTART_DELAY,
             outdated: None,
             sent_at: Instant::default(),
             left_out: 0,
+            log_limit: RateLimit::with_burst(LOG_INTERVAL, 5),
         };
-        if addresses.is_empty() {
-            return names;
-        }
-        names.addresses = addresses;
-        match NamesListeners::open(&names.addresses) {
-            Ok(listeners) => names.listeners = Some(listeners),
-            Err(error) => {
-                warn!(
-                    %error,
-                    "the clients' DNS queries are not answered: port 53 of the tunnel's addresses cannot be opened: stop \
-                     the program that has it, or allow it by `sysctl net.ipv4.ip_unprivileged_port_start=53`"
-                );
-                return names;
-            }
+        if let Err(error) = names.listeners.set(addresses) {
+            warn!(
+                %error,
+                "the clients' DNS queries are not answered: port 53 of the tunnel's addresses cannot be opened: stop \
+                 the program that has it, or allow it by `sysctl net.ipv4.ip_unprivileged_port_start=53`"
+            );
         }
         let is_sandboxed = starting.is_sandboxed();
         let (lookups, nursery) = starting.lookups();
@@ -72,9 +72,41 @@ impl Names {
         names
     }
 
+    /// Answers at these addresses from now on, after a change of the file. The
+    /// process is to be told the names.
+    pub(super) fn set_addresses(
+        &mut self,
+        addresses: &[IpAddr],
+        nursery: &mut Nursery,
+        is_sandboxed: bool,
+        stderr: BorrowedFd<'_>,
+        now: Instant,
+    ) {
+        let before: Vec<_> = self.listeners.addresses().collect();
+        if let Err(error) = self.listeners.set(addresses) {
+            self.listeners.retain(addresses);
+            warn!(
+                %error,
+                "DNS queries are not answered at new addresses of the file: port 53 cannot be opened there: restart \
+                 the tunnel, or allow it by `sysctl net.ipv4.ip_unprivileged_port_start=53` and reload"
+            );
+        }
+        if self.listeners.addresses().eq(before) {
+            return;
+        }
+        // queries wait in the sockets until it runs again
+        (self.process, self.restart_at) = (None, None);
+        if self.listeners.is_empty() {
+            info!("DNS queries of the peers are not answered any more");
+        }
+        self.start(nursery, is_sandboxed, stderr, now);
+    }
+
     fn start(&mut self, nursery: &mut Nursery, is_sandboxed: bool, stderr: BorrowedFd<'_>, now: Instant) {
-        let Some(listeners) = &self.listeners else { return };
-        match NamesProcess::start(nursery, listeners, is_sandboxed, stderr) {
+        if self.listeners.is_empty() {
+            return;
+        }
+        match NamesProcess::start(nursery, &self.listeners, self.upstream.clone(), is_sandboxed, stderr) {
             Ok(process) => (self.process, self.restart_at) = (Some(process), None),
             Err(error) => self.handle_end(&error, now),
         }
@@ -141,7 +173,17 @@ impl Names {
                 Ok(None) => return,
                 Ok(Some(FromNames::Ready)) => {
                     self.delay = RESTART_DELAY;
-                    info!(addresses = ?self.addresses, "answering DNS queries of the peers");
+                    let addresses: Vec<_> = self.listeners.addresses().collect();
+                    info!(?addresses, "answering DNS queries of the peers");
+                }
+                Ok(Some(FromNames::Upstream { server, problem })) => {
+                    let Some(suppressed) = self.log_limit.allow(now) else { continue };
+                    match problem.map(ErrorMessage::into_string) {
+                        Some(problem) => {
+                            warn!(%server, suppressed, "names are not looked up there: {problem}");
+                        }
+                        None => info!(%server, suppressed, "names are looked up there again"),
+                    }
                 }
                 Ok(Some(FromNames::NotReady(text))) => {
                     let error = std::io::Error::other(text.into_string());
@@ -152,14 +194,9 @@ impl Names {
         }
     }
 
-    /// Returns true if queries are answered.
-    pub(super) const fn is_open(&self) -> bool {
-        self.listeners.is_some()
-    }
-
-    /// Returns the addresses of the listeners, as at the start.
-    pub(super) fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
+    /// Returns the addresses of the listeners.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.listeners.addresses()
     }
 
     /// Starts the process again if that is due. Returns true if it is to be told the names.

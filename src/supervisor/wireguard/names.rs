@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use tracing::warn;
-
 use super::file::ConfigFile;
 use super::state::WireGuard;
 use crate::names::messages::ZoneSettings;
@@ -15,32 +13,29 @@ use wontun_proto::time::Instant;
 
 /// Starts the process that answers DNS queries, if the file has a domain.
 pub(super) fn open(file: Option<&ConfigFile>, starting: &mut Starting) -> Names {
-    Names::open(file.map(addresses).unwrap_or_default(), starting)
+    let upstream = file.map(|file| file.options.dns_upstream.clone()).unwrap_or_default();
+    Names::open(&file.map(addresses).unwrap_or_default(), upstream, starting)
 }
 
 impl WireGuard {
-    /// Sends the process the names of the peers. The addresses at which queries are answered, and
-    /// whether they are answered at all, remain as at the start.
+    /// Sends the process the names of the peers.
     pub(super) fn update_names(&mut self, now: Instant) {
         let Some(file) = self.source.file() else { return };
-        let Some(zone) = file.server.zone.as_ref().filter(|_| self.names.is_open()) else { return };
+        let Some(zone) = file.server.zone.as_ref() else { return };
         let networks = file.configuration.interface.addresses.iter();
         let networks = networks.map(|cidr| Prefix::of(cidr.address(), cidr.prefix()));
         let networks = networks.filter(|network| network.length() > 0);
-        let server = self.names.addresses().iter().copied();
-        let upstream = file.options.dns_upstream.iter().copied();
-        let settings = ZoneSettings::new(zone.clone(), server, networks, upstream);
+        let settings = ZoneSettings::new(zone.clone(), self.names.addresses(), networks);
         self.names.send(settings, self.peers.named(), now);
     }
 
-    /// Warns if a reload of the file has changed what remains as at the start.
-    pub(super) fn warn_of_names(&self) {
+    /// Answers queries as the file says after a reload.
+    pub(super) fn reload_names(&mut self, context: &mut Context) {
         let Some(file) = self.source.file() else { return };
-        if addresses(file) != self.names.addresses() {
-            warn!(
-                "ClientDomain, or the addresses at which DNS queries are answered, have changed: restart the tunnel"
-            );
-        }
+        let (is_sandboxed, stderr) = (context.lookups.is_sandboxed(), context.lookups.stderr());
+        let (addresses, now) = (addresses(file), context.now);
+        self.names.set_addresses(&addresses, &mut context.nursery, is_sandboxed, stderr, now);
+        self.update_names(now);
     }
 
     /// Restarts the process, or sends it the names, if that is due.

@@ -94,7 +94,7 @@ impl WireGuard {
             self.update_guard();
             self.change_device(context, &new, &old);
             self.apply_dns(context);
-            self.warn_of_names();
+            self.reload_names(context);
         }
         self.update_firewall();
         self.warn_of_other_family();

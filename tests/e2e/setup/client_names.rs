@@ -21,7 +21,12 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 
 /// Asks `server` for `name`, and returns the response code and the records; `None` without an
 /// answer.
-fn ask(host: &Host, server: impl Into<IpAddr>, name: &str, kind: TYPE) -> Option<(RCODE, Vec<String>)> {
+pub(super) fn ask(
+    host: &Host,
+    server: impl Into<IpAddr>,
+    name: &str,
+    kind: TYPE,
+) -> Option<(RCODE, Vec<String>)> {
     let mut packet = Packet::new_query(0x4321);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     packet.questions.push(Question::new(

@@ -76,7 +76,7 @@ fn load(address: &AtomicU32) -> Ipv4Addr {
 }
 
 /// Builds the response of RFC 1035, section 4.1: the question, followed by its record.
-fn answer(query: &[u8], of_name: Ipv4Addr, cut: bool) -> Vec<u8> {
+pub(crate) fn answer(query: &[u8], of_name: Ipv4Addr, cut: bool) -> Vec<u8> {
     let question = &query[HEADER..];
     // a name of labels, then type and class
     let name = question.iter().position(|byte| *byte == 0).unwrap() + 1;
