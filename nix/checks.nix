@@ -31,29 +31,6 @@ let
       installPhase = "touch $out";
       dontFixup = true;
     };
-
-  # One static file that needs nothing else.
-  linkageOf =
-    wontun:
-    pkgs.runCommand "wontun-linkage"
-      {
-        nativeBuildInputs = [ pkgs.binutils ];
-        binary = lib.getExe wontun;
-        closure = pkgs.closureInfo { rootPaths = [ wontun ]; };
-      }
-      ''
-        readelf --program-headers --dynamic "$binary" > said
-        if grep -E 'INTERP|\(NEEDED\)' said; then
-          echo "the binary is not static: it asks for the above at start" >&2
-          exit 1
-        fi
-        if [[ $(wc -l < "$closure/store-paths") != 1 ]]; then
-          echo "the binary names other store paths, which would come along with it:" >&2
-          cat "$closure/store-paths" >&2
-          exit 1
-        fi
-        touch $out
-      '';
 in
 {
   clippy = cargoCheck "clippy" [
@@ -77,7 +54,27 @@ in
     };
   } "find $src -name '*.nix' -exec nixfmt --check {} + && touch $out";
 
-  linkage = linkageOf own.wontun;
+  # One static file that needs nothing else.
+  linkage =
+    pkgs.runCommand "wontun-linkage"
+      {
+        nativeBuildInputs = [ pkgs.binutils ];
+        binary = lib.getExe own.wontun;
+        closure = pkgs.closureInfo { rootPaths = [ own.wontun ]; };
+      }
+      ''
+        readelf --program-headers --dynamic "$binary" > said
+        if grep -E 'INTERP|\(NEEDED\)' said; then
+          echo "the binary is not static: it asks for the above at start" >&2
+          exit 1
+        fi
+        if [[ $(wc -l < "$closure/store-paths") != 1 ]]; then
+          echo "the binary names other store paths, which would come along with it:" >&2
+          cat "$closure/store-paths" >&2
+          exit 1
+        fi
+        touch $out
+      '';
 
   image = import ./image-check.nix {
     inherit pkgs manifest;
@@ -87,14 +84,4 @@ in
   module = import ./module-check.nix { inherit self nixpkgs pkgs; };
 
   vm = import ../nixos-test { inherit self pkgs; };
-}
-// lib.optionalAttrs (own ? wontun-ipsec-mb) {
-  linkage-ipsec-mb = linkageOf own.wontun-ipsec-mb;
-
-  image-ipsec-mb = import ./image-check.nix {
-    inherit pkgs manifest;
-    image = own.image-ipsec-mb;
-    wontun = own.wontun-ipsec-mb;
-    variant = "-ipsec-mb";
-  };
 }

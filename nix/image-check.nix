@@ -5,7 +5,6 @@
   manifest,
   image,
   wontun,
-  variant ? "",
 }:
 let
   inherit (pkgs) lib;
@@ -19,8 +18,8 @@ pkgs.runCommand "wontun-image-check"
     closure = pkgs.closureInfo { rootPaths = [ image ]; };
     promised = builtins.toJSON {
       tags = [
-        "${manifest.name}:latest${variant}"
-        "${manifest.name}:${manifest.version}${variant}"
+        "${manifest.name}:latest"
+        "${manifest.name}:${manifest.version}"
       ];
       inherit architecture;
       os = "linux";

@@ -10,8 +10,6 @@
   runCommand,
   architecture,
   wontun,
-  # ends the tags
-  variant,
 }:
 let
   manifest = import ./manifest.nix { inherit lib; };
@@ -19,7 +17,7 @@ let
   layered = dockerTools.buildLayeredImage {
     inherit (manifest) name;
     inherit architecture;
-    tag = manifest.version + variant;
+    tag = manifest.version;
     compressor = "none";
     # Copied, where `contents` would link to it: so the image has no /nix/store. Whatever store path the binary named
     # would still become a layer of its own, and fail the check of the image's contents.
@@ -38,7 +36,7 @@ runCommand layered.name
     # What NixOS' options for containers read of an image.
     inherit (layered) imageName;
     passthru = { inherit (layered) imageTag; };
-    latest = "${layered.imageName}:latest${variant}";
+    latest = "${layered.imageName}:latest";
   }
   ''
     mkdir image

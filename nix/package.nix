@@ -1,17 +1,17 @@
 # The binary. Called from pkgsStatic it is one static file, linked against musl; its check phase runs the unprivileged
 # tests with that libc. Called for another processor it is cross-compiled, and the tests are left out.
-# With `withIpsecMb`, for x86_64 alone, it has Intel's cipher for processors with AVX-512.
+# On x86_64 it has Intel's cipher for processors with AVX-512, unless `withIpsecMb` is false.
 {
   lib,
   rustPlatform,
-  # what an older nixpkgs does not have
-  intel-ipsec-mb ? null,
-  withIpsecMb ? false,
+  intel-ipsec-mb,
+  withIpsecMb,
 }:
 let
   manifest = import ./manifest.nix { inherit lib; };
 
-  # Its Makefile makes a shared library unless it is told otherwise.
+  # Its Makefile makes a shared library unless it is told otherwise. What is linked of it calls no C library, so it is
+  # the one for glibc.
   library = intel-ipsec-mb.overrideAttrs (old: {
     makeFlags = old.makeFlags ++ [ "SHARED=n" ];
   });

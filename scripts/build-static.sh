@@ -5,23 +5,28 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/build-static.sh [--ipsec-mb]
+Usage: scripts/build-static.sh [--without-ipsec-mb]
 
 Builds wontun as one static file, target/static/wontun, which runs on any Linux of this processor and is what the
-Dockerfile puts into the image. With --ipsec-mb it has Intel's cipher for processors with AVX-512 (13 MB more).
+Dockerfile puts into the image. On x86_64 it has Intel's cipher for processors with AVX-512, whose library
+scripts/ipsec-mb.sh downloads once; --without-ipsec-mb leaves it out, so that ring encrypts everywhere.
 END
 }
 
 help_if_asked "$@"
+with_ipsec_mb=yes
 case "$#:${1:-}" in
     0:) ;;
-    1:--ipsec-mb)
-        features=(--features ipsec-mb)
-        IPSEC_MB_LIB_DIR=$(bash "$repo/scripts/ipsec-mb.sh")
-        export IPSEC_MB_LIB_DIR
-        ;;
+    1:--without-ipsec-mb) with_ipsec_mb= ;;
     *) die "unexpected arguments: $*; see --help" ;;
 esac
+features=()
+if [[ -n $with_ipsec_mb && $(uname -m) == x86_64 ]]; then
+    features=(--features ipsec-mb)
+    IPSEC_MB_LIB_DIR=$(bash "$repo/scripts/ipsec-mb.sh") ||
+        die "Intel's cipher is missing: see above, or build without it by --without-ipsec-mb"
+    export IPSEC_MB_LIB_DIR
+fi
 need "$for_rust" readelf:binutils
 need_rust
 

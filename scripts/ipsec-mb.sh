@@ -3,67 +3,76 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
+# Debian 13's package: with a hash, so that a build gives the same everywhere.
+version=2.0-1+b1
+package=libipsec-mb-dev_${version}_amd64.deb
+url=http://deb.debian.org/debian/pool/main/i/intel-ipsec-mb/$package
+hash=aa3e53b66b6471c4821ada3636337d8b7089887ccede5b8d7d91c50c643d031a
+
 usage() {
-    cat <<'END'
+    cat <<END
 Usage: scripts/ipsec-mb.sh
 
-Sees to it that the static library of intel-ipsec-mb is there, 1.4 or newer, which the feature ipsec-mb links, and prints
-its folder: cargo takes it from IPSEC_MB_LIB_DIR. Of a distribution's package where that is new enough (apt, as root); on
-Debian 12 the file of Debian 13's, unpacked into ${XDG_CACHE_HOME:-~/.cache}/wontun-test and not installed.
+Prints the folder of the static library of intel-ipsec-mb, which the feature ipsec-mb links: cargo takes it from
+IPSEC_MB_LIB_DIR. Where that is set already it is printed. Otherwise the library is that of Debian's package
+libipsec-mb-dev $version, which is downloaded once and unpacked into \${XDG_CACHE_HOME:-~/.cache}/wontun-test, not
+installed; beside it are its version and its licence. Only ChaCha20-Poly1305 of it is linked.
 END
 }
 
 file=libIPSec_MB.a
-package=libipsec-mb-dev
 
-# Prints the first of the folders that has a library with the function that we call, which 1.3 does not have.
-first_with_library() {
-    local folder
-    for folder in "$@"; do
-        if grep --quiet --binary-files=binary imb_quic_chacha20_poly1305 "$folder/$file" 2>/dev/null; then
-            say "$folder"
-            return
-        fi
-    done
-    return 1
+# download FILE: gets the package, by apt where it is, which knows the machine's proxy.
+download() {
+    if [[ -x /usr/lib/apt/apt-helper ]]; then
+        as_builder /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "$url" "$1" "SHA256:$hash" >&2
+    elif command -v curl >/dev/null; then
+        as_builder curl --fail --silent --show-error --location --output "$1" "$url" >&2
+    else
+        say "no program that can download: install curl" >&2
+        return 1
+    fi
 }
 
-# unpack_newer FOLDER: takes one file out of Debian 13's package. The machine's own package lists stay as they are.
-unpack_newer() {
-    local work archive apt
-    work=$(as_builder mktemp -d)
+# unpack PACKAGE FOLDER
+unpack() {
+    if command -v dpkg-deb >/dev/null; then
+        as_builder dpkg-deb --extract "$1" "$2"
+    else
+        ar p "$1" data.tar.xz | as_builder tar --extract --xz --directory "$2"
+    fi
+}
+
+# fetch_into FOLDER
+fetch_into() {
+    local work
+    as_builder mkdir -p "$(dirname "$1")"
+    work=$(as_builder mktemp -d "$(dirname "$1")/.ipsec-mb.XXXXXX")
     on_exit "rm -rf '$work'"
-    # shellcheck disable=SC2016 # apt expands it
-    archive=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Codename: bookworm' | head -n 1)
-    [[ -n $archive ]] || return 1
-    as_builder mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked" "$1"
-    say "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive trixie main" |
-        as_builder tee "$work/sources.list" >/dev/null
-    apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
-        -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
-    as_builder "${apt[@]}" update >&2
-    as_builder env --chdir="$work" "${apt[@]}" download "$package" >&2
-    as_builder dpkg-deb --extract "$work/$package"_*.deb "$work/unpacked"
-    as_builder install -m 644 "$work/unpacked/usr/lib/x86_64-linux-gnu/$file" "$1/$file"
+    download "$work/$package" || return 1
+    sha256sum "$work/$package" | grep -q "^$hash " || {
+        say "$url is not the file with the SHA-256 hash $hash" >&2
+        return 1
+    }
+    as_builder mkdir -p "$work/unpacked" "$work/done"
+    unpack "$work/$package" "$work/unpacked" || return 1
+    as_builder install -m 644 "$work/unpacked/usr/lib/x86_64-linux-gnu/$file" \
+        "$work/unpacked/usr/share/doc/libipsec-mb-dev/copyright" "$work/done"
+    as_builder tee "$work/done/version" <<<"$version" >/dev/null
+    # at once, so that another run never sees half of it
+    as_builder mv --no-target-directory "$work/done" "$1" 2>/dev/null || [[ -e $1/$file ]]
 }
 
 help_if_asked "$@"
 (($# == 0)) || die "unexpected argument '$1': see --help"
-[[ $(uname -m) == x86_64 ]] || die "intel-ipsec-mb is for x86_64, and this is $(uname -m)"
-# shellcheck disable=SC2016 # expanded by the user who builds
-cache=$(as_builder sh -c 'echo "${XDG_CACHE_HOME:-$HOME/.cache}/wontun-test/ipsec-mb"')
-folders=(/usr/local/lib /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/lib "$cache")
-[[ -z ${IPSEC_MB_LIB_DIR:-} ]] || folders=("$IPSEC_MB_LIB_DIR")
-! first_with_library "${folders[@]}" || exit 0
-
-if [[ -z ${IPSEC_MB_LIB_DIR:-} ]] && command -v apt-get >/dev/null; then
-    candidate=$(apt-cache policy "$package" | sed -n 's/^ *Candidate: //p')
-    if [[ -n $candidate ]] && dpkg --compare-versions "$candidate" ge 1.4; then
-        ((EUID == 0)) || die "missing: $file; install with 'apt-get install $package' as root"
-        apt_install "$package" >&2
-    else
-        unpack_newer "$cache" || true
-    fi
+if [[ -n ${IPSEC_MB_LIB_DIR:-} ]]; then
+    [[ -r $IPSEC_MB_LIB_DIR/$file ]] || die "IPSEC_MB_LIB_DIR: there is no $file in $IPSEC_MB_LIB_DIR"
+    say "$IPSEC_MB_LIB_DIR"
+    exit
 fi
-first_with_library "${folders[@]}" ||
-    die "no $file of intel-ipsec-mb 1.4 or newer in ${folders[*]}: install it, or set IPSEC_MB_LIB_DIR to its folder"
+# shellcheck disable=SC2016 # expanded by the user who builds
+folder=$(as_builder sh -c 'echo "${XDG_CACHE_HOME:-$HOME/.cache}/wontun-test"')/ipsec-mb-$version
+[[ -e $folder/$file ]] || fetch_into "$folder" ||
+    die "cannot get intel-ipsec-mb from $url: set IPSEC_MB_LIB_DIR to the folder of $file, such as" \
+        "/usr/lib/x86_64-linux-gnu with the package libipsec-mb-dev"
+say "$folder"

@@ -14,7 +14,7 @@ Debian's, so hashes differ from those of an ordinary `nix build`. docs/src/devel
 what such a build proves.
 
 ATTRIBUTE is one of the flake's, such as image or checks.x86_64-linux.tests; without one all
-packages (those with Intel's cipher if the tree has its library) and all checks but vm and nix-fmt.
+packages (with Intel's cipher if the tree has its library) and all checks but vm and nix-fmt.
 Links to the results are in FOLDER/results.
 
   --nixpkgs PATH     a nixpkgs tree: a folder, or a git repository whose HEAD has one

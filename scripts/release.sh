@@ -69,7 +69,7 @@ need_release_toolchain
 # --- environment -------------------------------------------------------------------------------------------------
 
 # What the user or the system has set must not change a byte.
-unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET CFLAGS "${!WONTUN_@}" XZ_OPT XZ_DEFAULTS GZIP
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET CFLAGS IPSEC_MB_LIB_DIR "${!WONTUN_@}" XZ_OPT XZ_DEFAULTS GZIP
 export LC_ALL=C TZ=UTC PYTHONUTF8=1
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$repo" log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
@@ -113,12 +113,14 @@ tar --create --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --
     --directory "$work" "wontun-$version" | xz -6 --threads=1 >"$parts/wontun-$version.tar.xz"
 done_with "wontun-$version.tar.xz"
 
+ipsec_mb=$(bash "$repo/scripts/ipsec-mb.sh")
+
 # --- binaries ----------------------------------------------------------------------------------------------------
 
 declare -A binaries
 for arch in x86_64 aarch64; do
     say "binary for $arch"
-    build_release_binary "$arch" "$source" "$work"
+    build_release_binary "$arch" "$source" "$work" "$ipsec_mb"
     binaries[$arch]=$parts/wontun-$version-linux-$arch
     install -m 755 "$work/target/$arch-unknown-linux-musl/release/wontun" "${binaries[$arch]}"
     if readelf --program-headers --dynamic "${binaries[$arch]}" | grep -E 'INTERP|\(NEEDED\)'; then
@@ -144,7 +146,7 @@ native=${binaries[$(uname -m)]}
 "$native" completions fish >"$generated/completions/wontun.fish"
 say "SBOM and licences"
 in_release_toolchain "$source" "$work" python3 -B "$release/sbom.py" --source "$source" --commit "$commit" \
-    --rust "$rust_version" --sbom "$parts/wontun-$version.cdx.json" --licences "$generated/THIRD-PARTY"
+    --rust "$rust_version" --ipsec-mb "$ipsec_mb" --sbom "$parts/wontun-$version.cdx.json" --licences "$generated/THIRD-PARTY"
 done_with "wontun-$version.cdx.json"
 
 say "images"
@@ -175,6 +177,7 @@ commit: $commit
 source-date-epoch: $SOURCE_DATE_EPOCH
 rustc: $(RUSTUP_TOOLCHAIN=$rust_version rustc --version)
 c-compiler: zig cc $zig_version
+intel-ipsec-mb (x86_64): libipsec-mb-dev $(<"$ipsec_mb/version") of Debian
 xz: $(xz --version | head -n 1)
 tar: $(tar --version | head -n 1)
 gzip: $(gzip --version | head -n 1)

@@ -133,7 +133,7 @@ need "${needed[@]}"
 need_rust
 need_cargo_command fmt clippy
 
-# Intel's library is in what is tested here, the checks of the Nix source and the container test are without it.
+# Intel's library is in what is tested here, the checks of the Nix source are without it.
 if [[ $(uname -m) == x86_64 ]]; then
     IPSEC_MB_LIB_DIR=$(bash "$repo/scripts/ipsec-mb.sh")
     export IPSEC_MB_LIB_DIR

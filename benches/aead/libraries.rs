@@ -191,7 +191,7 @@ impl Aead for OpenSsl {
 
 /// Intel's library, through the project's own binding.
 #[cfg(ipsec_mb)]
-pub(crate) struct IpsecMb([u8; 32], &'static crate::ipsec_mb::ChaCha20Poly1305);
+pub(crate) struct IpsecMb([u8; 32], crate::ipsec_mb::ChaCha20Poly1305);
 
 #[cfg(ipsec_mb)]
 impl Aead for IpsecMb {

@@ -1,7 +1,8 @@
 """Writes the bill of materials of the release's binaries (CycloneDX 1.5) and the licences of what is linked into them.
 
 Both are of what cargo resolves for the targets of the release, without what only tests and build scripts use. The Rust
-standard library and musl, which are linked in too, come with the toolchain.
+standard library and musl, which are linked in too, come with the toolchain; the cipher of intel-ipsec-mb, which the
+binary for x86_64 has, is of Debian's package.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import tomllib
+import urllib.parse
 import uuid
 
 TARGETS = ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl")
@@ -84,9 +86,16 @@ def licences_of(package: dict) -> list[tuple[str, str]]:
     ]
 
 
-def write_licences(path: pathlib.Path, packages: list[dict], rust: str) -> None:
+def licence_of_ipsec_mb(folder: pathlib.Path) -> str:
+    """Returns copyright and licence of the library's own files, without those of Debian's."""
+    stanzas = (folder / "copyright").read_text().split("\n\n")
+    return next(stanza for stanza in stanzas if stanza.startswith("Files: *\n")).split("\n", 1)[1]
+
+
+def write_licences(path: pathlib.Path, packages: list[dict], rust: str, ipsec_mb: pathlib.Path) -> None:
     """Writes each text once, after the packages that have it."""
-    owners: dict[str, list[str]] = {}
+    library = f"intel-ipsec-mb {(ipsec_mb / 'version').read_text().strip()}"
+    owners: dict[str, list[str]] = {licence_of_ipsec_mb(ipsec_mb): [library]}
     without = []
     for package in packages:
         texts = licences_of(package)
@@ -103,6 +112,7 @@ def write_licences(path: pathlib.Path, packages: list[dict], rust: str) -> None:
         "",
         "Package: licence as its manifest says",
         *(f"  {package['name']} {package['version']}: {package['license']}" for package in packages),
+        f"  {library} (a C library, on x86_64): BSD-3-Clause",
     ]
     if without:
         lines += ["", "These bring no file of their licence; the text of each licence is below:", *without]
@@ -117,6 +127,7 @@ def main() -> None:
     parser.add_argument("--source", required=True, type=pathlib.Path)
     parser.add_argument("--commit", required=True)
     parser.add_argument("--rust", required=True, help="version of the toolchain")
+    parser.add_argument("--ipsec-mb", required=True, type=pathlib.Path, help="what scripts/ipsec-mb.sh prints")
     parser.add_argument("--sbom", required=True, type=pathlib.Path)
     parser.add_argument("--licences", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
@@ -143,12 +154,24 @@ def main() -> None:
         "description": "The Rust standard library for musl, with the copies of musl and LLVM's libunwind that it brings",
         "licenses": [{"expression": "(MIT OR Apache-2.0) AND MIT AND Apache-2.0 WITH LLVM-exception"}],
     }
+    library_version = (arguments.ipsec_mb / "version").read_text().strip()
+    library = {
+        "type": "library",
+        "bom-ref": "pkg:generic/intel-ipsec-mb",
+        "name": "intel-ipsec-mb",
+        "version": library_version,
+        "purl": f"pkg:deb/debian/libipsec-mb-dev@{urllib.parse.quote(library_version)}?arch=amd64",
+        "description": "ChaCha20-Poly1305 for AVX-512, which only the binary for x86_64 has",
+        "licenses": [{"expression": "BSD-3-Clause"}],
+        "externalReferences": [{"type": "vcs", "url": "https://github.com/intel/intel-ipsec-mb"}],
+    }
+    linked_besides = sorted([library["bom-ref"], standard_library["bom-ref"]])
     by_reference = {reference(package): dependencies[package["id"]] for package in [program, *others]}
     graph = [
         {
             "ref": name,
             "dependsOn": sorted(
-                [reference(packages[other]) for other in needed] + [standard_library["bom-ref"]] * (name == reference(program))
+                [reference(packages[other]) for other in needed] + linked_besides * (name == reference(program))
             ),
         }
         for name, needed in sorted(by_reference.items())
@@ -168,12 +191,13 @@ def main() -> None:
                 "properties": [{"name": "commit", "value": arguments.commit}],
             },
         },
-        "components": [*(component(package, hashes) for package in others), standard_library],
-        "dependencies": [*graph, {"ref": standard_library["bom-ref"]}],
+        "components": [*(component(package, hashes) for package in others), library, standard_library],
+        "dependencies": [*graph, *({"ref": name} for name in linked_besides)],
     }
     arguments.sbom.write_text(json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     # the members of the workspace are wontun's own
-    write_licences(arguments.licences, [package for package in others if package["source"]], arguments.rust)
+    linked_crates = [package for package in others if package["source"]]
+    write_licences(arguments.licences, linked_crates, arguments.rust, arguments.ipsec_mb)
 
 
 if __name__ == "__main__":

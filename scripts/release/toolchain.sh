@@ -113,9 +113,11 @@ in_release_toolchain() {
         ZIG_GLOBAL_CACHE_DIR="$work/zig" ZIG_LOCAL_CACHE_DIR="$work/zig" "$@")
 }
 
-# build_release_binary ARCHITECTURE SOURCE WORK
+# build_release_binary ARCHITECTURE SOURCE WORK LIBRARY: the last is the folder of Intel's cipher, which x86_64 has.
 build_release_binary() {
-    local quiet=()
+    local quiet=() features=()
     [[ -t 2 ]] || quiet=(--quiet)
-    in_release_toolchain "$2" "$3" cargo build "${quiet[@]}" --release --frozen --bin wontun --target "$1-unknown-linux-musl"
+    [[ $1 != x86_64 ]] || features=(--features ipsec-mb)
+    IPSEC_MB_LIB_DIR=$4 in_release_toolchain "$2" "$3" cargo build "${quiet[@]}" --release --frozen --bin wontun \
+        "${features[@]}" --target "$1-unknown-linux-musl"
 }

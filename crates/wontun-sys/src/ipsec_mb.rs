@@ -1,89 +1,94 @@
 //! ChaCha20-Poly1305 from Intel's Multi-Buffer Crypto for IPsec (`intel-ipsec-mb`), which has code
-//! for AVX-512. Only the part of its interface (`intel-ipsec-mb.h` since 1.4) that single messages
-//! need is declared.
+//! for AVX-512.
+//!
+//! The library is meant to be used through its manager (`IMB_MGR`), which refers to all its ciphers
+//! for all processors: 13 MB. This calls the function that such a manager has for this cipher on a
+//! processor with AVX-512 (`chacha20_poly1305_quic`), so that only this cipher is linked. Its
+//! parameters are two public structures, of which the fields that it uses have been at the same
+//! offsets in all versions that build.rs accepts.
 
 use std::ffi::c_int;
-use std::sync::OnceLock;
+use std::ptr;
 
-/// `IMB_MGR`: a table of functions for one processor, and queues for other ciphers.
+/// The beginning of `IMB_MGR`, of which the function reads `features`.
 #[repr(C)]
 struct Manager {
-    opaque: [u8; 0],
+    flags: u64,
+    features: u64,
 }
 
+/// `IMB_FEATURE_AVX512_IFMA`: Poly1305 by integer multiplication.
+const AVX512_IFMA: u64 = 1 << 17;
+
+static MANAGER: Manager = Manager { flags: 0, features: AVX512_IFMA };
+
 /// `IMB_CIPHER_DIRECTION`.
+#[derive(Clone, Copy)]
 #[repr(C)]
 enum Direction {
     Encrypt = 1,
     Decrypt = 2,
 }
 
+/// The beginning of `IMB_JOB`, with its member for this cipher of the union `u`. The function reads
+/// nothing of the rest.
+#[repr(C)]
+struct Job {
+    enc_keys: *const u8,
+    dec_keys: *const u8,
+    key_len: u64,
+    src: *const u8,
+    dst: *mut u8,
+    cipher_start: u64,
+    cipher_len: u64,
+    hash_start: u64,
+    hash_len: u64,
+    iv: *const u8,
+    iv_len: u64,
+    tag: *mut u8,
+    tag_len: u64,
+    aad: *const u8,
+    aad_len: u64,
+    context: *mut u8,
+    status: c_int,
+    cipher_mode: c_int,
+    cipher_direction: Direction,
+    /// At least the size that the versions have, up to 240 bytes.
+    rest: [u32; 29],
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Manager, features) == 8);
+    assert!(offset_of!(Job, src) == 24 && offset_of!(Job, hash_len) == 64 && offset_of!(Job, tag_len) == 96);
+    assert!(offset_of!(Job, aad) == 104 && offset_of!(Job, status) == 128 && size_of::<Job>() == 256);
+    assert!(offset_of!(Job, cipher_direction) == 136);
+};
+
 const TAG: usize = 16;
 
-// SAFETY: these are the declarations of intel-ipsec-mb.h.
+// SAFETY: the type is that of `chacha20_poly1305_quic_t` in intel-ipsec-mb.h.
 unsafe extern "C" {
-    fn alloc_mb_mgr(flags: u64) -> *mut Manager;
-    fn free_mb_mgr(manager: *mut Manager);
-    fn init_mb_mgr_avx512(manager: *mut Manager);
-    fn imb_get_errno(manager: *mut Manager) -> c_int;
-    fn imb_quic_chacha20_poly1305(
-        manager: *mut Manager,
-        key: *const u8,
-        direction: Direction,
-        to: *const *mut u8,
-        from: *const *const u8,
-        lens: *const u64,
-        nonces: *const *const u8,
-        associated: *const *const u8,
-        associated_len: u64,
-        tags: *const *mut u8,
-        messages: u64,
-    );
+    fn aead_chacha20_poly1305_avx512(manager: *const Manager, job: *mut Job) -> *mut Job;
 }
 
 /// The library's implementation for a processor with AVX-512 and its integer multiplication (IFMA).
+#[derive(Clone, Copy)]
 pub struct ChaCha20Poly1305 {
-    manager: *mut Manager,
+    _processor_has_it: (),
 }
 
-// SAFETY: once created, the manager is only read: `imb_quic_chacha20_poly1305` takes a function and
-// the processor's features from it and works on the stack. It writes an error number for null
-// pointers and unknown directions, and gets neither.
-unsafe impl Send for ChaCha20Poly1305 {}
-// SAFETY: as above.
-unsafe impl Sync for ChaCha20Poly1305 {}
-
 impl ChaCha20Poly1305 {
-    /// Returns the library's cipher; `None` if the processor or the system has no AVX-512 with
-    /// IFMA, or if the library's self-tests fail. The first call runs them, which takes some
-    /// milliseconds.
-    pub fn get() -> Option<&'static Self> {
-        static MADE: OnceLock<Option<ChaCha20Poly1305>> = OnceLock::new();
-        MADE.get_or_init(Self::new).as_ref()
-    }
-
-    fn new() -> Option<Self> {
-        // the library also accepts AVX-512 without IFMA, on processors that lower their clock for
-        // it
-        if !is_x86_feature_detected!("avx512ifma") {
-            return None;
-        }
-        // SAFETY: it takes flags, and returns null if there is no memory.
-        let manager = unsafe { alloc_mb_mgr(0) };
-        if manager.is_null() {
-            return None;
-        }
-        // SAFETY: the manager was just created, and nothing else refers to it.
-        let error = unsafe {
-            init_mb_mgr_avx512(manager);
-            imb_get_errno(manager)
-        };
-        if error != 0 {
-            // SAFETY: it was created by `alloc_mb_mgr`, and is not used again.
-            unsafe { free_mb_mgr(manager) };
-            return None;
-        }
-        Some(Self { manager })
+    /// Returns the library's cipher; `None` if the processor or the system does not support the
+    /// instructions that it uses: AVX-512 with IFMA.
+    pub fn get() -> Option<Self> {
+        // IFMA came after processors that lower their clock for AVX-512
+        let is_supported = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512ifma");
+        is_supported.then_some(Self { _processor_has_it: () })
     }
 
     /// Encrypts `data` in place and returns its tag.
@@ -105,25 +110,33 @@ impl ChaCha20Poly1305 {
         data: &mut [u8],
     ) -> [u8; TAG] {
         let mut tag = [0; TAG];
-        let to = data.as_mut_ptr();
-        // SAFETY: one message, so each array has one entry, which outlives the call. Key, nonce and
-        // tag have the cipher's sizes, the lengths are those of the slices, and the library works
-        // in place if both pointers are the same.
-        unsafe {
-            imb_quic_chacha20_poly1305(
-                self.manager,
-                key.as_ptr(),
-                direction,
-                &raw const to,
-                &to.cast_const(),
-                &(data.len() as u64),
-                &nonce.as_ptr(),
-                &associated.as_ptr(),
-                associated.len() as u64,
-                &tag.as_mut_ptr(),
-                1,
-            );
-        }
+        let (dst, len) = (data.as_mut_ptr(), data.len() as u64);
+        let mut job = Job {
+            enc_keys: key.as_ptr(),
+            dec_keys: ptr::null(),
+            key_len: 32,
+            src: dst,
+            dst,
+            cipher_start: 0,
+            cipher_len: len,
+            hash_start: 0,
+            hash_len: len,
+            iv: nonce.as_ptr(),
+            iv_len: 12,
+            tag: tag.as_mut_ptr(),
+            tag_len: TAG as u64,
+            aad: associated.as_ptr(),
+            aad_len: associated.len() as u64,
+            context: ptr::null_mut(),
+            status: 0,
+            cipher_mode: 0,
+            cipher_direction: direction,
+            rest: [0; 29],
+        };
+        // SAFETY: the processor has the instructions, as `get` made sure. All pointers that the
+        // function uses outlive the call and refer to as many bytes as it is told; it works in
+        // place if source and destination are the same, keeps nothing, and only reads the manager.
+        unsafe { aead_chacha20_poly1305_avx512(&raw const MANAGER, &raw mut job) };
         tag
     }
 }
