@@ -92,7 +92,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
         Command::Init { folder, server } => init(&server_folder(folder), &server)?,
         Command::Import { file, dry_run, folder } => import(&server_folder(folder), &file, dry_run)?,
         Command::Peer { command: PeerCommand::Test { folder, name, options } } => {
-            if !test_peer(&existing_folder(folder)?, &name, &options)? {
+            if !test_peer(&existing_folder(folder)?, &name, options)? {
                 return Err(Failure::new(exit::FAILURE, "the connection is denied: see the line above"));
             }
         }
@@ -177,7 +177,7 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::Show { folder, name, json, .. } => show_peer(&existing_folder(folder)?, &name, json),
         PeerCommand::Renew { folder, name, options } => renew_peer(&existing_folder(folder)?, &name, options),
         PeerCommand::Test { folder, name, options } => {
-            test_peer(&existing_folder(folder)?, &name, &options).map(drop)
+            test_peer(&existing_folder(folder)?, &name, options).map(drop)
         }
         PeerCommand::Reset { folder, name } => reset_peer(&existing_folder(folder)?, &name),
         PeerCommand::Remove { folder, names } => remove_peers(&existing_folder(folder)?, &names),

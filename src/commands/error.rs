@@ -10,6 +10,7 @@ use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use crate::netlink::LinkError;
 use crate::server::ServerError;
+use crate::server::access::AccessError;
 use crate::server::import::ImportError;
 use crate::uapi::ClientError;
 use wontun_proto::wireguard::KeyError;
@@ -23,17 +24,9 @@ pub(crate) enum CommandError {
     /// The file of another program could not be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// The other end of a connection is not one host.
-    #[error(
-        "cannot test '{0}': expected an address, a client's name or 'server', with ':PORT' and '/tcp' or '/udp'"
-    )]
-    NotOneHost(String),
-    /// A protocol without its port.
-    #[error("cannot test '{0}': expected a port, such as {0}:443")]
-    TestWithoutPort(String),
-    /// The two ends have no addresses of the same family.
-    #[error("cannot test '{0}': the client and it have no addresses of the same family")]
-    TestWithoutAddress(String),
+    /// A connection cannot be evaluated.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No randomness is available for a key.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -131,7 +124,8 @@ impl ExitCode for CommandError {
             Self::Client(error) => error.exit_code(),
             Self::Down(error) => error.exit_code(),
             Self::OneClient(_) | Self::NothingToSet => exit::USAGE,
-            Self::NotOneHost(_) | Self::TestWithoutPort(_) | Self::TestWithoutAddress(_) => exit::USAGE,
+            Self::Access(AccessError::Server(error)) => error.exit_code(),
+            Self::Access(_) => exit::USAGE,
             _ => exit::FAILURE,
         }
     }

@@ -18,7 +18,6 @@ mod manager;
 mod old_endpoint;
 mod output;
 mod peer;
-mod peer_state;
 mod peer_table;
 mod resolv_conf;
 mod serve;

@@ -37,7 +37,7 @@ pub(crate) use mtu::WIREGUARD_MTU;
 pub(crate) use nat_mode::NatMode;
 pub(crate) use network::{Network, NetworkError};
 pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
-pub(crate) use peer_name::{PeerName, display_name};
+pub(crate) use peer_name::{PeerName, PeerNameError, display_name};
 pub(crate) use peer_policy::PeerPolicy;
 pub(crate) use state_file::StateFileOption;
 pub use tun_name::{FileNameError, TunName, TunNameError};

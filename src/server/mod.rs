@@ -19,6 +19,7 @@
 //!
 //! This module does not access a running tunnel; that is [`crate::commands`]' part.
 
+pub(crate) mod access;
 mod address;
 mod client_file;
 mod endpoint;

@@ -22,12 +22,12 @@ pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;
 use super::error::CommandError;
 use super::output::{stdout, write};
-use super::peer_state::PeerState;
 use super::peer_table::{self, Row};
 use super::show::json::ListedPeer;
 use super::show::{human, json};
 use super::top::text::amount;
 use crate::server::{Folder, KeptKeys, PeerName, ServerFile, ServerPeer, peers};
+use crate::uapi::PeerState;
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::json::{ListedPeer, words};
-use crate::commands::peer_state::PeerState;
 use crate::config::peer_settings::PeerComment;
 use crate::traffic::{self, Traffic};
+use crate::uapi::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
 
 const KIB: f64 = 1024.0;

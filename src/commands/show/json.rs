@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::peer_state::PeerState;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{PeerName, TunName};
 pub(in crate::commands) use crate::json::document;
 use crate::traffic::{Bytes, Traffic};
+use crate::uapi::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 
 use super::summary::{Host, Summary};
-use crate::commands::peer_state::PeerState;
 use crate::commands::top::text::{age, amount, fit, name};
 use crate::config::TunName;
+use crate::uapi::PeerState;
 use crate::uapi::TunnelStatus;
 
 /// Columns of the screen.

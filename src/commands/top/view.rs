@@ -14,7 +14,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 use super::history::{Rate, TunnelHistory};
 use super::state::{Order, State, View};
 use super::text::{age, amount, fit, name, rate, sparkline};
-use crate::commands::peer_state::PeerState;
+use crate::uapi::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
 
 /// Columns of the text in front of a sparkline of all peers.

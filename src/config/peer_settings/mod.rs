@@ -19,6 +19,7 @@
 
 mod client;
 mod comment;
+mod entered;
 mod error;
 mod exclusion;
 mod expiry;
@@ -140,16 +141,8 @@ impl PeerSettings {
     /// # Errors
     /// As [`Self::set`]; a list is empty then.
     pub fn replace(&mut self, key: PeerComment, value: &str) -> Result<(), SettingError> {
-        match key {
-            PeerComment::Allow => self.allow = None,
-            PeerComment::Deny => self.deny.clear(),
-            PeerComment::AllowFrom => self.allow_from = None,
-            PeerComment::Forward => self.forwards.clear(),
-            PeerComment::ClientRoutes => {
-                self.client.routes.clear();
-                self.client.has_unknown_routes = false;
-            }
-            _ => {}
+        if key.is_list() {
+            self.remove(key);
         }
         self.set(key, value)
     }

@@ -165,19 +165,29 @@ impl Folder {
         if !has_changes(&file, options) {
             return Ok(Prepared { file, is_new: false, old_endpoint: None, updated: Ok(false) });
         }
-        let before = file.endpoint().ok().flatten();
-        let updated = self.lock().and_then(|(writer, file)| {
-            let file = apply_options(file, options)?;
-            writer.replace(file.text()).map(|()| file)
-        });
-        Ok(match updated {
-            Ok(file) => {
-                let endpoint = file.endpoint().ok().flatten();
+        Ok(match self.update(options) {
+            Ok((before, file)) => {
+                let [before, endpoint] = [&before, &file].map(|file| file.endpoint().ok().flatten());
                 let old_endpoint = before.filter(|before| endpoint.as_ref().is_some_and(|new| new != before));
                 Prepared { file, is_new: false, old_endpoint, updated: Ok(true) }
             }
             Err(error) => Prepared { file, is_new: false, old_endpoint: None, updated: Err(error) },
         })
+    }
+
+    /// Updates the endpoint, the name servers, the domain and the policy in the existing file.
+    /// Returns the file before and after that.
+    ///
+    /// # Errors
+    /// [`ServerError`]: as for [`Self::prepare`]; nothing was changed.
+    pub(crate) fn update(&self, options: &InitOptions) -> Result<(ServerFile, ServerFile), ServerError> {
+        let (writer, before) = self.lock()?;
+        check_options(&before, options)?;
+        let after = apply_options(before.clone(), options)?;
+        if after.text() != before.text() {
+            writer.replace(after.text())?;
+        }
+        Ok((before, after))
     }
 
     /// Returns the name and the address of an interface of this host, other than the tunnel, whose

@@ -1,16 +1,16 @@
-//! State of a peer, as all commands show it.
+//! State of a peer, as all commands and the admin page show it.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::status::TunnelPeer;
 use crate::config::peer_settings::{Exclusion, PeerSettings};
-use crate::uapi::TunnelPeer;
 
 /// State of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PeerState {
+pub(crate) enum PeerState {
     /// It has a session: there was a handshake within the last three minutes.
     Active,
     /// It has no session, but had one.
@@ -28,12 +28,12 @@ pub(super) enum PeerState {
 impl PeerState {
     /// Returns the state of a peer at `now`, a time since 1970. `live` is what the tunnel reports
     /// of it; `None` if neither that nor the settings tell the state.
-    pub(super) fn of(settings: &PeerSettings, live: Option<&TunnelPeer>, now: Duration) -> Option<Self> {
+    pub(crate) fn of(settings: &PeerSettings, live: Option<&TunnelPeer>, now: Duration) -> Option<Self> {
         settings.exclusion(now).map(Self::from).or_else(|| live.map(Self::of_live))
     }
 
     /// Returns the state of a peer as the tunnel reports it.
-    pub(super) fn of_live(peer: &TunnelPeer) -> Self {
+    pub(crate) fn of_live(peer: &TunnelPeer) -> Self {
         if let Some(exclusion) = peer.exclusion {
             exclusion.into()
         } else if peer.is_over_quota {
@@ -48,7 +48,7 @@ impl PeerState {
     }
 
     /// Returns the state in at most ten columns.
-    pub(super) const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Idle => "idle",
