@@ -81,6 +81,9 @@ end_to_end() {
     export WONTUN_FOREIGN_PEERS
     WONTUN_RESOLVED=$(bash "$repo/scripts/resolved.sh")
     export WONTUN_RESOLVED
+    WONTUN_AXE=$(bash "$repo/scripts/axe.sh")
+    export WONTUN_AXE
+    [[ -n $WONTUN_AXE ]] || unset WONTUN_AXE
     # shellcheck disable=SC2016 # the inner shell expands it
     with_end_to_end_tests '
         run=(bash scripts/run-tests.sh "$0")

@@ -93,7 +93,7 @@ pub(crate) const PROCESSES: [ProcessInfo; 10] = [
         user: HELPER_USER,
         reads: "nothing",
         has: "the program's own file, to execute it: it starts the others, and ends them with the supervisor",
-        runs: "always",
+        runs: "always; with `--admin` a second one, as the user that wontun was started as, for `wontun-editor`",
     },
     ProcessInfo {
         name: "wontun-hold",

@@ -110,7 +110,11 @@ fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -
         TunnelKind::File { path, tun, options } => {
             // before anything else that may fail
             let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
-            let start = StartOptions { name: Some(name.clone()), ..start(common, true, logging)? };
+            let start = StartOptions {
+                name: Some(name.clone()),
+                has_admin: options.admin,
+                ..start(common, true, logging)?
+            };
             let context = RunContext { file: Some(path.clone()), confinement: start.confinement, on_ready };
             let supervisor = open_file(name, path, options, kill_switch, start, stored)?;
             supervise(supervisor, context, logging)
@@ -161,6 +165,7 @@ fn start_options(
         confinement,
         tuning,
         looks_up_names,
+        has_admin: false,
         resolvers,
         name: None,
         is_in_background,

@@ -1,25 +1,24 @@
 //! Messages between the supervisor and the processes of the admin page. The limits are checked on
 //! both sides: a message beyond them is invalid.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+pub use super::changes::{
+    Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, MAX_VALUE, NewPeer, Question, Refusal,
+    ServerSetting, SettingText,
+};
 pub use super::sign_in::{AccountText, Token};
-use crate::config::PeerName;
-use crate::config::peer_settings::PeerComment;
+use crate::config::peer_settings::{Exclusion, PeerComment};
+use crate::config::{PeerName, PeerPolicy};
 use crate::messages::Address;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::PublicKey;
 
-/// Maximum number of peers in a message.
-pub const MAX_PEERS: usize = 50;
-/// Maximum length of a setting's value in bytes.
-const MAX_VALUE: usize = 2048;
-/// Maximum length of a client's file in bytes.
-const MAX_CLIENT: usize = 8192;
+/// Maximum size in bytes of the peers of a message, so that it stays below the limit of all
+/// messages with any of them.
+pub const MAX_PEERS_SIZE: usize = 24 * 1024;
 
 /// A message to `wontun-admin`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ pub enum ToAdmin {
     },
     /// Peers in the file, in its order; answer to [`FromAdmin::Show`].
     Peers {
-        /// At most [`MAX_PEERS`].
+        /// At most [`MAX_PEERS_SIZE`] bytes, or one peer.
         peers: Vec<PeerInFile>,
         /// True if no more follow.
         is_last: bool,
@@ -49,8 +48,15 @@ pub enum ToAdmin {
     Changed {
         /// Number of the request.
         number: u32,
-        /// The file of the peer with new keys, if there is one, or the error.
-        result: Result<Option<ClientText>, ErrorMessage>,
+        /// The file of the peer with new keys, if there is one, or the reasons why not.
+        result: Result<Option<ClientText>, Refusal>,
+    },
+    /// Answer to [`FromAdmin::Question`].
+    Answer {
+        /// Number of the request.
+        number: u32,
+        /// The answer, or the reasons why there is none.
+        result: Result<Answer, Refusal>,
     },
     /// Request for a link, answered by [`FromAdmin::Link`].
     MakeLink,
@@ -73,6 +79,13 @@ pub enum FromAdmin {
         from: IpAddr,
         /// The change.
         change: Change,
+    },
+    /// A question.
+    Question {
+        /// Number of the request.
+        number: u32,
+        /// The question.
+        question: Question,
     },
     /// The token of a link that can be used once.
     Link(Token),
@@ -107,54 +120,13 @@ pub struct PeerInFile {
     pub name: Option<PeerName>,
     /// Allowed IPs.
     pub networks: Vec<String>,
-    /// Comments of the peer and their values.
-    pub settings: Vec<(Setting, String)>,
-    /// True if its access has ended.
-    pub is_expired: bool,
+    /// Its settings, those whose value is not too long.
+    pub settings: Vec<(PeerComment, SettingText)>,
+    /// Settings whose value is longer than [`MAX_VALUE`], so that the page does not change them.
+    pub long_settings: Vec<PeerComment>,
+    /// Reason why it has no access.
+    pub exclusion: Option<Exclusion>,
 }
-
-/// A setting of a peer: a comment of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Setting {
-    /// `Note`.
-    Note,
-    /// `Disabled`.
-    Disabled,
-    /// `Expires`.
-    Expires,
-}
-
-/// A change of the server's file, or of the account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// Adds a peer with new keys.
-    Add {
-        /// Its name.
-        name: PeerName,
-        /// True to route everything through the tunnel.
-        full_tunnel: bool,
-    },
-    /// Removes a peer.
-    Remove(PublicKey),
-    /// Replaces the keys of a peer.
-    Renew(PublicKey),
-    /// Renames a peer.
-    Rename(PublicKey, PeerName),
-    /// Changes a setting of a peer; an empty value removes it.
-    Set(PublicKey, Setting, SettingText),
-    /// Replaces the account.
-    Account(AccountText),
-}
-
-/// The value of a setting, at most 2,048 bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct SettingText(String);
-
-/// The file of a client, with its private key.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ClientText(Zeroizing<String>);
 
 /// A message to `wontun-editor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,8 +146,19 @@ pub enum ToEditor {
     Change {
         /// The change.
         change: Change,
+        /// Address of the browser.
+        from: IpAddr,
         /// True if IPv6 packets of clients get further than the VPN.
         reaches_ipv6: bool,
+    },
+    /// A question, answered by [`FromEditor::Answer`].
+    Question {
+        /// The question.
+        question: Question,
+        /// The policy that is in force.
+        policy: PeerPolicy,
+        /// Addresses of this host.
+        own: Vec<IpAddr>,
     },
 }
 
@@ -186,59 +169,19 @@ pub enum FromEditor {
     Ready(Option<AccountText>),
     /// The process cannot confine itself, or read the account, and ends.
     NotReady(ErrorMessage),
-    /// The result of a change: the file of a peer with new keys, or the error. Changes are made in
-    /// their order.
-    Done(Result<Option<ClientText>, ErrorMessage>),
+    /// The result of a change. Changes are made, and questions are answered, in their order.
+    Done(Result<Done, Refusal>),
+    /// The answer to a question.
+    Answer(Result<Answer, Refusal>),
 }
 
-impl Setting {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Note, Self::Disabled, Self::Expires];
-
-    /// Returns the comment of the file.
-    pub const fn comment(self) -> PeerComment {
-        match self {
-            Self::Note => PeerComment::Note,
-            Self::Disabled => PeerComment::Disabled,
-            Self::Expires => PeerComment::Expires,
-        }
-    }
-}
-
-impl TryFrom<String> for SettingText {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        if text.len() <= MAX_VALUE { Ok(Self(text)) } else { Err("the text is too long") }
-    }
-}
-
-impl SettingText {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for ClientText {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        let text = Zeroizing::new(text);
-        if text.len() <= MAX_CLIENT { Ok(Self(text)) } else { Err("the client's file is too long") }
-    }
-}
-
-impl ClientText {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ClientText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientText(…)")
+impl PeerInFile {
+    /// Returns an upper bound of its size in a message in bytes.
+    pub fn size(&self) -> usize {
+        let networks = self.networks.iter().map(|network| network.len() + 4).sum::<usize>();
+        let settings = self.settings.iter().map(|(_, value)| value.as_str().len() + 8).sum::<usize>();
+        let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
+        80 + name + networks + settings + 2 * self.long_settings.len()
     }
 }
 
@@ -248,29 +191,20 @@ mod tests {
     use crate::process::{decode, encode};
 
     #[test]
-    fn texts_beyond_their_limits_are_no_messages() {
-        let key = PublicKey::from_bytes([7; 32]);
-        let set = |length| Change::Set(key, Setting::Note, SettingText("x".repeat(length)));
-        let change =
-            |length| FromAdmin::Change { number: 1, from: [10, 8, 0, 2].into(), change: set(length) };
-        assert_eq!(decode(&encode(&change(MAX_VALUE)).unwrap()), Ok(change(MAX_VALUE)));
-        assert!(decode::<FromAdmin>(&encode(&change(MAX_VALUE + 1)).unwrap()).is_err());
-        let done = |length| FromEditor::Done(Ok(Some(ClientText(Zeroizing::new("x".repeat(length))))));
-        assert_eq!(decode(&encode(&done(MAX_CLIENT)).unwrap()), Ok(done(MAX_CLIENT)));
-        assert!(decode::<FromEditor>(&encode(&done(MAX_CLIENT + 1)).unwrap()).is_err());
-        assert!(!format!("{:?}", done(3)).contains("xxx"));
-    }
-
-    #[test]
-    fn a_page_of_the_longest_peers_fits_a_message() {
+    fn the_longest_peer_fits_a_message_with_others() {
         let peer = PeerInFile {
             key: PublicKey::from_bytes([7; 32]),
             name: Some("ü".repeat(64).parse().unwrap()),
-            networks: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 8],
-            settings: vec![(Setting::Note, "ü".repeat(200))],
-            is_expired: true,
+            networks: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 9],
+            settings: PeerComment::ALL.map(|key| (key, SettingText::cut("ü".repeat(2000)))).to_vec(),
+            long_settings: vec![PeerComment::Allow],
+            exclusion: Some(Exclusion::Expired),
         };
-        let message = ToAdmin::Peers { peers: vec![peer; MAX_PEERS], is_last: true };
+        assert!(encode(&peer).unwrap().len() <= peer.size() + 16, "{}", peer.size());
+        let short = PeerInFile { settings: Vec::new(), ..peer.clone() };
+        let mut peers = vec![short.clone(); MAX_PEERS_SIZE / short.size()];
+        peers.push(peer);
+        let message = ToAdmin::Peers { peers, is_last: true };
         assert_eq!(decode(&encode(&message).unwrap()), Ok(message));
     }
 }

@@ -13,16 +13,19 @@
 //! | File | Content |
 //! |---|---|
 //! | `messages.rs` | messages between the supervisor and both processes |
+//! | `changes.rs` | changes and questions in these messages |
 //! | `process.rs` | `wontun-admin`: start, event loop |
 //! | `app/` | what a request does |
 //! | `http/` | the HTTP server |
 //! | `sign_in/` | account, sessions, limits on attempts |
-//! | `pages/` | HTML, and all texts of the page |
+//! | `pages/` | HTML |
+//! | `texts.rs` | all texts of the page |
 //! | `assets/` | style sheet and script |
 //! | `snapshot.rs` | the peers and their state |
 //! | `editor/` | `wontun-editor` |
 
 mod app;
+mod changes;
 pub mod editor;
 pub mod http;
 pub mod messages;
@@ -30,6 +33,7 @@ mod pages;
 mod process;
 mod sign_in;
 mod snapshot;
+mod texts;
 
 pub use self::process::main;
 

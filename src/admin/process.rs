@@ -189,9 +189,9 @@ impl Server {
                     }
                 }
                 ToAdmin::Changed { number, result } => {
-                    let result = result.map_err(ErrorMessage::into_string);
                     self.app.handle_changed(number, result, now);
                 }
+                ToAdmin::Answer { number, result } => self.app.handle_answer(number, result, now),
                 ToAdmin::MakeLink => {
                     let token = self.app.make_link(now);
                     channel.send(&FromAdmin::Link(token), Vec::new())?;

@@ -174,6 +174,20 @@ impl Nursery {
     /// # Errors
     /// [`NurseryError`].
     pub(crate) fn start(is_sandboxed: bool) -> Result<Self, NurseryError> {
+        Self::start_with(is_sandboxed, nursery)
+    }
+
+    /// Starts a nursery whose helpers run as this process's user, to whom their files belong.
+    ///
+    /// Must be called as [`Self::start`].
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub(crate) fn start_as_own_user(is_sandboxed: bool) -> Result<Self, NurseryError> {
+        Self::start_with(is_sandboxed, own_nursery)
+    }
+
+    fn start_with(is_sandboxed: bool, nursery: fn(OwnedFd, bool) -> i32) -> Result<Self, NurseryError> {
         let (ours, theirs) = pair().map_err(NurseryError::Socket)?;
         let channel = Channel::new(ours).map_err(NurseryError::Socket)?;
         let pid = process::fork(theirs, is_sandboxed, nursery).map_err(NurseryError::Fork)?;
@@ -260,9 +274,18 @@ pub(crate) fn spawn_as_own_user(role: &str, stderr: BorrowedFd<'_>) -> Result<Ch
 
 /// Main function of the nursery. Returns its exit code.
 fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
+    run(socket, is_sandboxed, UserIds::helper())
+}
+
+/// Main function of a nursery that keeps its user. Returns its exit code.
+fn own_nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
+    run(socket, is_sandboxed, None)
+}
+
+fn run(socket: OwnedFd, is_sandboxed: bool, user: Option<UserIds>) -> i32 {
     let _ = prctl::set_name(c"wontun-nursery");
     let Ok(mut channel) = Channel::<Spawn, FromNursery>::new(socket) else { return 1 };
-    let (image, has_own_user) = match confine(is_sandboxed) {
+    let (image, has_own_user) = match confine(is_sandboxed, user) {
         Ok(confined) => confined,
         Err(text) => {
             let _ = channel.send_blocking(&FromNursery::NotReady(text), Vec::new());
@@ -308,8 +331,8 @@ fn serve(channel: &mut Channel<Spawn, FromNursery>, image: &OwnedFd, helpers: &m
 }
 
 /// Gives up everything but the socket, the image and the ability to execute it. Returns the image,
-/// and true if this process has become the helpers' user.
-fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
+/// and true if this process has become `user`.
+fn confine(is_sandboxed: bool, user: Option<UserIds>) -> Result<(OwnedFd, bool), String> {
     let failed = |what: &'static str| move |error| format!("{what}: {error}");
     // signals of a terminal are sent to all of its processes; helpers inherit this mask
     SigSet::all().thread_block().map_err(failed("signals cannot be blocked"))?;
@@ -326,7 +349,7 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
     let is_for_others = fstat(&image)
         .map(|status| Mode::from_bits_truncate(status.st_mode).contains(Mode::S_IXOTH))
         .map_err(failed("the program's own file cannot be examined"))?;
-    let user = if is_for_others { UserIds::helper() } else { None };
+    let user = user.filter(|_| is_for_others);
     privileges::hide_memory();
     privileges::drop_everything_for_exec(user).map_err(|error| format_error_chain(&error))?;
     // after the change of user, which clears it

@@ -69,6 +69,8 @@ pub(crate) struct StartOptions {
     pub tuning: Tuning,
     /// True if names may have to be looked up.
     pub looks_up_names: bool,
+    /// True if the admin page is served, whose editor needs this process's user.
+    pub has_admin: bool,
     /// Name servers that are queried first.
     pub resolvers: NameServers,
     /// Name of the tunnel if it may have name servers of its own.
@@ -93,6 +95,8 @@ pub(crate) struct Starting {
     metrics: Option<(SocketAddr, Vec<HostName>)>,
     notifier: Option<Notifier>,
     nursery: Nursery,
+    /// That of the admin page's editor.
+    own_nursery: Option<Nursery>,
     tunnel: Tunnel,
     lookups: Lookups,
 }
@@ -120,6 +124,7 @@ impl Starting {
             confinement,
             tuning,
             looks_up_names,
+            has_admin,
             resolvers,
             name,
             is_in_background,
@@ -135,6 +140,7 @@ impl Starting {
         };
         let stderr = stderr.map_err(system("opening the helper processes' standard error"))?;
         let mut nursery = Nursery::start(is_sandboxed)?;
+        let own_nursery = has_admin.then(|| Nursery::start_as_own_user(is_sandboxed)).transpose()?;
         let tunnel = Tunnel::start(&mut nursery, stderr.as_fd())?;
         let resolver = if looks_up_names {
             Some(Resolver::start(&mut nursery, is_sandboxed, stderr.as_fd())?)
@@ -142,7 +148,7 @@ impl Starting {
             None
         };
         let lookups = Lookups::new(resolver, resolvers, name, is_sandboxed, stderr);
-        Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, lookups })
+        Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, own_nursery, tunnel, lookups })
     }
 
     /// Starts the process that applies name servers, as `method` says. The tunnel is started as
@@ -152,6 +158,11 @@ impl Starting {
     /// [`NurseryError`].
     pub(super) fn start_dns(&self, name: &TunName, method: ApplyDns) -> Result<DnsProcess, NurseryError> {
         DnsProcess::start(name, method, self.is_sandboxed, self.lookups.stderr())
+    }
+
+    /// Takes the nursery whose helpers run as this process's user, if there is one.
+    pub(super) const fn take_own_nursery(&mut self) -> Option<Nursery> {
+        self.own_nursery.take()
     }
 
     /// Returns true if helper processes use the sandbox.

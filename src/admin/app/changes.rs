@@ -3,13 +3,17 @@
 use std::net::IpAddr;
 
 use super::super::http::{ConnectionId, Reply, Request, Response};
-use super::super::messages::{Change, ClientText, FromAdmin, Setting, SettingText};
-use super::super::pages::{self, Problem};
+use super::super::messages::{
+    Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, Question, Refusal, ServerSetting,
+    SettingText,
+};
+use super::super::pages::{self, Form, PeerResult, Problem, ServerResult};
 use super::super::sign_in::{Session, Token, parse_hex};
 use super::super::snapshot::{Peer, id as peer_id};
 use super::pending::{ChangeKind, PendingChange};
 use super::state::{App, Page, View};
-use crate::config::PeerName;
+use crate::config::peer_settings::PeerComment;
+use crate::config::{PeerName, PeerNameError};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -25,52 +29,128 @@ impl App {
         session: Session,
         id: ConnectionId,
         from: IpAddr,
+        now: Instant,
     ) -> Reply {
-        if path == "/new" {
-            return self.add(request, session, id, from);
+        match path {
+            "/new" => return self.add(request, session, id, from),
+            "/server" => return self.set_server(request, session, id, from),
+            _ => {}
         }
         let peer = path.strip_prefix("/peers/").and_then(|rest| rest.split_once('/'));
         let Some((key, action)) = peer.and_then(|(key, action)| Some((parse_key(key)?, action))) else {
             return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound));
         };
-        let set = |setting, value: &str| {
-            let value = SettingText::try_from(value.trim().to_owned()).map_err(str::to_owned)?;
-            Ok((Change::Set(key, setting, value), ChangeKind::Peer(key)))
+        let form = Form::of(request);
+        let disable = |value: &str| {
+            let value = SettingText::cut(value.to_owned());
+            Ok(Change::Set(key, vec![(PeerComment::Disabled, value)]))
         };
         let change = match action {
             "renew" => {
                 let known = self.snapshot.as_ref().and_then(|(snapshot, _)| snapshot.find(&peer_id(&key)));
                 let name = known.map_or_else(|| key.to_string(), Peer::name);
-                Ok((Change::Renew(key), ChangeKind::Renew(key, name)))
+                return self.change(Change::Renew(key), ChangeKind::Renew(key, name), session, id, from);
             }
-            "remove" => Ok((Change::Remove(key), ChangeKind::Remove)),
-            "rename" => name_of(request).map(|name| (Change::Rename(key, name), ChangeKind::Peer(key))),
-            "disable" => set(Setting::Disabled, "yes"),
-            "enable" => set(Setting::Disabled, ""),
-            "note" => set(Setting::Note, &request.field("value")),
-            "expires" => set(Setting::Expires, &request.field("value")),
+            "remove" => return self.change(Change::Remove(key), ChangeKind::Remove, session, id, from),
+            "test" => return self.test(key, form, session, id, now),
+            "rename" => name_of(&form).map(|name| Change::Rename(key, name)),
+            "disable" => disable("yes"),
+            "enable" => disable(""),
+            "set" => settings_of(&form).map(|settings| Change::Set(key, settings)),
             _ => return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound)),
         };
         match change {
-            Ok((change, kind)) => self.change(change, kind, session, id, from),
-            Err(reason) => {
-                let problem = Problem::Failed(reason);
-                Reply::Now(pages::problem(&self.tunnel, Some(&session), &problem))
-            }
+            Ok(change) => self.change(change, ChangeKind::Peer(key, form), session, id, from),
+            Err(refusal) => self.show_refused(key, form, refusal, session, id, now),
         }
     }
 
     fn add(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
-        let name = match name_of(request) {
-            Ok(name) => name,
-            Err(reason) => {
-                let (typed, problem) = (request.field("name"), Problem::Failed(reason));
-                return Reply::Now(pages::new(&self.tunnel, &session, &typed, Some(&problem)));
+        let form = Form::of(request);
+        match new_peer(&form) {
+            Ok(peer) => {
+                let kind = ChangeKind::Add(peer.name.as_str().to_owned(), form);
+                self.change(Change::Add(Box::new(peer)), kind, session, id, from)
             }
-        };
-        let kind = ChangeKind::Add(name.as_str().to_owned());
-        let full_tunnel = request.field("routes").as_str() != "vpn";
-        self.change(Change::Add { name, full_tunnel }, kind, session, id, from)
+            Err(refusal) => {
+                let (form, problem) = form.refused(refusal);
+                Reply::Now(pages::new(&self.tunnel, &session, &form, Some(&problem)))
+            }
+        }
+    }
+
+    fn set_server(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
+        let form = Form::of(request);
+        let values = ServerSetting::ALL.into_iter().filter_map(|setting| {
+            let field = Field::Server(setting);
+            Some(text_of(field, form.get(field.name())?).map(|text| (setting, text)))
+        });
+        match values.collect() {
+            Ok(values) => self.change(Change::Server(values), ChangeKind::Server(form), session, id, from),
+            Err(error) => {
+                let (form, problem) = form.refused(Refusal::new(vec![error]));
+                self.show_server(form, Some(problem), session, id)
+            }
+        }
+    }
+
+    /// Shows the page of the server, with what the editor says.
+    pub(super) fn show_server(
+        &mut self,
+        form: Form,
+        problem: Option<Problem>,
+        session: Session,
+        id: ConnectionId,
+    ) -> Reply {
+        self.ask(Question::Server, ChangeKind::ShowServer(form, problem), session, id)
+    }
+
+    fn test(
+        &mut self,
+        key: PublicKey,
+        form: Form,
+        session: Session,
+        id: ConnectionId,
+        now: Instant,
+    ) -> Reply {
+        match text_of(Field::Target, form.get(Field::Target.name()).unwrap_or_default()) {
+            Ok(target) => {
+                let from = form.get("direction") == Some("from");
+                let question = Question::Access { key, target, from };
+                self.ask(question, ChangeKind::Test(key, form), session, id)
+            }
+            Err(error) => self.show_refused(key, form, Refusal::new(vec![error]), session, id, now),
+        }
+    }
+
+    /// Shows the page of a peer with a form that was refused.
+    fn show_refused(
+        &mut self,
+        key: PublicKey,
+        form: Form,
+        refusal: Refusal,
+        session: Session,
+        id: ConnectionId,
+        now: Instant,
+    ) -> Reply {
+        let (form, problem) = form.refused(refusal);
+        let result = PeerResult { problem: Some(problem), form, verdict: None };
+        self.show_peer(key, result, session, id, now);
+        Reply::Later
+    }
+
+    /// Shows the page of a peer, once the peers are known.
+    fn show_peer(
+        &mut self,
+        key: PublicKey,
+        result: PeerResult,
+        session: Session,
+        id: ConnectionId,
+        now: Instant,
+    ) {
+        let page = Page::Peer(peer_id(&key), Box::new(result));
+        self.views.push((id, View { session, page }));
+        self.request_peers(now);
     }
 
     /// Sends a change; the request waits for its result.
@@ -82,35 +162,61 @@ impl App {
         connection: ConnectionId,
         from: IpAddr,
     ) -> Reply {
+        match self.insert(kind, session, connection) {
+            Ok(number) => self.send(FromAdmin::Change { number, from, change }),
+            Err(response) => return Reply::Now(*response),
+        }
+        Reply::Later
+    }
+
+    /// Sends a question; the request waits for its answer.
+    fn ask(
+        &mut self,
+        question: Question,
+        kind: ChangeKind,
+        session: Session,
+        connection: ConnectionId,
+    ) -> Reply {
+        match self.insert(kind, session, connection) {
+            Ok(number) => self.send(FromAdmin::Question { number, question }),
+            Err(response) => return Reply::Now(*response),
+        }
+        Reply::Later
+    }
+
+    /// Returns the number of a new request to the supervisor.
+    fn insert(
+        &mut self,
+        kind: ChangeKind,
+        session: Session,
+        connection: ConnectionId,
+    ) -> Result<u32, Box<Response>> {
         if self.changes.len() >= MAX_CHANGES {
             let problem = Problem::Failed("too many changes at once".to_owned());
-            return Reply::Now(pages::problem(&self.tunnel, Some(&session), &problem));
+            return Err(Box::new(pages::problem(&self.tunnel, Some(&session), &problem)));
         }
         let number = self.next_change;
         self.next_change = number.wrapping_add(1);
         self.changes.insert(number, PendingChange { connection, session, kind });
-        self.send(FromAdmin::Change { number, from, change });
-        Reply::Later
+        Ok(number)
     }
 
     /// Takes the result of a change.
     pub(in crate::admin) fn handle_changed(
         &mut self,
         number: u32,
-        result: Result<Option<ClientText>, String>,
+        result: Result<Option<ClientText>, Refusal>,
         now: Instant,
     ) {
         let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else { return };
         // the next page shows the change
         self.snapshot = None;
         let response = match (result, kind) {
-            (Ok(Some(client)), ChangeKind::Add(name) | ChangeKind::Renew(_, name)) => {
+            (Ok(Some(client)), ChangeKind::Add(name, _) | ChangeKind::Renew(_, name)) => {
                 pages::added(&self.tunnel, &session, &name, &client)
             }
-            (Ok(_), ChangeKind::Add(_) | ChangeKind::Renew(..) | ChangeKind::Remove) => {
-                Response::redirect("/")
-            }
-            (Ok(_), ChangeKind::Peer(key)) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
+            (Ok(_), ChangeKind::Peer(key, _)) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
+            (Ok(_), ChangeKind::Server(_)) => Response::redirect("/server"),
             (Ok(_), ChangeKind::Account { account, ends_sessions }) => {
                 self.account = Some(account);
                 self.offered = None;
@@ -120,21 +226,67 @@ impl App {
                     Response::redirect("/account")
                 }
             }
-            (Err(reason), ChangeKind::Add(name)) => {
-                pages::new(&self.tunnel, &session, &name, Some(&Problem::Failed(reason)))
+            (Ok(_), _) => Response::redirect("/"),
+            (Err(refusal), ChangeKind::Add(_, form)) => {
+                let (form, problem) = form.refused(refusal);
+                pages::new(&self.tunnel, &session, &form, Some(&problem))
             }
-            (Err(reason), ChangeKind::Peer(key) | ChangeKind::Renew(key, _)) => {
-                // the page shows the peer, once it is known
-                let page = Page::Peer(peer_id(&key), Some(Problem::Failed(reason)));
-                self.views.push((connection, View { session, page }));
-                self.request_peers(now);
+            (Err(refusal), ChangeKind::Peer(key, form)) => {
+                self.show_refused(key, form, refusal, session, connection, now);
                 return;
             }
-            (Err(reason), ChangeKind::Remove | ChangeKind::Account { .. }) => {
-                pages::problem(&self.tunnel, Some(&session), &Problem::Failed(reason))
+            (Err(refusal), ChangeKind::Renew(key, _)) => {
+                self.show_refused(key, Form::default(), refusal, session, connection, now);
+                return;
+            }
+            (Err(refusal), ChangeKind::Server(form)) => {
+                let (form, problem) = form.refused(refusal);
+                match self.show_server(form, Some(problem), session, connection) {
+                    Reply::Now(response) => response,
+                    Reply::Later | Reply::Stream => return,
+                }
+            }
+            (Err(refusal), _) => {
+                let (_, problem) = Form::default().refused(refusal);
+                pages::problem(&self.tunnel, Some(&session), &problem)
             }
         };
         self.responses.push_back((connection, response));
+    }
+
+    /// Takes the answer to a question: its page shows it, once the peers are known.
+    pub(in crate::admin) fn handle_answer(
+        &mut self,
+        number: u32,
+        result: Result<Answer, Refusal>,
+        now: Instant,
+    ) {
+        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else { return };
+        match (kind, result) {
+            (ChangeKind::Test(key, form), Ok(Answer::Access { is_allowed, text })) => {
+                let verdict = Some((is_allowed, text.into_string()));
+                self.show_peer(key, PeerResult { problem: None, form, verdict }, session, connection, now);
+            }
+            (ChangeKind::Test(key, form), Err(refusal)) => {
+                self.show_refused(key, form, refusal, session, connection, now);
+            }
+            (ChangeKind::ShowServer(form, problem), result) => {
+                let mut shown = ServerResult { problem, form, ..ServerResult::default() };
+                match result {
+                    Ok(Answer::Server { settings, changes }) => {
+                        (shown.settings, shown.changes) = (settings, changes);
+                    }
+                    Ok(_) => {}
+                    Err(refusal) => shown.problem = Some(Form::default().refused(refusal).1),
+                }
+                self.views.push((connection, View { session, page: Page::Server(Box::new(shown)) }));
+                self.request_peers(now);
+            }
+            _ => {
+                let response = pages::problem(&self.tunnel, Some(&session), &Problem::NotFound);
+                self.responses.push_back((connection, response));
+            }
+        }
     }
 
     /// Ends all sessions, and begins one for the browser that has set the password.
@@ -145,8 +297,36 @@ impl App {
     }
 }
 
-fn name_of(request: &Request) -> Result<PeerName, String> {
-    request.field("name").trim().parse::<PeerName>().map_err(|error| error.to_string())
+fn name_of(form: &Form) -> Result<PeerName, Refusal> {
+    let name = form.get(Field::Name.name()).unwrap_or_default().trim();
+    name.parse().map_err(|error: PeerNameError| Refusal::new(vec![FieldError::new(Some(Field::Name), error)]))
+}
+
+/// Returns the settings that a form has fields of.
+fn settings_of(form: &Form) -> Result<Vec<(PeerComment, SettingText)>, Refusal> {
+    let values = PeerComment::ALL.into_iter().filter_map(|setting| {
+        let field = Field::Setting(setting);
+        Some(text_of(field, form.get(field.name())?).map(|text| (setting, text)))
+    });
+    values.collect::<Result<_, _>>().map_err(|error| Refusal::new(vec![error]))
+}
+
+/// Returns the new peer that a form describes.
+fn new_peer(form: &Form) -> Result<NewPeer, Refusal> {
+    let text = |field: Field| {
+        text_of(field, form.get(field.name()).unwrap_or_default()).map_err(|error| Refusal::new(vec![error]))
+    };
+    Ok(NewPeer {
+        name: name_of(form)?,
+        addresses: text(Field::Address)?,
+        sites: text(Field::Site)?,
+        full_tunnel: form.get("routes") != Some("vpn"),
+        settings: settings_of(form)?,
+    })
+}
+
+fn text_of(field: Field, text: &str) -> Result<SettingText, FieldError> {
+    SettingText::try_from(text.to_owned()).map_err(|error| FieldError::new(Some(field), error))
 }
 
 /// Parses a key as the page's addresses have it.

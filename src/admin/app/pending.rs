@@ -1,10 +1,11 @@
-//! Changes that are under way.
+//! Changes and questions that are under way.
 
 use super::super::http::ConnectionId;
+use super::super::pages::{Form, Problem};
 use super::super::sign_in::{Account, Session};
 use wontun_proto::wireguard::PublicKey;
 
-/// A change that is under way.
+/// A change or question that is under way.
 #[derive(Debug)]
 pub(super) struct PendingChange {
     pub(super) connection: ConnectionId,
@@ -12,17 +13,23 @@ pub(super) struct PendingChange {
     pub(super) kind: ChangeKind,
 }
 
-/// Response to its form.
+/// Response to its form, or the page that needs an answer.
 #[derive(Debug)]
 pub(super) enum ChangeKind {
     /// The file of the new peer with this name.
-    Add(String),
+    Add(String, Form),
     /// The file of the peer with this key and name, which has new keys.
     Renew(PublicKey, String),
     /// The list.
     Remove,
     /// The page of the peer.
-    Peer(PublicKey),
+    Peer(PublicKey, Form),
+    /// The page of the server.
+    Server(Form),
     /// A new session.
     Account { account: Account, ends_sessions: bool },
+    /// The page of the peer with the result of a test.
+    Test(PublicKey, Form),
+    /// The page of the server, with the settings and changes of the answer.
+    ShowServer(Form, Option<Problem>),
 }

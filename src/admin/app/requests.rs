@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::super::http::{ConnectionId, Method, Reply, Request, Response, Status};
 use super::super::messages::{Event, FromAdmin, PeerInFile};
-use super::super::pages::{self, Problem};
+use super::super::pages::{self, Form, Problem};
 use super::super::sign_in::{Session, Token};
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::{Shown, Snapshot};
 use super::state::{App, Page, Stream, View};
 use crate::uapi::TunnelStatus;
 use wontun_proto::time::Instant;
@@ -85,8 +85,9 @@ impl App {
             });
         };
         match request.path.as_str() {
-            "/" => self.show(id, View { session, page: Page::List }, now),
-            "/new" => Reply::Now(pages::new(&self.tunnel, &session, "", None)),
+            "/" => self.show(id, View { session, page: Page::List(shown(request)) }, now),
+            "/new" => Reply::Now(pages::new(&self.tunnel, &session, &Form::default(), None)),
+            "/server" => self.show_server(Form::default(), None, session, id),
             "/account" => {
                 let offered = self.offered.as_ref();
                 Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
@@ -97,12 +98,16 @@ impl App {
                 if request.fetch_site.as_deref().is_some_and(|site| site != "same-origin") {
                     return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
                 }
-                self.streams.push(Stream { connection: id, session: token, is_current: false });
+                let shown = shown(request);
+                self.streams.push(Stream { connection: id, session: token, shown, is_current: false });
                 self.request_peers(now);
                 Reply::Stream
             }
             path => match path.strip_prefix("/peers/") {
-                Some(peer) => self.show(id, View { session, page: Page::Peer(peer.to_owned(), None) }, now),
+                Some(peer) => {
+                    let page = Page::Peer(peer.to_owned(), Box::default());
+                    self.show(id, View { session, page }, now)
+                }
                 None => Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound)),
             },
         }
@@ -138,7 +143,7 @@ impl App {
             "/account/app-new" | "/account/app-on" | "/account/app-off" => {
                 self.set_app(request, session, id, from, now)
             }
-            path => self.handle_change(path, request, session, id, from),
+            path => self.handle_change(path, request, session, id, from, now),
         }
     }
 
@@ -167,11 +172,12 @@ impl App {
 
     fn render(&self, view: &View, snapshot: &Snapshot) -> Response {
         match &view.page {
-            Page::List => pages::list(&self.tunnel, &view.session, snapshot),
-            Page::Peer(peer, problem) => match snapshot.find(peer) {
-                Some(peer) => pages::peer(&self.tunnel, &view.session, peer, snapshot.at, problem.as_ref()),
+            Page::List(shown) => pages::list(&self.tunnel, &view.session, snapshot, shown),
+            Page::Peer(peer, result) => match snapshot.find(peer) {
+                Some(peer) => pages::peer(&self.tunnel, &view.session, peer, snapshot.at, result),
                 None => pages::problem(&self.tunnel, Some(&view.session), &Problem::NoPeer),
             },
+            Page::Server(result) => pages::server(&self.tunnel, &view.session, snapshot, result),
         }
     }
 
@@ -237,21 +243,16 @@ impl App {
         });
         let Some((snapshot, _)) = &self.snapshot else { return events };
         let at = snapshot.at.as_secs_f64();
-        let make = |previous| {
-            let rows = snapshot.changed_rows(previous);
+        let make = |shown, previous| {
+            let rows = snapshot.changed_rows(shown, previous);
             // a plain structure, which can be written
             let json = serde_json::to_string(&PeersEvent { at, rows: &rows }).unwrap_or_default();
             format!("event: peers\ndata: {json}\n\n").into_bytes()
         };
-        let (mut whole, mut changed) = (None, None);
         for stream in &mut self.streams {
-            let event = if stream.is_current {
-                changed.get_or_insert_with(|| make(self.previous.as_ref()))
-            } else {
-                whole.get_or_insert_with(|| make(None))
-            };
+            let previous = self.previous.as_ref().filter(|_| stream.is_current);
             stream.is_current = true;
-            events.push((stream.connection, event.clone()));
+            events.push((stream.connection, make(&stream.shown, previous)));
         }
         events
     }
@@ -276,6 +277,15 @@ impl App {
             self.request_peers(now);
         }
     }
+}
+
+/// Returns the peers that a request asks for.
+fn shown(request: &Request) -> Shown {
+    if let Some(peer) = request.query_field("peer") {
+        return Shown::Peer(peer);
+    }
+    let page = request.query_field("page").and_then(|page| page.parse().ok()).unwrap_or(1);
+    Shown::List { find: request.query_field("find").unwrap_or_default(), page }
 }
 
 /// Returns a file of the page.

@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::super::http::{ConnectionId, Response};
 use super::super::messages::{FromAdmin, PeerInFile};
-use super::super::pages::Problem;
+use super::super::pages::{PeerResult, ServerResult};
 use super::super::sign_in::{Account, Attempts, Session, Sessions, Token, TotpSecret};
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::{Shown, Snapshot};
 use super::pending::PendingChange;
 use crate::net::random::SystemRandom;
 use wontun_proto::time::Instant;
@@ -52,8 +52,12 @@ pub(super) struct View {
 
 #[derive(Debug)]
 pub(super) enum Page {
-    List,
-    Peer(String, Option<Problem>),
+    /// Part of the list.
+    List(Shown),
+    /// The page of the peer with this id.
+    Peer(String, Box<PeerResult>),
+    /// The page of the server.
+    Server(Box<ServerResult>),
 }
 
 /// An open page that is updated.
@@ -61,6 +65,8 @@ pub(super) enum Page {
 pub(super) struct Stream {
     pub(super) connection: ConnectionId,
     pub(super) session: Token,
+    /// The peers on the page.
+    pub(super) shown: Shown,
     /// False until it has all rows.
     pub(super) is_current: bool,
 }

@@ -3,11 +3,17 @@ use std::time::{Duration, Instant as Clock};
 
 use super::*;
 use crate::admin::http::{ConnectionId, Hosts, Parsed, Reply, Request, parse};
-use crate::admin::messages::{Change, ClientText, FromAdmin, Setting};
+use crate::admin::messages::{
+    Answer, Change, ChangeRecord, ClientText, Field, FieldError, FromAdmin, Question, Refusal, ServerSetting,
+    SettingText,
+};
+use crate::admin::pages;
 use crate::admin::sign_in::TotpSecret;
 use crate::admin::snapshot::id as peer_id;
 use crate::admin::snapshot::tests::{in_file, status};
+use crate::config::peer_settings::PeerComment;
 use crate::net::random::SystemRandom;
+use crate::resolver::messages::ErrorMessage;
 use wontun_proto::time::Instant;
 
 const ORIGIN: &str = "http://localhost:8080";
@@ -101,6 +107,12 @@ fn answer(app: &mut App, message: FromAdmin) {
         FromAdmin::Show => {
             app.handle_peers(vec![in_file(1, "phone"), in_file(2, "laptop")]);
             app.handle_status(Some(status(1, 995, 5)), Duration::from_secs(1000), at(1));
+        }
+        FromAdmin::Question { number, .. } => {
+            let text = SettingText::cut("add 'x'".to_owned());
+            let changes = vec![ChangeRecord { at: 1, from: [10, 8, 0, 1].into(), text }];
+            let settings = vec![(ServerSetting::Endpoint, SettingText::cut("192.0.2.1:51820".to_owned()))];
+            app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(1));
         }
         FromAdmin::Change { number, change, .. } => {
             let client = matches!(change, Change::Add { .. })
@@ -248,14 +260,30 @@ fn names_and_notes_are_text() {
     let (mut app, mut browser) = signed_in();
     let evil = "\"><script>alert(1)</script>'&";
     let mut peer = in_file(1, evil);
-    peer.settings.push((Setting::Note, format!("{evil} note")));
+    let all = PeerComment::ALL.map(|key| (key, SettingText::cut(format!("{evil} {key}"))));
+    peer.settings.extend(all);
     peer.networks.push(evil.to_owned());
     let show = |app: &mut App, message| {
         if let FromAdmin::Show = message {
             app.handle_peers(vec![peer.clone()]);
             let mut status = status(1, 995, 5);
             status.problems.push(evil.to_owned());
+            evil.clone_into(&mut status.version);
             app.handle_status(Some(status), Duration::from_secs(1000), at(50));
+        } else if let FromAdmin::Question { number, question: Question::Server } = message {
+            let text = SettingText::cut(evil.to_owned());
+            let settings = ServerSetting::ALL.map(|setting| (setting, text.clone())).to_vec();
+            let changes = vec![ChangeRecord { at: 1, from: FROM, text }];
+            app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(50));
+        } else if let FromAdmin::Question { number, .. } = message {
+            let verdict = Answer::Access { is_allowed: true, text: ErrorMessage::cut(evil.to_owned()) };
+            app.handle_answer(number, Ok(verdict), at(50));
+        } else if let FromAdmin::Change { number, .. } = message {
+            let fields = [Field::Name, Field::Address, Field::Site, Field::Target];
+            let settings = PeerComment::ALL.map(Field::Setting).into_iter().chain(fields);
+            let server = ServerSetting::ALL.map(Field::Server);
+            let errors = settings.chain(server).map(|field| FieldError::new(Some(field), evil));
+            app.handle_changed(number, Err(Refusal::new(errors.collect())), at(50));
         } else {
             answer(app, message);
         }
@@ -270,6 +298,30 @@ fn names_and_notes_are_text() {
     pages.push(browser.post(&mut app, "/new", &[("token", &token), ("name", evil)]));
     pages.push(browser.post(&mut app, "/new", &[("token", &token), ("name", &format!(" {evil}\u{202e}"))]));
     pages.push(browser.get(&mut app, &format!("/peers/{evil}")));
+    // every field, as it was typed and with an error about it
+    let names = PeerComment::ALL.map(PeerComment::name);
+    let server = ServerSetting::ALL.map(|setting| Field::Server(setting).name());
+    let mut fields = vec![("token", token.as_str()), ("name", "x"), ("address", evil), ("site", evil)];
+    fields.extend([("target", evil), ("direction", evil), ("routes", evil)]);
+    fields.extend(names.into_iter().chain(server).map(|name| (name, evil)));
+    for (path, count) in [
+        ("/new".to_owned(), 32),
+        ("/server".to_owned(), 5),
+        (format!("/peers/{key}/set"), 20),
+        (format!("/peers/{key}/test"), 2),
+        (format!("/peers/{key}/rename"), 15),
+    ] {
+        let page = browser.send(&mut app, &form(&path, ORIGIN, &fields), show);
+        let shown = page.matches("&quot;&gt;&lt;script&gt;").count();
+        assert!(shown >= count, "{path}: {shown} {page}");
+        pages.push(page);
+    }
+    pages.push(browser.send(
+        &mut app,
+        &format!("GET /?find={} HTTP/1.1\r\n\r\n", "%22%3E%3Cscript%3Ealert(1)"),
+        show,
+    ));
+    pages.push(browser.send(&mut app, "GET /server HTTP/1.1\r\n\r\n", show));
     for page in pages {
         assert!(!page.contains("<script>alert"), "{page}");
         assert!(page.matches("<script").count() == 1 && !page.contains(" style="), "{page}");
@@ -286,10 +338,84 @@ fn a_new_peer_is_shown_with_its_code_once() {
     let failed =
         browser.send(&mut app, &form("/new", ORIGIN, &[("token", &token), ("name", "x")]), |app, message| {
             if let FromAdmin::Change { number, .. } = message {
-                app.handle_changed(number, Err("no <b>space</b>".to_owned()), at(1));
+                app.handle_changed(number, Err(Refusal::of_all("no <b>space</b>")), at(1));
             }
         });
     assert!(failed.starts_with("HTTP/1.1 409") && failed.contains("no &lt;b&gt;space"), "{failed}");
+}
+
+#[test]
+fn what_was_typed_is_kept_and_its_error_is_at_its_field() {
+    let (mut app, mut browser) = signed_in();
+    let token = browser.token(&mut app);
+    let refuse = |field: Field| {
+        move |app: &mut App, message| match message {
+            FromAdmin::Change { number, .. } => {
+                let errors = vec![FieldError::new(Some(field), "found 'x', expected y")];
+                app.handle_changed(number, Err(Refusal::new(errors)), at(1));
+            }
+            other => answer(app, other),
+        }
+    };
+    let has = |page: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+    };
+    let fields =
+        [("token", &*token), ("name", "tablet"), ("routes", "vpn"), ("Allow", "x"), ("Quota", "1GB/day")];
+    let quota = Field::Setting(PeerComment::Allow);
+    let page = browser.send(&mut app, &form("/new", ORIGIN, &fields), refuse(quota));
+    has(&page, &["HTTP/1.1 409", "value=\"tablet\"", "value=\"vpn\" checked", "value=\"1GB/day\""]);
+    has(&page, &["id=\"Allow\" name=\"Allow\" value=\"x\"", "aria-describedby=\"Allow-error Allow-help\""]);
+    has(&page, &["<p class=\"error\" id=\"Allow-error\">found &#39;x&#39;".replace("&#39;", "'").as_str()]);
+    assert_eq!(page.matches("<details open>").count(), 2, "rules and limits: {page}");
+    // a name that cannot be one does not leave the process
+    let fields = [("token", &*token), ("name", "\u{7}"), ("Note", "kept")];
+    let page = browser.send(&mut app, &form("/new", ORIGIN, &fields), |_, message| panic!("{message:?}"));
+    has(&page, &["id=\"name-error\"", "value=\"kept\""]);
+    let path = format!("/peers/{}", peer_id(&in_file(1, "x").key));
+    let fields = [("token", &*token), ("RateUp", "fast"), ("Quota", "1GB/day")];
+    let rate = Field::Setting(PeerComment::RateUp);
+    let page = browser.send(&mut app, &form(&format!("{path}/set"), ORIGIN, &fields), refuse(rate));
+    has(&page, &["HTTP/1.1 409", "value=\"fast\"", "value=\"1GB/day\"", "id=\"RateUp-error\"", "phone"]);
+    let text = "x".repeat(3000);
+    let fields = [("token", &*token), ("Allow", &*text)];
+    let page = browser.send(&mut app, &form(&format!("{path}/set"), ORIGIN, &fields), answer);
+    has(&page, &["too long", &text]);
+}
+
+#[test]
+fn a_connection_is_tested_and_the_server_described() {
+    let (mut app, mut browser) = signed_in();
+    let token = browser.token(&mut app);
+    let path = format!("/peers/{}/test", peer_id(&in_file(1, "x").key));
+    let fields = [("token", &*token), ("target", "192.0.2.7:443"), ("direction", "from")];
+    let page = browser.send(&mut app, &form(&path, ORIGIN, &fields), |app, message| match message {
+        FromAdmin::Question { number, question: Question::Access { target, from, .. } } => {
+            assert!(target.as_str() == "192.0.2.7:443" && from);
+            let text = ErrorMessage::cut("denied: by Allow".to_owned());
+            app.handle_answer(number, Ok(Answer::Access { is_allowed: false, text }), at(1));
+        }
+        other => answer(app, other),
+    });
+    assert!(page.contains("Denied") && page.contains("denied: by Allow"), "{page}");
+    assert!(page.contains("value=\"192.0.2.7:443\"") && page.contains("value=\"from\" checked"), "{page}");
+    let page = browser.get(&mut app, "/server");
+    for part in
+        ["<td>phone (10.8.0.1)</td>", "<td>1970-01-01 00:00</td>", "add &#39;x&#39;", "Yesterday", "no_route"]
+    {
+        let part = part.replace("&#39;", "'");
+        assert!(page.contains(&part), "{part}: {page}");
+    }
+    // without the editor, the rest is shown
+    let page = browser.send(&mut app, "GET /server HTTP/1.1\r\n\r\n", |app, message| match message {
+        FromAdmin::Question { number, .. } => {
+            app.handle_answer(number, Err(Refusal::of_all("it has ended")), at(1));
+        }
+        other => answer(app, other),
+    });
+    assert!(page.contains("it has ended") && page.contains("Yesterday"), "{page}");
 }
 
 #[test]
@@ -308,8 +434,16 @@ fn a_thousand_peers_are_listed_at_once() {
         app.handle_status(None, Duration::from_secs(1000), at(100));
     });
     let time = start.elapsed();
-    eprintln!("1,000 peers: {} bytes in {time:?}", page.len());
-    assert!(page.matches("<tr").count() == 1001 && time < Duration::from_millis(200), "{time:?}");
+    let all = page.len() + pages::STYLE.len() + pages::SCRIPT.len() + pages::ICON.len();
+    eprintln!("1,000 peers: {} bytes, {all} with all files, in {time:?}", page.len());
+    assert!(page.matches("<tr").count() == 51 && time < Duration::from_millis(200), "{time:?}");
+    assert!(page.contains("Page 1 of 20") && page.contains("href=\"/?page=2\""), "{page}");
+    assert!(all <= 60_000, "{all} bytes");
+    let page = browser.get(&mut app, "/?page=20&find=usual");
+    assert!(
+        page.contains("Page 20 of 20") && page.contains("data-live=\"?page=20&amp;find=usual\""),
+        "{page}"
+    );
 }
 
 #[test]

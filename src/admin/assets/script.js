@@ -30,13 +30,6 @@ if (file) {
 const POINTS = 60;
 const rates = new Map();
 
-function size(count) {
-  let unit = 0;
-  while (count >= 1024 && unit < 6) { count /= 1024; unit += 1; }
-  const name = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][unit];
-  return (unit ? Math.floor(count * 10) / 10 : count).toFixed(unit ? 1 : 0) + " " + name;
-}
-
 function draw(element, history) {
   const most = Math.max(1, ...history.flatMap((point) => [point.received, point.sent]));
   for (const key of ["received", "sent"]) {
@@ -59,7 +52,10 @@ function show(element, row) {
   const state = find("state");
   if (state && state.dataset.state !== row.state) {
     state.dataset.state = row.state;
-    set(state, row.state);
+    set(state, row.label);
+    // for those who do not see it
+    const name = element.querySelector("h1, th a");
+    set(document.getElementById("news"), name.textContent + ": " + row.label);
   }
   set(find("handshake"), row.handshake);
   set(find("endpoint"), row.endpoint);
@@ -67,7 +63,7 @@ function show(element, row) {
     const cell = find(key);
     if (!cell) continue;
     cell.dataset.bytes = row[key];
-    set(cell, size(row[key]));
+    set(cell, row[key + "_text"]);
   }
 }
 
@@ -78,7 +74,7 @@ if (document.body.dataset.live !== undefined) {
     const bytes = (key) => Number(element.querySelector("[data-value=" + key + "]").dataset.bytes);
     rates.set(element.dataset.peer, { received: bytes("received"), sent: bytes("sent"), at: 0, history: [] });
   }
-  const events = new EventSource("/events");
+  const events = new EventSource("/events" + document.body.dataset.live);
   events.addEventListener("peers", (event) => {
     const { at, rows } = JSON.parse(event.data);
     const changed = new Map(rows.map((row) => [row.id, row]));

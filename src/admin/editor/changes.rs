@@ -1,122 +1,182 @@
-//! Changes of the files, by the functions that `wontun peer` uses.
+//! Changes of the files, by the functions that `wontun peer` and `wontun init` use.
 
-use std::time::SystemTime;
+use std::net::IpAddr;
 
-use super::super::messages::{Change, ClientText, Setting};
+use super::super::messages::{
+    Change, ClientText, Done, Field, FieldError, NewPeer, Refusal, ServerSetting, SettingText,
+};
 use super::Editor;
+use super::fields::{entered, listed, refusal, server_options};
 use crate::config::PeerName;
-use crate::config::peer_settings::{Expiry, PeerSettings};
+use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::server::peers::{self, AddedPeer, Ipv6Reach, NewPeerOptions};
-use crate::server::{KeptKeys, ServerError, ServerFile};
+use crate::server::{KeptKeys, ServerError, ServerFile, Writer};
 use wontun_proto::wireguard::PublicKey;
 
+/// A peer of the locked file: the lock, the file, and the index and name of the peer.
+struct Locked {
+    writer: Writer,
+    file: ServerFile,
+    number: usize,
+    name: String,
+}
+
 impl Editor {
-    /// Makes a change. Returns the file of a new peer.
+    /// Makes a change for the browser at `from`, and records it.
     ///
     /// # Errors
-    /// A text for the page; the files are unchanged.
-    pub(super) fn make(&mut self, change: Change, reaches_ipv6: bool) -> Result<Option<ClientText>, String> {
-        match change {
+    /// [`Refusal`]; the files are unchanged.
+    pub(super) fn make(&mut self, change: Change, from: IpAddr, reaches_ipv6: bool) -> Result<Done, Refusal> {
+        let mut done = match change {
             Change::Account(text) => {
                 // only what can be read again
-                text.parse().map_err(|error| error.to_string())?;
-                self.account.write(&text).map(|()| None)
+                text.parse().map_err(Refusal::of_all)?;
+                self.account.write(&text).map_err(Refusal::of_all)?;
+                done("change the password or the authenticator app".to_owned())
             }
-            Change::Add { name, full_tunnel } => self.add(name, full_tunnel, reaches_ipv6).map(Some),
-            Change::Renew(key) => self.renew(&key).map(Some),
-            Change::Remove(key) => {
-                let remove =
-                    |file: &ServerFile, number| peers::remove(file, number).map(|removed| removed.file);
-                self.edit(&key, remove)?;
-                self.delete_kept(&key).map(|()| None)
-            }
-            Change::Rename(key, name) => {
-                self.edit(&key, |file, number| peers::rename(file, number, &name)).map(|()| None)
-            }
-            Change::Set(key, setting, value) => self.set(&key, setting, value.as_str()).map(|()| None),
+            Change::Add(wanted) => self.add(*wanted, reaches_ipv6)?,
+            Change::Renew(key) => self.renew(&key)?,
+            Change::Remove(key) => self.remove(&key)?,
+            Change::Rename(key, name) => self.rename(&key, &name)?,
+            Change::Set(key, values) => self.set(&key, &values)?,
+            Change::Server(values) => self.set_server(&values)?,
+        };
+        if let Err(error) = self.log.add(from, done.text.as_str()) {
+            // in the tunnel's log, then
+            done.text = SettingText::cut(format!("{}; it is not recorded: {error}", done.text.as_str()));
         }
+        Ok(done)
     }
 
-    fn add(&mut self, name: PeerName, full_tunnel: bool, reaches_ipv6: bool) -> Result<ClientText, String> {
-        let text = |error: ServerError| error.to_string();
-        let (writer, file) = self.folder.lock().map_err(text)?;
+    fn add(&mut self, wanted: NewPeer, reaches_ipv6: bool) -> Result<Done, Refusal> {
+        let NewPeer { name, addresses, sites, full_tunnel, settings: values } = wanted;
+        let mut settings = PeerSettings::NONE;
+        let mut errors = entered(&mut settings, &values);
+        let addresses = listed(Field::Address, &addresses, &mut errors);
+        let sites = listed(Field::Site, &sites, &mut errors);
+        if full_tunnel && !settings.client.routes.is_empty() {
+            let field = Some(Field::Setting(PeerComment::ClientRoutes));
+            errors.push(FieldError::new(
+                field,
+                "a device that sends everything needs no routes: leave them empty",
+            ));
+        }
+        if !errors.is_empty() {
+            return Err(Refusal::new(errors));
+        }
+        let (writer, file) = self.folder.lock().map_err(Refusal::of_all)?;
+        let checked = file.check_settings(None, &settings, std::slice::from_ref(&name));
+        checked.map_err(|error| refusal(&error.into(), &settings))?;
+        let text = format!("add '{name}'");
         let wanted = NewPeerOptions {
             name,
             full_tunnel,
             public_key: None,
-            addresses: Vec::new(),
-            sites: Vec::new(),
-            settings: PeerSettings::NONE,
+            addresses,
+            sites,
+            settings: settings.clone(),
         };
         let reach = if reaches_ipv6 { Ipv6Reach::Internet } else { Ipv6Reach::Vpn };
         let added = peers::add(&file, vec![wanted], reach, &mut self.random);
-        let peers::Added { file, peers, .. } = added.map_err(|error| error.to_string())?;
+        let peers::Added { file, peers, .. } = added.map_err(|error| refusal(&error, &settings))?;
         let [AddedPeer { client, .. }] = &peers[..] else {
-            return Err("nothing was added".to_owned());
+            return Err(Refusal::of_all("nothing was added"));
         };
         // before the file is changed: what cannot be shown is not added
         let client = text_of(&client.to_text())?;
-        writer.replace(file.text()).map_err(text)?;
-        Ok(client)
+        writer.replace(file.text()).map_err(Refusal::of_all)?;
+        Ok(Done { client: Some(client), ..done(text) })
     }
 
-    fn renew(&mut self, key: &PublicKey) -> Result<ClientText, String> {
-        let text = |error: ServerError| error.to_string();
-        let (writer, file) = self.folder.lock().map_err(text)?;
-        let number = file.find(&key.to_string()).map_err(text)?;
+    fn renew(&mut self, key: &PublicKey) -> Result<Done, Refusal> {
+        let Locked { writer, file, number, name } = self.lock(key)?;
         let renewed = peers::renew(&file, number, None, &mut self.random);
-        let (file, AddedPeer { client, .. }) = renewed.map_err(|error| error.to_string())?;
+        let (file, AddedPeer { client, .. }) = renewed.map_err(Refusal::of_all)?;
         let client = text_of(&client.to_text())?;
-        writer.replace(file.text()).map_err(text)?;
+        writer.replace(file.text()).map_err(Refusal::of_all)?;
         self.delete_kept(key)?;
-        Ok(client)
+        Ok(Done { client: Some(client), ..done(format!("renew '{name}'")) })
+    }
+
+    fn remove(&self, key: &PublicKey) -> Result<Done, Refusal> {
+        let Locked { writer, file, number, name } = self.lock(key)?;
+        let removed = peers::remove(&file, number).map_err(Refusal::of_all)?;
+        writer.replace(removed.file.text()).map_err(Refusal::of_all)?;
+        self.delete_kept(key)?;
+        Ok(done(format!("remove '{name}'")))
+    }
+
+    fn rename(&self, key: &PublicKey, new: &PeerName) -> Result<Done, Refusal> {
+        let Locked { writer, file, number, name } = self.lock(key)?;
+        let renamed = peers::rename(&file, number, new);
+        let renamed = renamed.map_err(|error| refusal(&error.into(), &PeerSettings::NONE))?;
+        replace(&writer, &file, &renamed)?;
+        Ok(done(format!("rename '{name}' to '{new}'")))
+    }
+
+    fn set(&self, key: &PublicKey, values: &[(PeerComment, SettingText)]) -> Result<Done, Refusal> {
+        let Locked { writer, file, number, name } = self.lock(key)?;
+        let before = file.peer(number).map(|peer| peer.peer.settings().clone()).unwrap_or_default();
+        let mut settings = before.clone();
+        let errors = entered(&mut settings, values);
+        if !errors.is_empty() {
+            return Err(Refusal::new(errors));
+        }
+        let edited = peers::set(&file, number, &settings).map_err(|error| refusal(&error, &settings))?;
+        replace(&writer, &file, &edited)?;
+        let changed = PeerComment::ALL.into_iter().filter(|&key| before.get(key) != settings.get(key));
+        let changed: Vec<_> = changed.map(PeerComment::name).collect();
+        Ok(done(format!("set {} of '{name}'", joined_or_nothing(&changed))))
+    }
+
+    fn set_server(&self, values: &[(ServerSetting, SettingText)]) -> Result<Done, Refusal> {
+        let options = server_options(values)?;
+        let (before, after) = self.folder.update(&options).map_err(|error| {
+            let field = match &error {
+                ServerError::OtherPort { .. } => Some(Field::Server(ServerSetting::Endpoint)),
+                _ => None,
+            };
+            Refusal::new(vec![FieldError::new(field, error)])
+        })?;
+        let value = |file: &ServerFile, setting| super::questions::value(file, setting).unwrap_or_default();
+        let changed =
+            ServerSetting::ALL.into_iter().filter(|&each| value(&before, each) != value(&after, each));
+        let changed: Vec<_> = changed.map(|setting| Field::Server(setting).name()).collect();
+        Ok(done(format!("set {} of the server", joined_or_nothing(&changed))))
+    }
+
+    /// Locks the file for a change of the peer with this key.
+    fn lock(&self, key: &PublicKey) -> Result<Locked, Refusal> {
+        let (writer, file) = self.folder.lock().map_err(Refusal::of_all)?;
+        let number = file.find(&key.to_string()).map_err(Refusal::of_all)?;
+        let name = file.peer(number).map(|peer| peer.name_or_key()).unwrap_or_default();
+        Ok(Locked { writer, file, number, name })
     }
 
     /// Deletes a private key that was kept for a key that is gone.
-    fn delete_kept(&self, key: &PublicKey) -> Result<(), String> {
-        KeptKeys::of(&self.folder).delete(key).map_err(|error| error.to_string())
-    }
-
-    fn set(&mut self, key: &PublicKey, setting: Setting, value: &str) -> Result<(), String> {
-        let value = value.trim();
-        let expires = match setting {
-            Setting::Expires if !value.is_empty() => Some(Expiry::parse_from(value, SystemTime::now())?),
-            _ => None,
-        };
-        self.edit(key, |file, number| {
-            let found = file.configuration().peers.get(number);
-            let mut settings = found.map(|peer| peer.settings().clone()).unwrap_or_default();
-            match setting {
-                Setting::Note => settings.note = None,
-                Setting::Disabled => settings.is_disabled = false,
-                Setting::Expires => settings.expires = expires,
-            }
-            if !value.is_empty() && setting != Setting::Expires {
-                settings.set(setting.comment(), value).map_err(|error| error.to_string())?;
-            }
-            peers::set(file, number, &settings).map_err(|error| error.to_string())
-        })
-    }
-
-    /// Replaces the file by the result of `edit` for the peer with this key.
-    fn edit<E: ToString>(
-        &self,
-        key: &PublicKey,
-        edit: impl FnOnce(&ServerFile, usize) -> Result<ServerFile, E>,
-    ) -> Result<(), String> {
-        let text = |error: ServerError| error.to_string();
-        let (writer, file) = self.folder.lock().map_err(text)?;
-        let number = file.find(&key.to_string()).map_err(text)?;
-        let edited = edit(&file, number).map_err(|error| error.to_string())?;
-        if edited.text() == file.text() {
-            return Ok(());
-        }
-        writer.replace(edited.text()).map_err(text)
+    fn delete_kept(&self, key: &PublicKey) -> Result<(), Refusal> {
+        KeptKeys::of(&self.folder).delete(key).map_err(Refusal::of_all)
     }
 }
 
+/// Replaces the file, if the edit changed it.
+fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(), Refusal> {
+    if after.text() == before.text() {
+        return Ok(());
+    }
+    writer.replace(after.text()).map_err(Refusal::of_all)
+}
+
+fn done(text: String) -> Done {
+    Done { text: SettingText::cut(text), client: None }
+}
+
+fn joined_or_nothing(names: &[&str]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
 /// Returns the file of a client for a message.
-fn text_of(text: &[u8]) -> Result<ClientText, String> {
-    let text = String::from_utf8(text.to_vec()).map_err(|error| error.to_string())?;
-    ClientText::try_from(text).map_err(str::to_owned)
+fn text_of(text: &[u8]) -> Result<ClientText, Refusal> {
+    let text = String::from_utf8(text.to_vec()).map_err(Refusal::of_all)?;
+    ClientText::try_from(text).map_err(Refusal::of_all)
 }

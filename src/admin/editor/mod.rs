@@ -1,12 +1,16 @@
 //! `wontun-editor`: the process that changes the server's file for the admin page.
 
 mod account_file;
+mod change_log;
 mod changes;
+mod fields;
+mod questions;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use self::account_file::AccountFile;
+use self::change_log::ChangeLog;
 use super::messages::{AccountText, FromEditor, ToEditor};
 use crate::config::TunNameError;
 use crate::net::random::SystemRandom;
@@ -26,6 +30,7 @@ type HelperChannel = Channel<ToEditor, FromEditor>;
 struct Editor {
     folder: Folder,
     account: AccountFile,
+    log: ChangeLog,
     random: SystemRandom,
 }
 
@@ -62,6 +67,7 @@ impl Editor {
         let key_files: Vec<_> = key_files.into_iter().map(PathBuf::from).collect();
         let tunnel = tunnel.parse().map_err(|error: TunNameError| error.to_string())?;
         let account = AccountFile::new(&path, &tunnel);
+        let log = ChangeLog::new(&path, &tunnel);
         let folder = Folder::new(path, tunnel);
         let random = SystemRandom::open().map_err(|error| error.to_string())?;
         if is_sandboxed {
@@ -70,20 +76,24 @@ impl Editor {
                 .map_err(|error| format_error_chain(&error))?;
         }
         let text = account.read()?;
-        Ok((Self { folder, account, random }, text))
+        Ok((Self { folder, account, log, random }, text))
     }
 
-    /// Makes changes until the other end is closed. Returns the exit code.
+    /// Makes changes and answers questions until the other end is closed. Returns the exit code.
     fn serve(&mut self, channel: &mut HelperChannel) -> u8 {
         loop {
-            let (change, reaches_ipv6) = match channel.receive_until(None) {
-                Ok(Some((ToEditor::Change { change, reaches_ipv6 }, _))) => (change, reaches_ipv6),
+            let result = match channel.receive_until(None) {
+                Ok(Some((ToEditor::Change { change, from, reaches_ipv6 }, _))) => {
+                    FromEditor::Done(self.make(change, from, reaches_ipv6))
+                }
+                Ok(Some((ToEditor::Question { question, policy, own }, _))) => {
+                    FromEditor::Answer(self.answer(question, policy, own))
+                }
                 Ok(None) => continue,
                 Err(ChannelError::Closed) => return 0,
                 Ok(Some((ToEditor::Start { .. }, _))) | Err(_) => return 1,
             };
-            let result = self.make(change, reaches_ipv6).map_err(ErrorMessage::cut);
-            if channel.send_blocking(&FromEditor::Done(result), Vec::new()).is_err() {
+            if channel.send_blocking(&result, Vec::new()).is_err() {
                 return 1;
             }
         }

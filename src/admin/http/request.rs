@@ -29,8 +29,10 @@ pub enum Method {
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The path, without the query, which no page has.
+    /// The path.
     pub path: String,
+    /// What follows a `?`, which has no secret.
+    pub query: String,
     /// The value of `Host`, which names this server, in lower case.
     pub host: String,
     /// The value of `Origin`.
@@ -161,7 +163,8 @@ fn read_head(head: &httparse::Request<'_, '_>, hosts: &Hosts) -> Result<(Request
     if body > 0 && method != Method::Post {
         return Err(Status::BadRequest);
     }
-    let path = head.path.and_then(|path| path.split('?').next()).unwrap_or_default();
+    let target = head.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if !path.starts_with('/') {
         return Err(Status::BadRequest);
     }
@@ -172,6 +175,7 @@ fn read_head(head: &httparse::Request<'_, '_>, hosts: &Hosts) -> Result<(Request
     let request = Request {
         method,
         path: path.to_owned(),
+        query: query.to_owned(),
         host,
         origin: text("origin")?,
         fetch_site: text("sec-fetch-site")?,
@@ -220,6 +224,17 @@ impl Request {
     pub fn field(&self, name: &str) -> Zeroizing<String> {
         let found = form_urlencoded::parse(&self.body).find(|(key, _)| key == name);
         Zeroizing::new(found.map(|(_, value)| value.into_owned()).unwrap_or_default())
+    }
+
+    /// Returns the names and values of the form in the body.
+    pub fn fields(&self) -> impl Iterator<Item = (String, String)> {
+        form_urlencoded::parse(&self.body).map(|(name, value)| (name.into_owned(), value.into_owned()))
+    }
+
+    /// Returns the value of a field of the query; `None` if it is missing.
+    pub fn query_field(&self, name: &str) -> Option<String> {
+        let found = form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned())
     }
 
     /// Returns true if the request was made by a page of this server, as browsers say with each

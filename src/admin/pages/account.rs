@@ -4,9 +4,9 @@ use maud::{Markup, PreEscaped, html};
 
 use super::super::http::Response;
 use super::super::sign_in::{Account, MIN_PASSWORD, Session, TotpSecret};
+use super::super::texts;
 use super::layout::{Page, token};
 use super::problem::Problem;
-use super::texts;
 use crate::server::QrCode;
 
 /// Returns the page for signing in with a password, if there is one.
@@ -35,7 +35,7 @@ pub(in crate::admin) fn sign_in(
             pre { (texts::LINK_COMMAND) }
         }
     };
-    Page { tunnel, session: None, title: texts::SIGN_IN, problem, is_live: false }.response(&body)
+    Page { problem, ..Page::new(tunnel, None, texts::SIGN_IN) }.response(&body)
 }
 
 /// Returns the page that a link leads to. The script fills the token in, and sends the form.
@@ -53,7 +53,7 @@ pub(in crate::admin) fn link(tunnel: &str, problem: Option<&Problem>) -> Respons
             button { (texts::CONTINUE) }
         }
     };
-    Page { tunnel, session: None, title: texts::LINK, problem, is_live: false }.response(&body)
+    Page { problem, ..Page::new(tunnel, None, texts::LINK) }.response(&body)
 }
 
 /// Returns the page for the first password.
@@ -63,7 +63,7 @@ pub(in crate::admin) fn password(tunnel: &str, session: &Session, problem: Optio
         (password_form(session))
     };
     // without links to pages that this session may not see yet
-    Page { tunnel, session: None, title: texts::SET_PASSWORD, problem, is_live: false }.response(&body)
+    Page { problem, ..Page::new(tunnel, None, texts::SET_PASSWORD) }.response(&body)
 }
 
 fn password_form(session: &Session) -> Markup {
@@ -125,7 +125,7 @@ pub(in crate::admin) fn account(
             }
         }
     };
-    Page { tunnel, session: Some(session), title: texts::ACCOUNT, problem, is_live: false }.response(&body)
+    Page { path: "/account", problem, ..Page::new(tunnel, Some(session), texts::ACCOUNT) }.response(&body)
 }
 
 /// Returns the QR code of a secret, in the form that authenticator apps read.

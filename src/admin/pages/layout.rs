@@ -4,23 +4,31 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::super::http::{Response, Status};
 use super::super::sign_in::Session;
+use super::super::texts;
 use super::problem::Problem;
-use super::texts;
 
 /// A page.
 pub(super) struct Page<'a> {
     pub(super) tunnel: &'a str,
     pub(super) session: Option<&'a Session>,
     pub(super) title: &'a str,
+    /// Its address, if the navigation has it.
+    pub(super) path: &'a str,
     pub(super) problem: Option<&'a Problem>,
-    /// True if the script updates the values.
-    pub(super) is_live: bool,
+    /// Query for the events by which the script updates it; `None` for none.
+    pub(super) live: Option<String>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// Creates a page that is not updated.
+    pub(super) const fn new(tunnel: &'a str, session: Option<&'a Session>, title: &'a str) -> Self {
+        Self { tunnel, session, title, path: "", problem: None, live: None }
+    }
+
     /// Returns the response with `body`.
     pub(super) fn response(&self, body: &Markup) -> Response {
-        let Self { tunnel, session, title, problem, is_live } = self;
+        let Self { tunnel, session, title, path, problem, live } = self;
+        let current = |address: &str| (*path == address).then_some("page");
         let html = html! {
             (DOCTYPE)
             html lang=(texts::LANGUAGE) {
@@ -33,14 +41,15 @@ impl Page<'_> {
                     link rel="stylesheet" href="/style.css";
                     script src="/script.js" defer {}
                 }
-                body data-live[*is_live] {
+                body data-live=[live.as_ref()] {
                     a .skip href="#content" { (texts::SKIP) }
                     header {
                         a .brand href="/" { (texts::TITLE) " " span { (tunnel) } }
                         @if let Some(session) = session {
                             nav {
-                                a href="/" { (texts::PEERS) }
-                                a href="/account" { (texts::ACCOUNT) }
+                                a href="/" aria-current=[current("/")] { (texts::PEERS) }
+                                a href="/server" aria-current=[current("/server")] { (texts::SERVER) }
+                                a href="/account" aria-current=[current("/account")] { (texts::ACCOUNT) }
                                 form method="post" action="/sign-out" {
                                     (token(session))
                                     button .plain { (texts::SIGN_OUT) }
@@ -54,6 +63,7 @@ impl Page<'_> {
                         }
                         (body)
                     }
+                    @if live.is_some() { p #news .quiet role="status" {} }
                 }
             }
         };
@@ -70,5 +80,5 @@ pub(super) fn token(session: &Session) -> Markup {
 /// Returns a page with a problem only.
 pub(in crate::admin) fn problem(tunnel: &str, session: Option<&Session>, problem: &Problem) -> Response {
     let body = html! { p { a href="/" { (texts::BACK) } } };
-    Page { tunnel, session, title: texts::TITLE, problem: Some(problem), is_live: false }.response(&body)
+    Page { problem: Some(problem), ..Page::new(tunnel, session, texts::TITLE) }.response(&body)
 }

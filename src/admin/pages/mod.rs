@@ -1,15 +1,23 @@
 //! The pages: HTML that `maud` escapes. No inline script or style, no file of another server.
 
 mod account;
+mod form;
 mod layout;
-mod peers;
+mod list;
+mod new_peer;
+mod peer;
 mod problem;
-mod texts;
+mod server;
+mod traffic;
 
 pub(super) use self::account::{account, link, password, sign_in};
+pub(super) use self::form::Form;
 pub(super) use self::layout::problem;
-pub(super) use self::peers::{added, list, new, peer};
+pub(super) use self::list::list;
+pub(super) use self::new_peer::{added, new};
+pub(super) use self::peer::{PeerResult, peer};
 pub(super) use self::problem::Problem;
+pub(super) use self::server::{ServerResult, server};
 
 /// The style sheet.
 pub(super) const STYLE: &str = include_str!("../assets/style.css");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::http::Status;
-use super::texts;
+use super::super::texts;
 
 /// An error that a page shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(in crate::admin) enum Problem {
     NoPeer,
     /// The change was not made, for this reason.
     Failed(String),
+    /// The change was not made, for the reasons at its fields.
+    Fields,
 }
 
 impl Problem {
@@ -39,6 +41,7 @@ impl Problem {
             Self::Ended => texts::ENDED.to_owned(),
             Self::NotFound => texts::NOT_FOUND.to_owned(),
             Self::NoPeer => texts::NO_PEER.to_owned(),
+            Self::Fields => texts::FIELDS.to_owned(),
             Self::Failed(reason) => format!("{}: {reason}", texts::FAILED),
         }
     }
@@ -49,7 +52,7 @@ impl Problem {
             Self::Wrong | Self::Link | Self::Stale | Self::Ended => Status::Forbidden,
             Self::TooMany(_) => Status::TooManyRequests,
             Self::NotFound | Self::NoPeer => Status::NotFound,
-            Self::Failed(_) => Status::Conflict,
+            Self::Failed(_) | Self::Fields => Status::Conflict,
         }
     }
 }

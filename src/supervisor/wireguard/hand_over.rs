@@ -22,6 +22,7 @@ impl WireGuard {
         let configuration = self.source.configuration();
         let configuration = configuration.ok_or("no file describes the tunnel: stop this process first")?;
         let addresses = configuration.interface.addresses.iter();
+        self.admin.share();
         Ok(ModeOffer {
             port: self.sockets.port(),
             mark: self.mark.map_or(0, NonZeroU32::get),

@@ -112,7 +112,7 @@ impl Supervisor<WireGuard> {
         let endpoint_cache = EndpointCache::new(saved_state.addresses());
         let dns = dns::open(&name, file.as_ref(), &starting);
         let names = names::open(file.as_ref(), &mut starting);
-        let admin = Admin::open(&name, file.as_ref(), &starting);
+        let admin = Admin::open(&name, file.as_ref(), &mut starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -187,7 +187,7 @@ impl Supervisor<WireGuard> {
         mode.update_names(context.now);
         if let Some(configuration) = mode.source.configuration() {
             // where the device has its addresses, and this process may use ports below 1024
-            mode.admin.start(&mut context, &configuration.interface.addresses);
+            mode.admin.start(&mut context, &configuration.interface.addresses, is_taken_over);
         }
         if !is_taken_over {
             mode.apply_dns(&mut context);

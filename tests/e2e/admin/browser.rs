@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::client::{ON_HOST, PASSWORD};
+use super::axe;
+use super::client::{Admin, ON_HOST, PASSWORD};
 use super::png::Picture;
 use super::web_driver::Browser;
 use crate::lab::Lab;
@@ -21,14 +22,6 @@ fn scanned(png: &[u8]) -> String {
     let grids = picture.detect_grids();
     assert_eq!(grids.len(), 1, "codes in a picture of {width} x {height}");
     grids[0].decode().unwrap().1
-}
-
-/// Keeps a picture for the documentation, if E2E_PICTURES says where.
-fn keep(browser: &Browser<'_>, name: &str) {
-    let picture = browser.picture();
-    if let Ok(folder) = std::env::var("E2E_PICTURES") {
-        std::fs::write(std::path::Path::new(&folder).join(name), picture).unwrap();
-    }
 }
 
 #[test]
@@ -57,7 +50,7 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
         browser.run("return document.getElementById('file').value", &[]).as_str(),
         Some(file.as_str())
     );
-    keep(&browser, "added.png");
+    axe::check(&browser);
     let (phone, _phone) = client(&lab, 1, &file);
     phone.ping(SERVER_V4);
 
@@ -73,23 +66,54 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
         .unwrap();
     let has_line = "return document.querySelector('path.received').getAttribute('d').split('L').length > 3";
     eventually("the graph moves", || browser.run(has_line, &[]) == true);
-    keep(&browser, "desktop.png");
+    axe::check(&browser);
     browser.resize(390, 844);
     let is_narrow = "return document.documentElement.scrollWidth <= window.innerWidth";
     assert_eq!(browser.run(is_narrow, &[]), true, "the page is wider than a phone");
-    keep(&browser, "phone.png");
     browser.resize(1100, 760);
     pings.kill().unwrap();
     pings.wait().unwrap();
 
     // names and notes are text
     browser.find("tbody a").click();
-    browser.find("form[action$='/note'] input[name=value]").type_in(NAME);
-    browser.find("form[action$='/note'] button").click();
+    browser.find("#Note").type_in(NAME);
+    browser.find("form:has(#Note) button").click();
     browser.wait_for_text("h1", NAME);
     assert!(!browser.has_dialog() && server.text().contains(&format!("# Note = {NAME}\n")));
     let images = browser.run("return document.images.length", &[]);
     assert_eq!(images, 0, "a name has become an element");
+
+    // so is everything that is typed into the other fields: kept, and refused at its field
+    let fill = "document.querySelectorAll('form[action$=\"/set\"] input[type=text], form[action$=\"/set\"] input:not([type])')
+        .forEach((field) => { if (field.id != 'Note') field.value = arguments[0]; })";
+    for field in ["#Forward", "#RateUp", "#ClientRoutes"] {
+        browser.run(fill, &[NAME]);
+        browser.find(field).type_in(NAME);
+        browser.find(&format!("form:has({field}) button")).click();
+        browser.wait_for_text(".error", "expected");
+        let kept = browser.run("return document.querySelector(arguments[0]).value", &[field]);
+        let focused = browser.run("return '#' + document.activeElement.id", &[]);
+        assert_eq!((kept.as_str(), focused.as_str()), (Some(NAME), Some(field)), "{}", browser.text("main"));
+        assert!(!browser.has_dialog());
+    }
+    // it names a peer
+    browser.find("#target").type_in(NAME);
+    browser.find("form:has(#target) button").click();
+    browser.wait_for_text(".verdict", "10.8.0.2");
+    assert!(!browser.has_dialog());
+    axe::check(&browser);
+    browser.open(&format!("http://{ON_HOST}/server"));
+    for field in ["#endpoint", "#dns"] {
+        browser.find(field).type_in(NAME);
+        browser.find(&format!("form:has({field}) button")).click();
+        browser.find(&format!("{field}-error"));
+        assert!(!browser.has_dialog());
+    }
+    browser.wait_for_text("main", &format!("set Note of '{NAME}'"));
+    assert_eq!(browser.run("return document.images.length", &[]), 0, "a value has become an element");
+    axe::check(&browser);
+    browser.open(&format!("http://{ON_HOST}/"));
+    browser.find("tbody a").click();
 
     // disabled
     browser.find("form[action$='/disable'] button").click();
@@ -107,8 +131,17 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     browser.wait_for_text("main", "sent by another page");
     assert_eq!(server.text(), before);
 
-    // signed out; a wrong password, and too many of them
+    // an open page ends with its session: here by a new password, set elsewhere
     browser.open(&format!("http://{ON_HOST}/"));
+    let new = [("current", PASSWORD), ("password", "another horse battery")];
+    assert_eq!(Admin::sign_in(&server).post("/account/password", &new).status, 303);
+    browser.wait_for_path("/sign-in");
+    axe::check(&browser);
+
+    // signed out; a wrong password, and too many of them
+    browser.find("input[name=password]").type_in("another horse battery");
+    browser.find("main form button").click();
+    browser.wait_for_path("/");
     browser.find("header form button").click();
     browser.wait_for_path("/sign-in");
     browser.open(&format!("http://{ON_HOST}/account"));

@@ -1,6 +1,8 @@
 //! The admin page: by plain requests, in a browser, and when its processes are killed or flooded.
 
+mod axe;
 mod browser;
+mod by_hand;
 mod client;
 mod page;
 mod png;

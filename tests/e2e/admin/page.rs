@@ -53,17 +53,75 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     let path = admin.path_of("phone");
     server.output(&["peer", "add", "nas", "--deny", "phone", "--keep-key"]);
     assert_eq!(admin.post(&format!("{path}/rename"), &[("name", "Anna's <phone>")]).status, 303);
-    assert_eq!(admin.post(&format!("{path}/note"), &[("value", "room 5")]).status, 303);
+    assert_eq!(admin.post(&format!("{path}/set"), &[("Note", "room 5")]).status, 303);
     assert!(
         server.text().contains("# Name = Anna's <phone>\n") && server.text().contains("# Note = room 5\n")
     );
     assert!(server.text().contains("# Deny = Anna's <phone>\n"), "{}", server.text());
     let page = admin.get(&path);
     assert!(page.body.contains("data-state=\"active\"") && page.body.contains("room 5"), "{page:?}");
-    let refused = admin.post(&format!("{path}/expires"), &[("value", "soon")]);
+    let refused = admin.post(&format!("{path}/set"), &[("Expires", "soon")]);
     assert!(refused.status == 409 && refused.body.contains("2026-12-31"), "{refused:?}");
     phone.ping(SERVER_V4);
-    daemon.wait_for("admin page: set Note of");
+    daemon.wait_for("admin page: set Note of 'Anna's <phone>'");
+
+    // rules and limits, as 'wontun peer set' has them; what is wrong is said at its field
+    let (set, test) = (format!("{path}/set"), format!("{path}/test"));
+    let refused = admin.post(&set, &[("Deny", "server:80/tcp, printer"), ("RateUp", "fast")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"RateUp-error\""), "{refused:?}");
+    assert!(refused.body.contains("value=\"server:80/tcp, printer\""), "{refused:?}");
+    let refused = admin.post(&set, &[("Deny", "server:80/tcp, printer")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"Deny-error\""), "{refused:?}");
+    let limits =
+        [("Deny", "server:80/tcp"), ("RateUp", "20Mbit"), ("Quota", "1kB/day"), ("OverQuota", "drop")];
+    assert_eq!(admin.post(&set, &limits).status, 303);
+    assert!(server.text().contains("# Deny = server:80/tcp\n# RateUp = 20Mbit\n# Quota = 1kB/day\n"));
+    let mut is_over = || admin.get(&path).body.contains("data-state=\"over quota\"");
+    eventually("the quota is used up", &mut is_over);
+    assert_eq!(admin.post(&set, &[("Quota", "none"), ("OverQuota", "")]).status, 303);
+    phone.ping(SERVER_V4);
+    eventually("the rule holds", || !accepts(&phone, inside));
+    for (target, direction, verdict) in [
+        ("server:80", "to", "<strong>Denied</strong><br>denied: "),
+        ("192.0.2.7:443", "to", "<strong>Allowed</strong><br>allowed: "),
+        ("server", "from", "<strong>Denied</strong><br>denied: "),
+    ] {
+        let page = admin.post(&test, &[("target", target), ("direction", direction)]);
+        assert!(page.status == 200 && page.body.contains(verdict), "{target}: {page:?}");
+    }
+    let refused = admin.post(&test, &[("target", "internet"), ("direction", "to")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"target-error\""), "{refused:?}");
+    assert_eq!(admin.post(&set, &[("Deny", "")]).status, 303);
+    eventually("the rule is gone", || accepts(&phone, inside));
+    let added =
+        [("name", "disk"), ("routes", "vpn"), ("address", "10.8.0.9"), ("AllowFrom", "Anna's <phone>")];
+    let added = admin.post("/new", &added);
+    assert_eq!(added.status, 200, "{added:?}");
+    let refused = admin.post("/new", &[("name", "tablet"), ("address", "10.8.0.9"), ("Note", "kept")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"address-error\""), "{refused:?}");
+    assert!(refused.body.contains("value=\"kept\"") && !server.text().contains("tablet"), "{refused:?}");
+    assert_eq!(server.output(&["peer", "show", "disk", "--json"]).matches("Anna's <phone>").count(), 1);
+
+    // what concerns all of them, and the log of changes with who
+    let values = [("endpoint", "vpn.example.com"), ("dns", "9.9.9.9"), ("domain", ""), ("policy", "isolate")];
+    assert_eq!(admin.post("/server", &values).status, 303);
+    let text = server.text();
+    for comment in ["ClientEndpoint = vpn.example.com:51820", "ClientDNS = 9.9.9.9", "Policy = isolate"] {
+        assert!(text.contains(&format!("# {comment}\n")), "{comment}: {text}");
+    }
+    let refused = admin.post("/server", &[("endpoint", "vpn.example.com:4"), ("policy", "open")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"endpoint-error\""), "{refused:?}");
+    let page = admin.get("/server").body;
+    for part in [
+        env!("CARGO_PKG_VERSION"),
+        "this host (127.0.0.1)",
+        "add 'disk'",
+        "set endpoint, dns, policy of the server",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let changes = std::fs::metadata(server.dir.join("tun0.changes")).unwrap();
+    assert_eq!(changes.permissions().mode() & 0o777, 0o600);
 
     // disabled, enabled, removed
     assert_eq!(admin.post(&format!("{path}/disable"), &[]).status, 303);
@@ -77,8 +135,10 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     let path = admin.path_of("Anna's &lt;phone&gt;");
     assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
     assert!(!server.text().contains("phone"), "{}", server.text());
-    let path = admin.path_of("nas");
-    assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
+    for name in ["nas", "disk"] {
+        let path = admin.path_of(name);
+        assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
+    }
     let kept = std::fs::read_dir(server.dir.join("tun0.client-keys")).unwrap();
     assert_eq!(kept.count(), 0, "the key of a removed client is kept");
     // the log of who has done it
@@ -131,13 +191,21 @@ fn the_tunnel_goes_on_without_the_page_and_while_it_is_flooded() {
     let again = helper(daemon.pid(), "wontun-admin");
     assert_ne!(page, again);
     assert!(Admin::sign_in(&server).get("/").body.contains("phone"));
-    // without its editor, the page says so
+    // killed: its editor is back, too
     kill(editor, Signal::SIGKILL).unwrap();
-    daemon.wait_for("the process that edits the file for the admin page ended");
-    let before = server.text();
-    let answer = Admin::sign_in(&server).post("/new", &[("name", "tablet"), ("routes", "all")]);
-    assert!(answer.status == 409 && answer.body.contains("restart the tunnel"), "{answer:?}");
-    assert!(phone.ping_once(SERVER_V4, 56) && server.text() == before);
-    assert!(accepts(server.site.host(), ON_HOST.parse().unwrap()));
-    assert!(daemon.stop().status.success());
+    daemon.wait_for("the process that edits the file for the admin page ended: starting it again");
+    let mut admin = Admin::sign_in(&server);
+    eventually("changes are made again", || {
+        let answer = admin.post("/new", &[("name", "tablet"), ("routes", "all")]);
+        assert!(answer.status == 200 || answer.body.contains("try again soon"), "{answer:?}");
+        answer.status == 200
+    });
+    assert!(server.text().contains("# Name = tablet") && phone.ping_once(SERVER_V4, 56));
+    // a process that takes the tunnel over serves the page at the same ports
+    let successor = server.launch(&["--private-key-file", key, "--admin", "--take-over"]).spawn();
+    successor.wait_for(" ready mode=");
+    assert!(daemon.wait_exit().status.success());
+    assert!(accepts(server.site.host(), ON_HOST.parse().unwrap()) && accepts(&phone, inside));
+    assert!(Admin::sign_in(&server).get("/").body.contains("tablet") && phone.ping_once(SERVER_V4, 56));
+    assert!(successor.stop().status.success());
 }

@@ -168,6 +168,32 @@ impl<'site> Browser<'site> {
         self.command("POST", "/execute/sync", Some(json!({ "script": script, "args": arguments })))
     }
 
+    /// Runs a script in the page that calls its last argument with its result.
+    pub(crate) fn run_async(&self, script: &str) -> Value {
+        self.command("POST", "/execute/async", Some(json!({ "script": script, "args": [] })))
+    }
+
+    /// Sends a command of the DevTools protocol.
+    fn devtools(&self, command: &str, parameters: Value) -> Value {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.command("POST", "/goog/cdp/execute", Some(body))
+    }
+
+    /// Prefers dark or light colours, and lays the page out for this width; 0 for the window's.
+    pub(crate) fn emulate(&self, is_dark: bool, width: u32) {
+        let value = if is_dark { "dark" } else { "light" };
+        let feature = json!([{ "name": "prefers-color-scheme", "value": value }]);
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": feature }));
+        let metrics = json!({ "width": width, "height": 0, "deviceScaleFactor": 1, "mobile": width > 0 && width < 600 });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// Returns a picture of the page, as WebP.
+    pub(crate) fn webp(&self) -> Vec<u8> {
+        let picture = self.devtools("Page.captureScreenshot", json!({ "format": "webp", "quality": 80 }));
+        Base64::decode_vec(picture["data"].as_str().unwrap()).unwrap()
+    }
+
     /// Sets the size of the window in pixels.
     pub(crate) fn resize(&self, width: u32, height: u32) {
         self.command("POST", "/window/rect", Some(json!({ "width": width, "height": height })));

@@ -1,14 +1,17 @@
-//! Changes that the page asks for: the editor makes them, and the file is read again.
+//! Changes that the page asks for: the editor makes them, and the file is read again. Questions
+//! about the file, which the editor answers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tracing::{info, warn};
 
+use super::super::file::ConfigFile;
 use super::super::state::WireGuard;
+use super::page::AdminPage;
 use super::pending::{ChangeKind, PendingChange};
-use crate::admin::messages::{Change, ClientText, ToAdmin};
+use crate::admin::messages::{Answer, Change, Done, Question, Refusal, ToAdmin, ToEditor};
+use crate::netlink::local_addresses;
 use crate::process::ChannelError;
-use crate::resolver::messages::ErrorMessage;
 use crate::supervisor::context::Context;
 
 /// Maximum number of changes that the editor has not made yet.
@@ -20,54 +23,44 @@ impl WireGuard {
         let Some(admin) = &mut self.admin.0 else { return };
         let kind = match &change {
             Change::Account(text) => ChangeKind::Account(text.clone()),
-            Change::Add { name, .. } => ChangeKind::File(format!("add '{name}'")),
-            Change::Renew(key) => ChangeKind::File(format!("renew {key}")),
-            Change::Remove(key) => ChangeKind::File(format!("remove {key}")),
-            Change::Rename(key, name) => ChangeKind::File(format!("rename {key} to '{name}'")),
-            Change::Set(key, setting, _) => ChangeKind::File(format!("set {} of {key}", setting.comment())),
+            _ => ChangeKind::File,
         };
-        let result = match &mut admin.editor {
-            Some(_) if admin.pending.len() >= MAX_PENDING => Err("too many changes at once".to_owned()),
-            Some(editor) => editor.change(change, admin.reaches_ipv6).map_err(|error| error.to_string()),
-            None => Err("the process that edits the file has ended: restart the tunnel".to_owned()),
+        let request = ToEditor::Change { change, from, reaches_ipv6: admin.reaches_ipv6 };
+        admin.request(number, from, kind, &request);
+    }
+
+    /// Passes a question to the editor.
+    pub(super) fn request_answer(&mut self, number: u32, question: Question) {
+        let Some(policy) = self.source.file().map(ConfigFile::policy) else { return };
+        let Some(admin) = &mut self.admin.0 else { return };
+        // without netlink, only the addresses of the file are known to be the server's
+        let own = match question {
+            Question::Access { .. } => local_addresses().unwrap_or_default(),
+            Question::Server => Vec::new(),
         };
-        match result {
-            Ok(()) => {
-                let generation = admin.generation;
-                admin.pending.push_back(PendingChange { number, generation, from, kind });
-            }
-            Err(error) => {
-                let result = Err(ErrorMessage::cut(error));
-                admin.tell(&ToAdmin::Changed { number, result }, Vec::new());
-            }
-        }
+        let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+        admin.request(number, host, ChangeKind::Question, &ToEditor::Question { question, policy, own });
     }
 
     /// Handles a change that the editor has made, or has not.
-    pub(super) fn handle_edited(
-        &mut self,
-        context: &mut Context,
-        result: Result<Option<ClientText>, ErrorMessage>,
-    ) {
+    pub(super) fn handle_edited(&mut self, context: &mut Context, result: Result<Done, Refusal>) {
         let Some(admin) = &mut self.admin.0 else { return };
         let Some(PendingChange { number, generation, from, kind }) = admin.pending.pop_front() else {
             return;
         };
         let result = match (result, kind) {
-            (Ok(client), ChangeKind::Account(text)) => {
+            (Ok(Done { client, .. }), ChangeKind::Account(text)) => {
                 admin.account = Some(text);
                 info!(%from, "admin page: the account was changed");
                 Ok(client)
             }
-            (Ok(client), ChangeKind::File(change)) => {
-                info!(%from, "admin page: {change}");
+            (Ok(Done { text, client }), _) => {
+                info!(%from, "admin page: {}", text.as_str());
                 context.reload(self).map(|_| client).map_err(|error| {
-                    ErrorMessage::cut(format!(
-                        "the file was changed, but the tunnel cannot apply it: {error}"
-                    ))
+                    Refusal::of_all(format!("the file was changed, but the tunnel cannot apply it: {error}"))
                 })
             }
-            (Err(error), _) => Err(error),
+            (Err(refusal), _) => Err(refusal),
         };
         let Some(admin) = &mut self.admin.0 else { return };
         if admin.generation == generation {
@@ -75,15 +68,57 @@ impl WireGuard {
         }
     }
 
-    pub(super) fn handle_editor_end(&mut self, error: &ChannelError) {
+    /// Handles an answer of the editor.
+    pub(super) fn handle_answer(&mut self, result: Result<Answer, Refusal>) {
         let Some(admin) = &mut self.admin.0 else { return };
-        warn!(%error, "the process that edits the file for the admin page ended: restart the tunnel to use it again");
+        let Some(PendingChange { number, generation, .. }) = admin.pending.pop_front() else { return };
+        if admin.generation == generation {
+            admin.tell(&ToAdmin::Answer { number, result }, Vec::new());
+        }
+    }
+
+    pub(super) fn handle_editor_end(&mut self, context: &Context, error: &ChannelError) {
+        let Some(admin) = &mut self.admin.0 else { return };
+        warn!(%error, "the process that edits the file for the admin page ended: starting it again");
         admin.editor = None;
-        for PendingChange { number, generation, .. } in std::mem::take(&mut admin.pending) {
+        admin.editor_restart.schedule(context.now);
+        for PendingChange { number, generation, kind, .. } in std::mem::take(&mut admin.pending) {
             if admin.generation == generation {
-                let result = Err(ErrorMessage::cut("the process that edits the file has ended".to_owned()));
-                admin.tell(&ToAdmin::Changed { number, result }, Vec::new());
+                admin.refuse(
+                    number,
+                    &kind,
+                    "the process that edits the file has ended: look whether it was changed",
+                );
             }
         }
+    }
+}
+
+impl AdminPage {
+    /// Sends a request to the editor, or refuses it.
+    fn request(&mut self, number: u32, from: IpAddr, kind: ChangeKind, request: &ToEditor) {
+        let result = match &mut self.editor {
+            Some(_) if self.pending.len() >= MAX_PENDING => Err("too many changes at once".to_owned()),
+            Some(editor) => editor.send(request, Vec::new()).map_err(|error| error.to_string()),
+            None => {
+                Err("the process that edits the file has ended, and starts again: try again soon".to_owned())
+            }
+        };
+        match result {
+            Ok(()) => {
+                let generation = self.generation;
+                self.pending.push_back(PendingChange { number, generation, from, kind });
+            }
+            Err(error) => self.refuse(number, &kind, &error),
+        }
+    }
+
+    fn refuse(&mut self, number: u32, kind: &ChangeKind, reason: &str) {
+        let refusal = Refusal::of_all(reason);
+        let message = match kind {
+            ChangeKind::Question => ToAdmin::Answer { number, result: Err(refusal) },
+            ChangeKind::File | ChangeKind::Account(_) => ToAdmin::Changed { number, result: Err(refusal) },
+        };
+        self.tell(&message, Vec::new());
     }
 }

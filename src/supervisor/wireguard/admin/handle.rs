@@ -34,7 +34,7 @@ impl WireGuard {
     fn handle_page_end(&mut self, context: &mut Context, error: &ChannelError) {
         let Some(admin) = &mut self.admin.0 else { return };
         admin.page = None;
-        admin.schedule_restart(context.now);
+        admin.page_restart.schedule(context.now);
         warn!(%error, "the process of the admin page ended: starting it again; sign in again then");
         let clients = std::mem::take(&mut admin.link_clients);
         for client in clients {
@@ -55,6 +55,7 @@ impl WireGuard {
                 self.show_peers(context);
             }
             FromAdmin::Change { number, from, change } => self.request_change(number, from, change),
+            FromAdmin::Question { number, question } => self.request_answer(number, question),
             FromAdmin::Link(token) => {
                 if let Some(client) = admin.link_clients.pop_front() {
                     let links = admin.links(&token);
@@ -94,19 +95,26 @@ impl WireGuard {
             let flushed = if events.contains(PollFlags::POLLOUT) { editor.flush() } else { Ok(()) };
             match flushed.and_then(|()| editor.receive()) {
                 Ok(Some(FromEditor::Done(result))) => self.handle_edited(context, result),
+                Ok(Some(FromEditor::Answer(result))) => self.handle_answer(result),
                 Ok(None) => return,
-                Ok(Some(FromEditor::Ready(_) | FromEditor::NotReady(_))) => {}
-                Err(error) => return self.handle_editor_end(&error),
+                Ok(Some(FromEditor::Ready(_))) => {}
+                Ok(Some(FromEditor::NotReady(error))) => {
+                    warn!(error = error.into_string(), "the process that edits the file did not start");
+                }
+                Err(error) => return self.handle_editor_end(context, &error),
             }
         }
     }
 
-    /// Starts the page's process again, and answers with the peers, if these are due.
+    /// Starts the processes again, and answers with the peers, if these are due.
     pub(in crate::supervisor::wireguard) fn handle_admin_timeout(&mut self, context: &mut Context) {
-        if let Some(admin) = &mut self.admin.0
-            && admin.restart_at.is_some_and(|at| at <= context.now)
-        {
-            admin.start_page(context);
+        if let Some(admin) = &mut self.admin.0 {
+            if admin.page_restart.is_due(context.now) {
+                admin.start_page(context);
+            }
+            if admin.editor_restart.is_due(context.now) {
+                admin.start_editor(context);
+            }
         }
         self.show_peers(context);
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tracing::{info, warn};
 
 use crate::config::Cidr;
@@ -21,22 +21,39 @@ const BACKLOG: i32 = 64;
 const SEND_BUFFER: usize = 64 * 1024;
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
-/// Opens the sockets. Addresses that fail are left out with a warning.
-pub(super) fn open(addresses: &[Cidr]) -> Vec<(SocketAddr, OwnedFd)> {
+/// Opens the sockets, of a tunnel that is taken over at the ports of the other process, which has
+/// called [`share`]. Addresses that fail are left out with a warning.
+pub(super) fn open(addresses: &[Cidr], is_taken_over: bool) -> Vec<(SocketAddr, OwnedFd)> {
     let mut opened = Vec::new();
     for address in addresses.iter().map(|cidr| cidr.address()) {
-        let result = listen((address, PORT).into()).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse => first_free(address),
+        // nobody else has an address of the tunnel
+        let result = listen((address, PORT).into(), true).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse => first_free(address, true),
             _ => Err(error),
         });
         opened.extend(result.map_err(|error| warn_of(address, &error)).ok());
     }
     let host = IpAddr::from(Ipv4Addr::LOCALHOST);
-    opened.extend(first_free(host).map_err(|error| warn_of(host, &error)).ok());
+    let on_host = first_free(host, is_taken_over).and_then(|(address, socket)| {
+        // another tunnel's page must not get a part of the connections
+        SockRef::from(&socket).set_reuse_port(false)?;
+        Ok((address, socket))
+    });
+    opened.extend(on_host.map_err(|error| warn_of(host, &error)).ok());
     for (address, _) in &opened {
         info!("serving the admin page at http://{}/", host_of(*address));
     }
     opened
+}
+
+/// Lets the process that takes the tunnel over open sockets at the same ports, before this one
+/// ends. Those at the tunnel's addresses allow it already.
+pub(super) fn share(listeners: &[(SocketAddr, OwnedFd)]) {
+    for (address, socket) in listeners.iter().filter(|(address, _)| address.ip().is_loopback()) {
+        if let Err(error) = SockRef::from(socket).set_reuse_port(true) {
+            warn!(%address, %error, "the process that takes over will serve the admin page at another port");
+        }
+    }
 }
 
 /// Returns the address as the host of a URL.
@@ -52,10 +69,10 @@ fn warn_of(address: IpAddr, error: &io::Error) {
     warn!(%address, %error, "the admin page is not served at this address");
 }
 
-fn first_free(address: IpAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+fn first_free(address: IpAddr, is_shared: bool) -> io::Result<(SocketAddr, OwnedFd)> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in OTHER_PORTS {
-        match listen((address, port).into()) {
+        match listen((address, port).into(), is_shared) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             result => return result,
         }
@@ -63,16 +80,15 @@ fn first_free(address: IpAddr) -> io::Result<(SocketAddr, OwnedFd)> {
     Err(last)
 }
 
-fn listen(address: SocketAddr) -> io::Result<(SocketAddr, OwnedFd)> {
+fn listen(address: SocketAddr, is_shared: bool) -> io::Result<(SocketAddr, OwnedFd)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     // after a restart, connections in TIME-WAIT do not keep the port busy
     socket.set_reuse_address(true)?;
     // accepted sockets inherit these
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // the process that takes a tunnel over opens its own before the other one ends; nobody else has
-    // an address of the tunnel
-    socket.set_reuse_port(!address.ip().is_loopback())?;
+    // the process that takes a tunnel over opens its own before the other one ends
+    socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok((address, socket.into()))
@@ -97,8 +113,12 @@ mod tests {
     #[test]
     fn a_port_in_use_is_passed_over() {
         let host = IpAddr::from([127, 0, 0, 7]);
-        let (first, _socket) = first_free(host).unwrap();
-        let (second, _other) = first_free(host).unwrap();
+        let (first, socket) = first_free(host, false).unwrap();
+        let (second, _other) = first_free(host, false).unwrap();
         assert!(first.port() < second.port(), "{first} {second}");
+        // one that takes the first over gets the same
+        share(&[(first, socket.try_clone().unwrap())]);
+        let (third, _third) = first_free(host, true).unwrap();
+        assert_eq!(third, first);
     }
 }

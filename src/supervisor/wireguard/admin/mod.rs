@@ -8,5 +8,6 @@ mod page;
 mod peers;
 mod pending;
 mod processes;
+mod restart;
 
 pub(super) use page::Admin;

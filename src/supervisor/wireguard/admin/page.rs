@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -12,10 +13,12 @@ use super::super::file::ConfigFile;
 use super::listeners;
 use super::pending::PendingChange;
 use super::processes::{Editor, Page};
-use crate::admin::messages::{AccountText, ToAdmin, Token};
+use super::restart::Restart;
+use crate::admin::messages::{AccountText, ToAdmin, ToEditor, Token};
 use crate::config::{Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::netlink::find_ipv6_obstacle;
+use crate::process::Nursery;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::EventSource;
 use crate::supervisor::start::Starting;
@@ -23,11 +26,6 @@ use wontun_proto::time::Instant;
 
 /// Minimum interval between two answers with the peers.
 pub(super) const SHOW_INTERVAL: Duration = Duration::from_millis(200);
-/// Delay before the process is restarted; doubled each time, up to [`MAX_RESTART_DELAY`].
-const RESTART_DELAY: Duration = Duration::from_millis(500);
-const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
-/// Time without an end after which the next delay is [`RESTART_DELAY`] again.
-const STABLE: Duration = Duration::from_secs(300);
 /// Minimum interval between two log lines about failed attempts to sign in.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -44,11 +42,12 @@ pub(super) struct AdminPage {
     /// True if IPv6 packets of clients get further than the VPN.
     pub(super) reaches_ipv6: bool,
     pub(super) page: Option<Page>,
+    pub(super) page_restart: Restart,
     pub(super) editor: Option<Editor>,
-    /// Time of the next start of the page's process.
-    pub(super) restart_at: Option<Instant>,
-    pub(super) delay: Duration,
-    pub(super) started_at: Instant,
+    pub(super) editor_restart: Restart,
+    /// Starts the editor as this process's user.
+    editor_nursery: Nursery,
+    editor_start: ToEditor,
     /// Number of its starts: answers to an earlier process are dropped.
     pub(super) generation: u32,
     /// Changes that the editor makes, in their order.
@@ -67,29 +66,33 @@ impl Admin {
     pub(in crate::supervisor::wireguard) fn open(
         tunnel: &TunName,
         file: Option<&ConfigFile>,
-        starting: &Starting,
+        starting: &mut Starting,
     ) -> Self {
         let Some(file) = file.filter(|file| file.options.admin) else { return Self::default() };
         let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = std::path::absolute(folder.unwrap_or(std::path::Path::new(".")));
+        let folder = std::path::absolute(folder.unwrap_or(Path::new(".")));
         let is_sandboxed = starting.is_sandboxed();
         let started = folder.map_err(|error| error.to_string()).and_then(|folder| {
             let name = TunName::of_file(&file.path).unwrap_or_else(|_| tunnel.clone());
-            let editor = Editor::start(&folder, &name, &file.key_files, is_sandboxed, starting.stderr());
-            editor.map_err(|error| error.to_string())
+            let start = editor_start(&folder, &name, &file.key_files, is_sandboxed);
+            let nursery = starting.take_own_nursery();
+            let mut nursery = nursery.ok_or("there is no process to start its editor: report this bug")?;
+            let editor = Editor::start(&mut nursery, starting.stderr(), &start);
+            Ok((editor.map_err(|error| error.to_string())?, nursery, start))
         });
         match started {
-            Ok(editor) => Self(Some(Box::new(AdminPage {
+            Ok((editor, editor_nursery, editor_start)) => Self(Some(Box::new(AdminPage {
                 tunnel: tunnel.clone(),
                 is_sandboxed,
                 listeners: Vec::new(),
                 account: None,
                 reaches_ipv6: false,
                 page: None,
+                page_restart: Restart::default(),
                 editor: Some(editor),
-                restart_at: None,
-                delay: RESTART_DELAY,
-                started_at: Instant::default(),
+                editor_restart: Restart::default(),
+                editor_nursery,
+                editor_start,
                 generation: 0,
                 pending: VecDeque::new(),
                 link_clients: VecDeque::new(),
@@ -104,8 +107,14 @@ impl Admin {
         }
     }
 
-    /// Opens the sockets at the tunnel's `addresses`, and starts the process of the page.
-    pub(in crate::supervisor::wireguard) fn start(&mut self, context: &mut Context, addresses: &[Cidr]) {
+    /// Opens the sockets at the tunnel's `addresses`, and starts the process of the page. The
+    /// sockets of a process whose tunnel is taken over are still open.
+    pub(in crate::supervisor::wireguard) fn start(
+        &mut self,
+        context: &mut Context,
+        addresses: &[Cidr],
+        is_taken_over: bool,
+    ) {
         let Some(admin) = &mut self.0 else { return };
         match admin.editor.as_mut().map(Editor::wait) {
             Some(Ok(account)) => admin.account = account,
@@ -116,13 +125,21 @@ impl Admin {
             }
             None => return,
         }
-        admin.listeners = listeners::open(addresses);
+        admin.listeners = listeners::open(addresses, is_taken_over);
+        admin.editor_restart.handle_start(context.now);
         admin.reaches_ipv6 = addresses.iter().any(|cidr| cidr.address().is_ipv6())
             && find_ipv6_obstacle(context.name.as_str()).is_none();
         if admin.account.is_none() {
             info!("the admin page has no password yet: 'wontun admin link' prints a link that sets it");
         }
         admin.start_page(context);
+    }
+
+    /// Lets the process that takes the tunnel over serve the page at the same ports.
+    pub(in crate::supervisor::wireguard) fn share(&self) {
+        if let Some(admin) = &self.0 {
+            listeners::share(&admin.listeners);
+        }
     }
 
     /// Returns the descriptors to wait for.
@@ -139,7 +156,19 @@ impl Admin {
     pub(in crate::supervisor::wireguard) fn deadline(&self) -> Option<Instant> {
         let admin = self.0.as_ref()?;
         let show = admin.shown_at.map_or(Instant::default(), |at| at + SHOW_INTERVAL);
-        [admin.restart_at, admin.is_show_due.then_some(show)].into_iter().flatten().min()
+        let restarts = [admin.page_restart.at(), admin.editor_restart.at()];
+        restarts.into_iter().chain([admin.is_show_due.then_some(show)]).flatten().min()
+    }
+}
+
+/// Returns the first message to the editor.
+fn editor_start(folder: &Path, tunnel: &TunName, key_files: &[PathBuf], is_sandboxed: bool) -> ToEditor {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    ToEditor::Start {
+        folder: text(folder),
+        tunnel: tunnel.as_str().to_owned(),
+        key_files: key_files.iter().map(|file| text(file)).collect(),
+        is_sandboxed,
     }
 }
 
@@ -148,24 +177,27 @@ impl AdminPage {
         let stderr = context.lookups.stderr();
         let account = self.account.clone();
         let (listeners, tunnel) = (&self.listeners, &self.tunnel);
-        self.started_at = context.now;
+        self.page_restart.handle_start(context.now);
         self.generation = self.generation.wrapping_add(1);
         self.is_show_due = false;
         match Page::start(&mut context.nursery, stderr, tunnel, listeners, account, self.is_sandboxed) {
-            Ok(page) => (self.page, self.restart_at) = (Some(page), None),
+            Ok(page) => self.page = Some(page),
             Err(error) => {
                 warn!(%error, "cannot start the process of the admin page; trying again later");
-                self.schedule_restart(context.now);
+                self.page_restart.schedule(context.now);
             }
         }
     }
 
-    pub(super) fn schedule_restart(&mut self, now: Instant) {
-        if now.since(self.started_at) >= STABLE {
-            self.delay = RESTART_DELAY;
+    pub(super) fn start_editor(&mut self, context: &Context) {
+        self.editor_restart.handle_start(context.now);
+        match Editor::start(&mut self.editor_nursery, context.lookups.stderr(), &self.editor_start) {
+            Ok(editor) => self.editor = Some(editor),
+            Err(error) => {
+                warn!(%error, "cannot start the process that edits the file; trying again later");
+                self.editor_restart.schedule(context.now);
+            }
         }
-        self.restart_at = Some(now + self.delay);
-        self.delay = (self.delay * 2).min(MAX_RESTART_DELAY);
     }
 
     /// Sends a message to the page; `None` if its process has ended.

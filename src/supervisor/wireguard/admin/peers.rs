@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::super::state::WireGuard;
 use super::page::SHOW_INTERVAL;
 use super::processes::Page;
-use crate::admin::messages::{MAX_PEERS, PeerInFile, Setting, ToAdmin};
+use crate::admin::messages::{MAX_PEERS_SIZE, MAX_VALUE, PeerInFile, SettingText, ToAdmin};
+use crate::config::peer_settings::PeerComment;
 use crate::config::wg_quick::Peer;
 use crate::messages::ToTunnel;
 use crate::net::timer::unix_now;
@@ -34,12 +35,17 @@ impl WireGuard {
         admin.shown_at = Some(context.now);
         let now = unix_now();
         let peers = self.source.configuration().map_or(&[][..], |configuration| &configuration.peers);
-        let mut pages = peers.chunks(MAX_PEERS).peekable();
-        while let Some(page) = pages.next() {
-            let peers = page.iter().map(|peer| in_file(peer, now)).collect();
-            let message = ToAdmin::Peers { peers, is_last: pages.peek().is_none() };
-            admin.tell(&message, Vec::new());
+        let (mut page, mut size) = (Vec::new(), 0);
+        for peer in peers.iter().map(|peer| in_file(peer, now)) {
+            size += peer.size();
+            if size > MAX_PEERS_SIZE && !page.is_empty() {
+                size = peer.size();
+                let peers = std::mem::take(&mut page);
+                admin.tell(&ToAdmin::Peers { peers, is_last: false }, Vec::new());
+            }
+            page.push(peer);
         }
+        admin.tell(&ToAdmin::Peers { peers: page, is_last: true }, Vec::new());
         let (ours, theirs) = match UnixStream::pair() {
             Ok(pair) => pair,
             // out of descriptors: the state is unknown
@@ -58,7 +64,14 @@ impl WireGuard {
 /// Returns a peer as the page shows it.
 fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
     let settings = peer.settings();
-    let value = |setting: Setting| settings.get(setting.comment()).map(|value| (setting, value));
+    let (mut short, mut long) = (Vec::new(), Vec::new());
+    for key in PeerComment::ALL {
+        match settings.get(key) {
+            Some(value) if value.len() > MAX_VALUE => long.push(key),
+            Some(value) => short.push((key, SettingText::cut(value))),
+            None => {}
+        }
+    }
     let mut networks: Vec<_> = peer.allowed_ips.iter().take(MAX_NETWORKS).map(ToString::to_string).collect();
     if peer.allowed_ips.len() > MAX_NETWORKS {
         networks.push(format!("… ({})", peer.allowed_ips.len()));
@@ -67,7 +80,8 @@ fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
         key: peer.public_key,
         name: peer.name.clone(),
         networks,
-        settings: Setting::ALL.into_iter().filter_map(value).collect(),
-        is_expired: settings.expires.is_some_and(|expires| expires.since_epoch() <= now),
+        settings: short,
+        long_settings: long,
+        exclusion: settings.exclusion(now),
     }
 }

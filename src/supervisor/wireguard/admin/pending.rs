@@ -16,7 +16,8 @@ pub(super) struct PendingChange {
 /// The change.
 #[derive(Debug)]
 pub(super) enum ChangeKind {
-    /// The line for the log.
-    File(String),
+    File,
     Account(AccountText),
+    /// None: an answer.
+    Question,
 }

@@ -2,16 +2,15 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant as Clock};
 
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 
-use crate::admin::messages::{AccountText, Change, FromAdmin, FromEditor, ToAdmin, ToEditor};
+use crate::admin::messages::{AccountText, FromAdmin, FromEditor, ToAdmin, ToEditor};
 use crate::admin::{ROLE, editor};
 use crate::config::TunName;
-use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
+use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, stop_helper};
 
 /// Time that the editor has to confine itself and read the account.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -103,28 +102,19 @@ impl Page {
 }
 
 impl Editor {
-    /// Starts the process as this process's user, to whom the file belongs, without waiting for it.
-    /// Must be called before this process is confined.
+    /// Starts the process without waiting for it, by a nursery whose helpers run as this process's
+    /// user, to whom the file belongs.
     ///
     /// # Errors
     /// [`NurseryError`].
     pub(super) fn start(
-        folder: &Path,
-        tunnel: &TunName,
-        key_files: &[PathBuf],
-        is_sandboxed: bool,
+        nursery: &mut Nursery,
         stderr: BorrowedFd<'_>,
+        start: &ToEditor,
     ) -> Result<Self, NurseryError> {
-        let mut editor = Self::new(spawn_as_own_user(editor::ROLE, stderr)?)?;
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let start = ToEditor::Start {
-            folder: text(folder),
-            tunnel: tunnel.as_str().to_owned(),
-            key_files: key_files.iter().map(|file| text(file)).collect(),
-            is_sandboxed,
-        };
+        let mut editor = Self::new(nursery.spawn(editor::ROLE, stderr)?)?;
         let failed = |source| NurseryError::ChannelFailed { role: editor::ROLE.to_owned(), source };
-        editor.send(&start, Vec::new()).map_err(failed)?;
+        editor.send(start, Vec::new()).map_err(failed)?;
         Ok(editor)
     }
 
@@ -136,17 +126,11 @@ impl Editor {
         match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
             Ok(Some((FromEditor::Ready(account), _))) => Ok(account),
             Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
-            Ok(Some((FromEditor::Done(_), _))) => Err("it sent something unexpected".to_owned()),
+            Ok(Some((FromEditor::Done(_) | FromEditor::Answer(_), _))) => {
+                Err("it sent something unexpected".to_owned())
+            }
             Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    /// Requests a change.
-    ///
-    /// # Errors
-    /// As for [`Helper::send`].
-    pub(super) fn change(&mut self, change: Change, reaches_ipv6: bool) -> Result<(), ChannelError> {
-        self.send(&ToEditor::Change { change, reaches_ipv6 }, Vec::new())
     }
 }
