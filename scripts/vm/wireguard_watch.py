@@ -46,7 +46,7 @@ class Watch:
             chain asked {{
                 {_count("inner")}
             }}
-            chain tunnel {{
+            chain inside {{
                 type filter hook input priority 0;
                 iifname {DEVICE} icmp type echo-request jump asked
                 iifname {DEVICE} icmpv6 type echo-request jump asked
