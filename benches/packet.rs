@@ -58,6 +58,7 @@ fn super_packet(v6: bool, protocol: u8, len: usize, mtu: usize) -> (Header, Vec<
     let header = Header {
         headers_len: u16::try_from(headers).unwrap(),
         segmentation: Some(Segmentation { gso, ecn: false, size: u16::try_from(mtu - headers).unwrap() }),
+        tunnel: None,
         checksum: Some(PartialChecksum { start: u16::try_from(ip).unwrap(), offset }),
     };
     (header, packet)

@@ -46,7 +46,8 @@ fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
 /// Splits a read of a tun device: the header and the packet as they are, or with corrected lengths.
 fn split(script: &mut Unstructured) {
     let how = byte(script);
-    let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
+    let layout =
+        [Layout::Short, Layout::Long, Layout::Tunnel, Layout::Long][usize::from(how & 1 | how >> 1 & 2)];
     let mut read = take(script, usize::MAX).to_vec();
     let start = layout.len();
     if how & 2 == 0 && read.len() >= start + 40 {
@@ -165,7 +166,8 @@ fn flow(packet: &[u8]) -> Option<Vec<u8>> {
 
 fn coalesce(script: &mut Unstructured) {
     let how = byte(script);
-    let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
+    let layout =
+        [Layout::Short, Layout::Long, Layout::Tunnel, Layout::Long][usize::from(how & 1 | how >> 1 & 2)];
     let udp = how & 2 == 0;
     let mut coalescer = Coalescer::new(layout, udp);
     let (mut sequences, mut identification) = ([0xffff_f000; 8], 0xfff0);

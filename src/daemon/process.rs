@@ -295,7 +295,7 @@ mod tests {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         supervisor.send(&start, descriptors).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -413,7 +413,7 @@ mod tests {
             keepalive: Duration::from_secs(25),
         };
         supervisor.send(&start(mode), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = socket.local_addr().unwrap();
@@ -495,7 +495,7 @@ mod tests {
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         supervisor.send(&start(ModeConfig::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();

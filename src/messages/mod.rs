@@ -365,6 +365,8 @@ pub struct Queue {
     pub is_exclusive: bool,
     /// True if UDP super-packets may be written.
     pub has_uso: bool,
+    /// True if super-packets in a UDP tunnel may be read. The virtio-net header is longer then.
+    pub has_tunnels: bool,
 }
 
 /// A disconnected UDP socket.

@@ -72,6 +72,17 @@ pub(super) fn index_of(name: &str) -> Result<u32, RequestError> {
     header.map(|header| header.index).ok_or(RequestError::NoReply)
 }
 
+/// Returns true if a device of this network namespace sends packets in UDP datagrams, such as VXLAN.
+///
+/// # Errors
+/// Netlink is unavailable.
+pub(crate) fn has_udp_tunnel() -> io::Result<bool> {
+    let mut netlink = NetlinkSocket::open()?;
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let found = netlink.dump(&links, |body| message::is_udp_tunnel(body).then_some(()));
+    found.map(|found| !found.is_empty()).map_err(|failure| io::Error::other(failure.description()))
+}
+
 /// Returns the addresses of all devices.
 ///
 /// # Errors

@@ -19,8 +19,8 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, Rou
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::libc::{
-    self, IFA_ADDRESS, IFA_LOCAL, IFLA_AF_SPEC, IFLA_GROUP, IFLA_GSO_MAX_SIZE, IFLA_IFNAME, IFLA_MTU,
-    IFLA_NEW_IFINDEX, IFLA_NEW_NETNSID, RTA_METRICS, RTA_OIF,
+    self, IFA_ADDRESS, IFA_LOCAL, IFLA_AF_SPEC, IFLA_GROUP, IFLA_GSO_MAX_SIZE, IFLA_IFNAME, IFLA_INFO_KIND,
+    IFLA_LINKINFO, IFLA_MTU, IFLA_NEW_IFINDEX, IFLA_NEW_NETNSID, RTA_METRICS, RTA_OIF,
 };
 
 use crate::config::Cidr;
@@ -190,6 +190,14 @@ pub(super) fn moved_to(body: &[u8]) -> Option<Option<u32>> {
 /// Returns the device group in an `RTM_NEWLINK`.
 pub(super) fn link_group(body: &[u8]) -> Option<u32> {
     attribute_u32(body.get(LINK_HEADER..)?, IFLA_GROUP)
+}
+
+/// Returns true if the device of an `RTM_NEWLINK` puts Ethernet frames or IP packets into UDP
+/// datagrams.
+pub(super) fn is_udp_tunnel(body: &[u8]) -> bool {
+    let kind = || attribute(&attribute(body.get(LINK_HEADER..)?, IFLA_LINKINFO)?, IFLA_INFO_KIND);
+    let kind = kind().and_then(|kind| parse_string(&kind).ok());
+    kind.is_some_and(|kind| matches!(kind.as_str(), "vxlan" | "geneve" | "bareudp"))
 }
 
 /// Returns the maximum size of super-packets in an `RTM_NEWLINK`, in bytes.

@@ -56,7 +56,7 @@ pub use device::Link;
 pub use error::LinkError;
 pub(crate) use guard::{Guard, GuardWarning};
 pub(crate) use input::{InputWarning, find_input_drops};
-pub(crate) use interfaces::local_addresses;
+pub(crate) use interfaces::{has_udp_tunnel, local_addresses};
 pub(crate) use ipv6_internet::find_ipv6_obstacle;
 pub(crate) use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
 pub(crate) use message::LinkState;

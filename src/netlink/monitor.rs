@@ -50,6 +50,8 @@ pub(crate) enum LinkEvent {
     Moved(Option<u32>),
     /// Another device appeared or was changed.
     OtherLink,
+    /// The same for a device that sends packets in UDP datagrams, such as VXLAN.
+    UdpTunnel,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
     /// A route of wontun or of the device, or a policy rule, was deleted or replaced by any
@@ -172,8 +174,10 @@ fn event(datagram: &[u8], index: u32) -> LinkEvent {
             continue;
         }
         if link.index != index {
-            if header.message_type == RTM_NEWLINK && event == LinkEvent::Other {
-                event = LinkEvent::OtherLink;
+            if header.message_type == RTM_NEWLINK && matches!(event, LinkEvent::Other | LinkEvent::OtherLink)
+            {
+                event =
+                    if message::is_udp_tunnel(body) { LinkEvent::UdpTunnel } else { LinkEvent::OtherLink };
             }
             continue;
         }
@@ -205,6 +209,8 @@ mod tests {
         assert_eq!(event(&new_link(0, 3, 1), 3), changed(true));
         assert_eq!(event(&new_link(0, 3, 0), 3), changed(false));
         assert_eq!(event(&new_link(0, 4, 0), 3), LinkEvent::OtherLink);
+        let vxlan = message(RTM_NEWLINK, 0, 0, &link(0, 4, 0, &nla(18, &nla(1, b"vxlan\0"))));
+        assert_eq!(event(&vxlan, 3), LinkEvent::UdpTunnel);
         assert_eq!(event(&del_link(0, 3), 3), LinkEvent::Deleted);
         assert_eq!(event(&del_link(0, 4), 3), LinkEvent::Other);
         assert_eq!(event(&del_link(7, 3), 3), LinkEvent::Other, "it left a bridge");

@@ -48,7 +48,10 @@ impl Context {
                         (true, Some(index));
                 }
                 // it may be the tunnel's device that comes back
-                Ok(Some(LinkEvent::OtherLink)) => {
+                Ok(Some(found @ (LinkEvent::OtherLink | LinkEvent::UdpTunnel))) => {
+                    if found == LinkEvent::UdpTunnel {
+                        self.link.handle_udp_tunnel();
+                    }
                     self.link.pending_events.is_pending |= self.link.is_in_other_netns;
                 }
                 Err(error) => {

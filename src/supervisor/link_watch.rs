@@ -10,7 +10,7 @@ use crate::config::TunName;
 use crate::logging::RateLimit;
 use crate::messages;
 use crate::net::send_batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
-use crate::netlink::{Configured, ExistingLink, Link, LinkError, LinkMonitor, LinkState};
+use crate::netlink::{self, Configured, ExistingLink, Link, LinkError, LinkMonitor, LinkState};
 use wontun_packet::ip;
 
 /// State of the TUN device on the host.
@@ -29,6 +29,8 @@ pub(super) struct LinkWatch {
     pub(super) tun_at_start: Option<ExistingLink>,
     /// Overhead of a datagram in bytes, if super-packets are to be fitted to messages.
     pub(super) datagram_overhead: Option<u32>,
+    /// True if the host has, or had, a device that sends packets in UDP datagrams.
+    has_udp_tunnel: bool,
     pub(super) up: bool,
     /// True if it was moved to another network namespace, where it cannot be managed.
     pub(super) is_in_other_netns: bool,
@@ -114,6 +116,8 @@ impl LinkWatch {
             wanted_mtu: None,
             tun_at_start: None,
             datagram_overhead: None,
+            // a failed list costs throughput only
+            has_udp_tunnel: netlink::has_udp_tunnel().unwrap_or_default(),
             up: false,
             is_in_other_netns: false,
             pending_events: PendingLinkEvents::default(),
@@ -158,15 +162,27 @@ impl LinkWatch {
 
     /// Fits the size of super-packets to the MTU. A host that forwards keeps the kernel's limit:
     /// packets coalesced by its other devices are often larger, and would be split before they
-    /// arrive here.
+    /// arrive here. So does one with a tunnel of its own (VXLAN) whose packets may cross this one:
+    /// TCP fills its super-packets up to the limit of that device.
     pub(super) fn adapt_gso_size(&mut self) {
-        let Some(overhead) =
-            self.datagram_overhead.filter(|_| !self.is_in_other_netns && !forwards(self.link.name()))
+        let Some(overhead) = self
+            .datagram_overhead
+            .filter(|_| !self.is_in_other_netns && !self.has_udp_tunnel && !forwards(self.link.name()))
         else {
             return;
         };
         let fitted = self.link.set_gso_max_size(gso_size(self.mtu, overhead));
         debug!(?fitted, "adapted the maximum GSO size to the MTU");
+    }
+
+    /// Gives super-packets the kernel's limit: a device has appeared whose packets may be larger than
+    /// those of TCP on this one.
+    pub(super) fn handle_udp_tunnel(&mut self) {
+        let had_one = std::mem::replace(&mut self.has_udp_tunnel, true);
+        if !had_one && self.datagram_overhead.is_some() && !self.is_in_other_netns {
+            let done = self.link.set_gso_max_size(MAX_SUPER_PACKET);
+            debug!(?done, "reset the maximum GSO size, since a tunnel over UDP was created");
+        }
     }
 
     /// Warns once about addresses that could not be set.

@@ -23,6 +23,7 @@ pub mod icmpv6;
 pub mod inner;
 pub mod ip;
 pub mod mss;
+mod outer_headers;
 pub mod split;
 pub mod tcp;
 pub mod transport;

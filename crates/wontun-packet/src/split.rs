@@ -1,8 +1,8 @@
 //! Segmentation: turns what a TUN device with offloads returns into ordinary packets for the wire.
 //!
-//! A super-packet is cut into segments (as the kernel's `tcp_gso_segment` and `__udp_gso_segment`
-//! do), and a missing checksum is completed. Each packet is written directly to the buffer from
-//! which it is sent:
+//! A super-packet is cut into segments (as the kernel's `tcp_gso_segment`, `__udp_gso_segment` and,
+//! in a tunnel such as VXLAN, `skb_udp_tunnel_segment` do), and a missing checksum is completed.
+//! Each packet is written directly to the buffer from which it is sent:
 //!
 //! ```
 //! # use wontun_packet::{split::Split, virtio};
@@ -23,6 +23,7 @@
 use super::checksum::Sum;
 use super::field::{set, u16_at, u32_at};
 use super::ip::Version;
+use super::outer_headers::OuterHeaders;
 use super::tcp::{self, CWR, FIN, PSH};
 use super::transport::{
     self, IPV4_CHECKSUM, IPV4_IDENTIFICATION, IPV4_LENGTH, TCP, Transport, UDP, UDP_CHECKSUM, UDP_LENGTH,
@@ -79,6 +80,9 @@ enum Plan {
 
 #[derive(Clone, Copy, Debug)]
 struct Segments {
+    /// The headers of the tunnel in which the packet is. All that follows is relative to the packet
+    /// inside.
+    outer: Option<OuterHeaders>,
     transport: Transport,
     /// Offset of the payload.
     headers_len: usize,
@@ -105,6 +109,11 @@ pub enum SplitError {
     /// Its protocol differs from the one in the virtio-net header.
     #[error("a super-packet from the tun device has another protocol than its virtio-net header says")]
     OtherProtocol,
+    /// The positions of the headers of a UDP tunnel are not those of the packet.
+    #[error(
+        "a super-packet from the tun device is not in the UDP tunnel that its virtio-net header describes"
+    )]
+    OtherTunnel,
     /// The checksum is not that of the transport header.
     #[error("the checksum offset of a super-packet is not that of its transport header")]
     OtherChecksum,
@@ -123,6 +132,12 @@ impl Split {
             let plan = Plan::Whole { len: packet.len(), checksum: header.checksum };
             return Ok(Self { plan, remaining: 1 });
         };
+        let outer = match header.tunnel {
+            Some(tunnel) => Some(OuterHeaders::parse(tunnel, packet).ok_or(SplitError::OtherTunnel)?),
+            None => None,
+        };
+        let outer_len = outer.map_or(0, |outer| outer.len());
+        let packet = packet.get(outer_len..).ok_or(SplitError::OtherTunnel)?;
         let transport = transport::find(packet).ok_or(SplitError::Malformed)?;
         match (segmentation.gso, transport.version, transport.protocol) {
             (Gso::TcpV4, Version::V4, TCP) | (Gso::TcpV6, Version::V6, TCP) | (Gso::Udp, _, UDP) => {}
@@ -131,10 +146,9 @@ impl Split {
         let headers_len = transport.headers_len(packet).ok_or(SplitError::Malformed)?;
         let payload = packet.len().checked_sub(headers_len).ok_or(SplitError::Malformed)?;
         let field = transport.offset + transport.checksum_offset().ok_or(SplitError::OtherProtocol)?;
-        if header
-            .checksum
-            .is_some_and(|partial| usize::from(partial.start) != transport.offset || partial.field() != field)
-        {
+        if header.checksum.is_some_and(|it| {
+            (usize::from(it.start), it.field()) != (outer_len + transport.offset, outer_len + field)
+        }) {
             return Err(SplitError::OtherChecksum);
         }
         let pseudo = if transport.source_routed && header.checksum.is_some() {
@@ -155,6 +169,7 @@ impl Split {
         let headers = pseudo.and_then(|pseudo| sum_without(pseudo, transport_header, differ));
         let size = usize::from(segmentation.size).max(1);
         let segments = Segments {
+            outer,
             transport,
             headers_len,
             payload,
@@ -179,7 +194,7 @@ impl Split {
             Plan::Whole { len, .. } => *len,
             Plan::Segments(segments) => {
                 let before = self.remaining.saturating_sub(1) * segments.size;
-                segments.headers_len + segments.payload - segments.done - before
+                segments.all_headers_len() + segments.payload - segments.done - before
             }
         };
         PacketLengths { count: self.remaining, each, last }
@@ -190,7 +205,7 @@ impl Split {
     pub fn next_len(&self) -> Option<usize> {
         (self.remaining > 0).then_some(match &self.plan {
             Plan::Whole { len, .. } => *len,
-            Plan::Segments(segments) => segments.headers_len + segments.next_payload(),
+            Plan::Segments(segments) => segments.all_headers_len() + segments.next_payload(),
         })
     }
 
@@ -239,7 +254,23 @@ impl Segments {
         self.size.min(self.payload - self.done)
     }
 
+    /// Returns the bytes of headers of a segment.
+    fn all_headers_len(&self) -> usize {
+        self.headers_len + self.outer.map_or(0, |outer| outer.len())
+    }
+
     fn write(&mut self, packet: &[u8], place: &mut [u8], last: bool) -> Option<()> {
+        let number = self.number;
+        match self.outer {
+            None => self.write_inner(packet, place, last),
+            Some(outer) => {
+                self.write_inner(packet.get(outer.len()..)?, place.get_mut(outer.len()..)?, last)?;
+                outer.write(packet, place, number)
+            }
+        }
+    }
+
+    fn write_inner(&mut self, packet: &[u8], place: &mut [u8], last: bool) -> Option<()> {
         let len = self.next_payload();
         let from = packet.get(self.headers_len + self.done..)?.get(..len)?;
         let (headers, payload) = place.split_at_mut_checked(self.headers_len)?;
@@ -282,14 +313,17 @@ impl Segments {
 }
 
 #[cfg(test)]
+mod tunnel_tests;
+
+#[cfg(test)]
 mod tests {
     use super::super::checksum::update;
     use super::super::sample::{Sample, payload, samples, slow_is_intact};
-    use super::super::virtio::Segmentation;
+    use super::super::virtio::{Segmentation, Tunnel};
     use super::*;
     use proptest::prelude::*;
 
-    fn header(sample: &Sample, size: u16, partial: bool) -> Header {
+    pub(super) fn header(sample: &Sample, size: u16, partial: bool) -> Header {
         let gso = match (sample.tcp, sample.six) {
             (true, false) => Gso::TcpV4,
             (true, true) => Gso::TcpV6,
@@ -301,11 +335,12 @@ mod tests {
             // not usable, as the kernel's value may be
             headers_len: 20,
             segmentation: Some(Segmentation { gso, ecn: false, size }),
+            tunnel: None,
             checksum: partial.then_some(PartialChecksum { start, offset }),
         }
     }
 
-    fn write_all(header: &Header, packet: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn write_all(header: &Header, packet: &[u8]) -> Vec<Vec<u8>> {
         let mut split = Split::new(header, packet).unwrap();
         let lengths = split.lengths();
         let mut written = vec![];
@@ -329,7 +364,7 @@ mod tests {
     }
 
     /// Returns the expected segments, built one by one.
-    fn segments(sample: &Sample, size: u16) -> Vec<Vec<u8>> {
+    pub(super) fn segments(sample: &Sample, size: u16) -> Vec<Vec<u8>> {
         let size = usize::from(size);
         let count = sample.payload.len().div_ceil(size).max(1);
         (0..count)
@@ -473,6 +508,7 @@ mod tests {
             six: bool,
             kind in 0_u8..4,
             size: u16,
+            tunnel: Option<(u8, u8, bool)>,
             checksum: Option<(u8, u8)>,
         ) {
             if packet.len() >= 40 {
@@ -491,6 +527,11 @@ mod tests {
             let header = Header {
                 headers_len: size,
                 segmentation: gso.map(|gso| Segmentation { gso, ecn: false, size: size % 100 }),
+                tunnel: tunnel.map(|(transport, network, has_checksum)| Tunnel {
+                    outer_transport: transport.into(),
+                    inner_network: network.into(),
+                    has_checksum,
+                }),
                 checksum: checksum
                     .map(|(start, offset)| PartialChecksum { start: start.into(), offset: offset.into() }),
             };

@@ -9,17 +9,22 @@
 /// Flag: the checksum covers the bytes from `csum_start` on and is stored `csum_offset` bytes
 /// behind that.
 const NEEDS_CSUM: u8 = 1;
+/// Flag: the outer UDP header of a packet in a tunnel has a checksum.
+const UDP_TUNNEL_CSUM: u8 = 8;
 
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 /// `TUN_F_USO4`, `TUN_F_USO6`; since Linux 6.2.
 const GSO_UDP_L4: u8 = 5;
+/// Combined with the others: the packet is in a UDP tunnel whose outer header is IPv4, or IPv6; since
+/// Linux 6.17.
+const GSO_UDP_TUNNEL: u8 = 0x20 | 0x40;
 /// Combined with the others: the first segment has CWR set.
 const GSO_ECN: u8 = 0x80;
 
 /// Bytes of the longest header.
-pub const MAX_HEADER: usize = 12;
+pub const MAX_HEADER: usize = 24;
 
 /// The layout of the header; set with `TUNSETVNETHDRSZ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub enum Layout {
     /// `struct virtio_net_hdr_mrg_rxbuf`, 12 bytes: with a number of buffers, which is unused on a
     /// TUN device.
     Long,
+    /// `struct virtio_net_hdr_v1_hash_tunnel`, 24 bytes: with the positions of headers of a packet in
+    /// a UDP tunnel.
+    Tunnel,
 }
 
 impl Layout {
@@ -37,7 +45,8 @@ impl Layout {
     pub const fn len(self) -> usize {
         match self {
             Self::Short => 10,
-            Self::Long => MAX_HEADER,
+            Self::Long => 12,
+            Self::Tunnel => MAX_HEADER,
         }
     }
 }
@@ -75,6 +84,18 @@ pub struct PartialChecksum {
     pub offset: u16,
 }
 
+/// The UDP tunnel in which a super-packet is (VXLAN, GENEVE and others): each segment gets a copy of
+/// the outer headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Offset of the outer UDP header from the start of the packet.
+    pub outer_transport: u16,
+    /// Offset of the inner IP header from the start of the packet.
+    pub inner_network: u16,
+    /// True if the outer UDP header has a checksum.
+    pub has_checksum: bool,
+}
+
 /// A parsed header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
@@ -83,6 +104,8 @@ pub struct Header {
     pub headers_len: u16,
     /// The segmentation of a super-packet; `None` for a single packet.
     pub segmentation: Option<Segmentation>,
+    /// The tunnel in which a super-packet is. Only read: packets are written without.
+    pub tunnel: Option<Tunnel>,
     /// The checksum to be completed; `None` for a packet with a complete checksum.
     pub checksum: Option<PartialChecksum>,
 }
@@ -121,6 +144,8 @@ impl Header {
         let &[flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1] =
             header.first_chunk().ok_or(HeaderError::Truncated)?;
         let headers_len = u16::from_ne_bytes([h0, h1]);
+        let tunnel = Tunnel::parse(flags, gso, header, layout)?;
+        let gso = if tunnel.is_some() { gso & !GSO_UDP_TUNNEL } else { gso };
         let segmentation = match gso {
             GSO_NONE => None,
             _ => {
@@ -138,7 +163,7 @@ impl Header {
         if checksum.is_some_and(|checksum| checksum.field() + 2 > packet.len()) {
             return Err(HeaderError::ChecksumBeyondEnd);
         }
-        Ok((Self { headers_len, segmentation, checksum }, packet))
+        Ok((Self { headers_len, segmentation, tunnel, checksum }, packet))
     }
 
     /// Returns the header as it is written to the device: the first [`Layout::len`] bytes.
@@ -150,7 +175,35 @@ impl Header {
         let PartialChecksum { start, offset } =
             self.checksum.unwrap_or(PartialChecksum { start: 0, offset: 0 });
         let ([start0, start1], [offset0, offset1]) = (start.to_ne_bytes(), offset.to_ne_bytes());
-        [flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1, 0, 0]
+        let mut bytes = [0; MAX_HEADER];
+        let [front @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _] = &mut bytes;
+        *front = [flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1];
+        bytes
+    }
+}
+
+impl Tunnel {
+    /// Parses the part of a header that describes a tunnel; `None` for a packet in no tunnel.
+    fn parse(flags: u8, gso_type: u8, header: &[u8], layout: Layout) -> Result<Option<Self>, HeaderError> {
+        match gso_type & GSO_UDP_TUNNEL {
+            0 => return Ok(None),
+            // not requested, both at once, or no super-packet
+            both if layout != Layout::Tunnel
+                || both == GSO_UDP_TUNNEL
+                || gso_type & !GSO_UDP_TUNNEL == GSO_NONE =>
+            {
+                return Err(HeaderError::UnknownGso(gso_type));
+            }
+            _ => {}
+        }
+        // these two are little-endian on every host
+        let &[transport0, transport1, network0, network1] =
+            header.last_chunk().ok_or(HeaderError::Truncated)?;
+        Ok(Some(Self {
+            outer_transport: u16::from_le_bytes([transport0, transport1]),
+            inner_network: u16::from_le_bytes([network0, network1]),
+            has_checksum: flags & UDP_TUNNEL_CSUM != 0,
+        }))
     }
 }
 
@@ -207,11 +260,41 @@ mod tests {
         let expected = Header {
             headers_len: 54,
             segmentation: Some(Segmentation { gso: Gso::TcpV4, ecn: true, size: 1400 }),
+            tunnel: None,
             checksum: Some(PartialChecksum { start: 20, offset: 16 }),
         };
         assert_eq!(header, expected);
         assert_eq!(header.to_bytes()[..10], read[..10]);
-        assert_eq!(header.to_bytes()[10..], [0, 0]);
+        assert_eq!(header.to_bytes()[10..], [0; 14]);
+    }
+
+    #[test]
+    fn a_super_packet_in_a_tunnel_is_understood() {
+        let tail = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 50, 0];
+        let of = |flags, gso| [&read(flags, gso, [54, 1400, 70, 16], 0)[..], &tail, &[7; 3000]].concat();
+        let bytes = of(9, 0x21);
+        let (header, packet) = Header::parse(&bytes, Layout::Tunnel).unwrap();
+        assert_eq!(packet, [7; 3000]);
+        let expected = Header {
+            headers_len: 54,
+            segmentation: Some(Segmentation { gso: Gso::TcpV4, ecn: false, size: 1400 }),
+            tunnel: Some(Tunnel { outer_transport: 20, inner_network: 50, has_checksum: true }),
+            checksum: Some(PartialChecksum { start: 70, offset: 16 }),
+        };
+        assert_eq!(header, expected);
+        let bytes = of(1, 0xc4);
+        let (header, _) = Header::parse(&bytes, Layout::Tunnel).unwrap();
+        assert_eq!(header.segmentation, Some(Segmentation { gso: Gso::TcpV6, ecn: true, size: 1400 }));
+        assert_eq!(header.tunnel.map(|tunnel| tunnel.has_checksum), Some(false));
+        for gso in 0..=255_u8 {
+            let plain = [0, 1, 4, 5, 0x81, 0x84].contains(&gso);
+            let tunnelled =
+                [0x20, 0x40].contains(&(gso & 0x60)) && [1, 4, 5, 0x81, 0x84].contains(&(gso & !0x60));
+            let bytes = of(1, gso);
+            let parsed = Header::parse(&bytes, Layout::Tunnel);
+            assert_eq!(parsed.is_ok(), plain || tunnelled, "{gso:#x}");
+            assert_eq!(parsed.is_ok_and(|(header, _)| header.tunnel.is_some()), tunnelled, "{gso:#x}");
+        }
     }
 
     #[test]
@@ -245,7 +328,7 @@ mod tests {
         }
         let beyond = read(0, 1, [41, 1, 0, 0], 40);
         assert_eq!(Header::parse(&beyond, Layout::Short), Err(HeaderError::HeadersBeyondEnd));
-        for layout in [Layout::Short, Layout::Long] {
+        for layout in [Layout::Short, Layout::Long, Layout::Tunnel] {
             assert_eq!(Header::parse(&vec![0; layout.len() - 1], layout), Err(HeaderError::Truncated));
             assert_eq!(Header::parse(&vec![0; layout.len()], layout), Ok((Header::default(), &[][..])));
         }
@@ -258,25 +341,26 @@ mod tests {
             size in 1_u16..,
             kind in 0_u8..6,
             checksum: Option<(u8, u8)>,
-            long: bool,
+            layout in 0_usize..3,
         ) {
             let gso = [Gso::TcpV4, Gso::TcpV6, Gso::Udp][usize::from(kind % 3)];
             let segmentation = Segmentation { gso, ecn: kind < 2, size };
             let header = Header {
                 headers_len,
                 segmentation: (kind < 5).then_some(segmentation),
+                tunnel: None,
                 checksum: checksum
                     .map(|(start, offset)| PartialChecksum { start: start.into(), offset: offset.into() }),
             };
-            let layout = if long { Layout::Long } else { Layout::Short };
+            let layout = [Layout::Short, Layout::Long, Layout::Tunnel][layout];
             let packet = [3; 600];
             let read = [&header.to_bytes()[..layout.len()], &packet].concat();
             prop_assert_eq!(Header::parse(&read, layout), Ok((header, &packet[..])));
         }
 
         #[test]
-        fn any_bytes_are_answered(read in prop::collection::vec(any::<u8>(), 0..40), long: bool) {
-            let _ = Header::parse(&read, if long { Layout::Long } else { Layout::Short });
+        fn any_bytes_are_answered(read in prop::collection::vec(any::<u8>(), 0..60), layout in 0_usize..3) {
+            let _ = Header::parse(&read, [Layout::Short, Layout::Long, Layout::Tunnel][layout]);
         }
     }
 }

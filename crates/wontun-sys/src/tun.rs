@@ -12,8 +12,16 @@ pub const TCP_OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_
 /// The same for UDP; since Linux 6.2, and only both together.
 pub const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
+/// The same for TCP and UDP inside a UDP tunnel such as VXLAN, whose header may have a checksum:
+/// `TUN_F_UDP_TUNNEL_GSO` and `TUN_F_UDP_TUNNEL_GSO_CSUM`; since Linux 6.17. Needs the larger
+/// [`TUNNEL_HEADER`].
+pub const TUNNEL_OFFLOADS: u32 = 0x080 | 0x100;
+
 /// Bytes of the virtio-net header unless another process set another size: `struct virtio_net_hdr`.
-const HEADER: libc::c_int = 10;
+pub const HEADER: u8 = 10;
+/// Bytes of the virtio-net header with the positions of the headers in a UDP tunnel: `struct
+/// virtio_net_hdr_v1_hash_tunnel`.
+pub const TUNNEL_HEADER: u8 = 24;
 
 /// Borrows the descriptor of `iface` for as long as the interface exists.
 pub fn descriptor(iface: &tun_tap::Iface) -> BorrowedFd<'_> {
@@ -66,14 +74,14 @@ pub fn attach(node: impl AsFd, name: &str, many: bool, new: bool) -> io::Result<
     result(unsafe { libc::ioctl(node.as_fd().as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
 }
 
-/// Sets the header size of all queues of the device to ten bytes, and sets the offloads that they
-/// may use: both belong to the device and persist after the process that set them.
+/// Sets the header size of all queues of the device, in bytes, and sets the offloads that they may
+/// use: both belong to the device and persist after the process that set them.
 ///
 /// # Errors
 /// `EINVAL` for an offload that the kernel does not support.
-pub fn set_offloads(queue: impl AsFd, offloads: u32) -> io::Result<()> {
+pub fn set_offloads(queue: impl AsFd, header: u8, offloads: u32) -> io::Result<()> {
     let queue = queue.as_fd().as_raw_fd();
-    let header = HEADER;
+    let header = libc::c_int::from(header);
     // SAFETY: the descriptor is open while borrowed; TUNSETVNETHDRSZ reads one int, which outlives
     // the call.
     result(unsafe { libc::ioctl(queue, libc::TUNSETVNETHDRSZ, &raw const header) })?;

@@ -89,12 +89,8 @@ impl ExitCode for TunError {
 #[derive(Debug)]
 pub struct Tun {
     file: Arc<File>,
-    /// Each packet has a virtio-net header in front and may be a super-packet; otherwise each read
-    /// and write is one IP packet.
-    is_offloaded: bool,
-    /// True if nothing else reads this queue.
-    is_exclusive: bool,
-    has_uso: bool,
+    /// Without offloads, each read and write is one IP packet.
+    description: messages::Queue,
 }
 
 impl Tun {
@@ -103,34 +99,37 @@ impl Tun {
     /// # Errors
     /// Errors of the kernel, such as too many open files.
     pub fn into_parts(self) -> io::Result<(OwnedFd, messages::Queue)> {
-        let Self { file, is_offloaded, is_exclusive, has_uso } = self;
+        let Self { file, description } = self;
         let queue = match Arc::try_unwrap(file) {
             Ok(file) => file.into(),
             Err(shared) => shared.as_fd().try_clone_to_owned()?,
         };
-        Ok((queue, messages::Queue { is_offloaded, is_exclusive, has_uso }))
+        Ok((queue, description))
     }
 
     /// Creates a queue from a descriptor that another process opened.
     pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
-        let messages::Queue { is_offloaded, is_exclusive, has_uso } = description;
-        Self { file: Arc::new(File::from(queue)), is_offloaded, is_exclusive, has_uso }
+        Self { file: Arc::new(File::from(queue)), description }
     }
 
     /// Returns true if this queue must be read, and is read by nothing else.
     pub const fn is_exclusive(&self) -> bool {
-        self.is_exclusive
+        self.description.is_exclusive
     }
 
     /// Returns the layout of the header in front of each packet that is read or written; `None` if
     /// there are no headers and no super-packets.
     pub const fn layout(&self) -> Option<Layout> {
-        if self.is_offloaded { Some(Layout::Short) } else { None }
+        match self.description {
+            messages::Queue { is_offloaded: false, .. } => None,
+            messages::Queue { has_tunnels: true, .. } => Some(Layout::Tunnel),
+            messages::Queue { has_tunnels: false, .. } => Some(Layout::Short),
+        }
     }
 
     /// Returns true if UDP super-packets may be written.
     pub const fn has_uso(&self) -> bool {
-        self.has_uso
+        self.description.has_uso
     }
 
     /// Reads one packet into `buffer`, with its header in front, and returns the number of bytes. A

@@ -25,10 +25,12 @@ use tun_tap::{Iface, Mode};
 
 use super::{NODE, Tun, TunError};
 use crate::config::TunName;
+use crate::messages;
 use crate::net::random::SystemRandom;
 use crate::netlink::{self, ExistingLink, LinkError, TunState};
 use wontun_proto::wireguard::Random as _;
-use wontun_sys::{self, process};
+use wontun_sys::process;
+use wontun_sys::tun::{HEADER, TCP_OFFLOADS, TUNNEL_HEADER, TUNNEL_OFFLOADS, UDP_OFFLOADS};
 
 /// Number of devices that are created before giving up. To attach to one in the microseconds before
 /// it has an owner, a process has to be notified of it by the kernel first.
@@ -44,6 +46,15 @@ struct QueueConfig {
     /// Number of queues of a multi-queue device (`IFF_MULTI_QUEUE`); `None` for a single-queue
     /// device.
     queue_count: Option<u32>,
+}
+
+/// The offloads of a device beyond those of TCP.
+#[derive(Clone, Copy, Debug, Default)]
+struct TunOffloads {
+    /// UDP super-packets.
+    has_uso: bool,
+    /// Super-packets in a UDP tunnel, and the longer header.
+    has_tunnels: bool,
 }
 
 /// The reason why the queues could not be opened.
@@ -234,16 +245,16 @@ fn set_first(ids: &[u32], set: impl Fn(u32) -> io::Result<()>) -> io::Result<u32
 
 /// Configures `queues`, which are all queues of the device, and returns `count` handles of them.
 fn configure_queues(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>, OpenError> {
-    let mut has_uso = false;
+    let mut offloads = TunOffloads::default();
     if let Some(first) = queues.first() {
         wontun_sys::tun::reset_settings(first);
         match first {
-            Attached::Offloaded(_) => has_uso = set_offloads(first).map_err(OpenError::Unsupported)?,
+            Attached::Offloaded(_) => offloads = set_offloads(first).map_err(OpenError::Unsupported)?,
             Attached::Plain(iface) => {
                 iface.set_non_blocking().map_err(|error| other(name, error))?;
                 // a persistent device may have some from its last user; a kernel that does not
                 // support them has none
-                let _ = wontun_sys::tun::set_offloads(first, 0);
+                let _ = wontun_sys::tun::set_offloads(first, HEADER, 0);
             }
         }
     }
@@ -256,23 +267,27 @@ fn configure_queues(name: &TunName, queues: Vec<Attached>, count: usize) -> Resu
     let files = files.map_err(|source| OpenError::Error(TunError::Other { name: name.clone(), source }))?;
     let queues: Vec<_> = files.into_iter().map(Arc::new).collect();
     let Some(first) = queues.first().cloned() else { return Ok(Vec::new()) };
-    let set_owner = queues.into_iter().map(|file| Tun { file, is_offloaded, is_exclusive: true, has_uso });
-    let shared = std::iter::repeat_with(|| Tun {
-        file: Arc::clone(&first),
-        is_offloaded,
-        is_exclusive: false,
-        has_uso,
-    });
+    let TunOffloads { has_uso, has_tunnels } = offloads;
+    let description = |is_exclusive| messages::Queue { is_offloaded, is_exclusive, has_uso, has_tunnels };
+    let set_owner = queues.into_iter().map(|file| Tun { file, description: description(true) });
+    let shared = std::iter::repeat_with(|| Tun { file: Arc::clone(&first), description: description(false) });
     Ok(set_owner.chain(shared).take(count).collect())
 }
 
-/// Enables offloads. Returns true if UDP is included besides TCP.
-fn set_offloads(queue: &Attached) -> io::Result<bool> {
-    let tcp = wontun_sys::tun::TCP_OFFLOADS;
-    if wontun_sys::tun::set_offloads(queue, tcp | wontun_sys::tun::UDP_OFFLOADS).is_ok() {
-        return Ok(true);
+/// Enables the offloads that the kernel supports, and returns them.
+fn set_offloads(queue: &Attached) -> io::Result<TunOffloads> {
+    let tcp = TCP_OFFLOADS;
+    let uso = tcp | UDP_OFFLOADS;
+    // the header of a packet in a tunnel is little-endian, and the others are not
+    if cfg!(target_endian = "little")
+        && wontun_sys::tun::set_offloads(queue, TUNNEL_HEADER, uso | TUNNEL_OFFLOADS).is_ok()
+    {
+        return Ok(TunOffloads { has_uso: true, has_tunnels: true });
     }
-    wontun_sys::tun::set_offloads(queue, tcp).map(|()| false)
+    if wontun_sys::tun::set_offloads(queue, HEADER, uso).is_ok() {
+        return Ok(TunOffloads { has_uso: true, has_tunnels: false });
+    }
+    wontun_sys::tun::set_offloads(queue, HEADER, tcp).map(|()| TunOffloads::default())
 }
 
 /// Returns an unpredictable name.

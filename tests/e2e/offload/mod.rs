@@ -4,6 +4,7 @@
 mod clamp;
 mod datagrams;
 mod devices;
+mod encapsulated;
 mod mtu;
 mod narrow;
 mod refused;

@@ -357,6 +357,7 @@ fn build_head(
     let virtio = Header {
         headers_len: u16::try_from(headers_len).ok()?,
         segmentation: Some(Segmentation { gso: segment.gso()?, ecn, size: group.size }),
+        tunnel: None,
         checksum: Some(PartialChecksum { start, offset: u16::try_from(offset).ok()? }),
     };
     let (front, headers) = head.get_mut(..layout.len() + headers_len)?.split_at_mut_checked(layout.len())?;

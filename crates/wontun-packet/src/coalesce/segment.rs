@@ -12,7 +12,9 @@
 //!   4.1);
 //! - CWR only on the first, and PSH only on the last, which ends the super-packet;
 //! - all payloads as long as the first; a shorter one ends the super-packet;
-//! - correct checksums, because nothing verifies them afterwards.
+//! - correct checksums, because nothing verifies them afterwards;
+//! - no UDP to the usual ports of VXLAN and GENEVE: their receivers take single datagrams, so the
+//!   kernel would only cut what is merged here, and before 6.8.5 it dropped it.
 
 use crate::field::{u16_at, u32_at};
 use crate::ip::{self, IPV4_HEADER, IPV6_HEADER, Version};
@@ -26,6 +28,9 @@ const CE: u8 = 0b11;
 /// be 0.
 const DONT_FRAGMENT: u8 = 0x40;
 const RESERVED: u8 = 0x80;
+
+/// Destination ports of GENEVE (RFC 8926), and of VXLAN: that of RFC 7348, and Linux's default.
+const TUNNEL_PORTS: [u16; 3] = [6081, 4789, 8472];
 
 /// Mask of the IPv4 header bits that are the same in all packets of a super-packet.
 const IPV4_SAME: [u8; IPV4_HEADER] = [
@@ -116,7 +121,8 @@ fn segment(packet: &[u8], transport: Transport, udp: bool) -> Option<Segment> {
         ecn = flags & CWR != 0;
         flags & ACK != 0 && flags & !(ACK | PSH | ECE | CWR) == 0
     } else {
-        udp && udp_length(segment).map(usize::from) == Some(segment.len())
+        let is_tunnel = u16_at(segment, 2).is_some_and(|port| TUNNEL_PORTS.contains(&port));
+        udp && !is_tunnel && udp_length(segment).map(usize::from) == Some(segment.len())
     };
     fits.then_some(Segment { transport, headers_len, ecn })
 }

@@ -353,6 +353,17 @@ fn udp_without_a_checksum_or_a_wrong_length_goes_alone() {
 }
 
 #[test]
+fn datagrams_of_vxlan_and_geneve_go_alone() {
+    for port in [4789_u16, 8472, 6081] {
+        let [high, low] = port.to_be_bytes();
+        let tunnel = changed(&kinds()[2], |it| it.ports = [0x80, 1, high, low]);
+        assert_eq!(counts(&stream(&tunnel, 3)), [1, 1, 1]);
+        let from_there = changed(&kinds()[2], |it| it.ports = [high, low, 0x80, 1]);
+        assert_eq!(counts(&stream(&from_there, 3)), [3]);
+    }
+}
+
+#[test]
 fn options_extensions_and_fragments_go_alone_and_in_order() {
     for kind in kinds() {
         let options = changed(&kind, |it| it.ip_options = vec![1; 8]);

@@ -82,6 +82,7 @@ proptest! {
         let header = Header {
             headers_len: u16::try_from(sample.headers_len()).unwrap(),
             segmentation: Some(first),
+            tunnel: None,
             checksum: Some(PartialChecksum { start, offset }),
         };
         let super_packet = [&header.to_bytes()[..10], &sample.partial()].concat();
