@@ -10,6 +10,9 @@ Usage: scripts/bench.sh [OPTION]...
 Measures wontun, wireguard-go, gotatun and boringtun in one run with interleaved rounds, and writes benchmarks.md (tables),
 bench.svg (a drawing) and bench.json (every measurement) into docs/src/development/.
 
+  --one-end               prints a table of one end by itself instead: only sending, into a sink that the kernel drops,
+                          and only receiving, of a stream that was encrypted before; for wontun and each variant with
+                          one and two workers, by UDP and TCP. Takes 16 × S + 20 seconds a round and 700 MB of memory
   --rounds N              how often each tunnel is measured (5)
   --secs S                how long each load lasts (5); a round takes about 5 × S + 4 seconds a tunnel
   --only LIST             these tunnels alone, by commas: veth (no tunnel), wontun, wontun-plain, wireguard-go, gotatun,
@@ -61,7 +64,7 @@ fi
 become_root
 need_python
 needs=$(main --needs "$@")
-need ip:iproute2 iperf3:iperf3 ping:iputils-ping wg:wireguard-tools unshare:util-linux
+need ip:iproute2 iperf3:iperf3 nft:nftables ping:iputils-ping wg:wireguard-tools unshare:util-linux
 [[ -c /dev/net/tun ]] || die "there is no /dev/net/tun: load the kernel's module with 'modprobe tun'"
 # The measurement chooses wontun's options, not the environment.
 unset "${!WONTUN_@}"

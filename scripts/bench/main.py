@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import one_end
 from figures import FIGURE, digits
 from hosts import Pair, Trouble
 from machine import describe_machine, describe_tools, describe_tunnel
@@ -66,6 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="bench.sh", add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
     parser.add_argument("--needs", action="store_true")
     parser.add_argument("--commit", default="")
+    parser.add_argument("--one-end", action="store_true")
     parser.add_argument("--redraw", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=whole, default=5)
     parser.add_argument("--secs", type=whole, default=5)
@@ -77,6 +79,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=program, metavar="BINARY")
     parsed = parser.parse_args(arguments)
     parsed.tunnels = chosen(parser, parsed)
+    if parsed.one_end:
+        parsed.tunnels = one_end.with_workers(parsed.tunnels, (1, 2))
+        if not parsed.tunnels:
+            parser.error("--one-end: it measures wontun and its variants, and --only names none of them")
     return parsed
 
 
@@ -184,6 +190,8 @@ def main(arguments: list[str]) -> int:
     if parsed.redraw:
         redraw(parsed.redraw, parsed.output)
         return 0
+    if parsed.one_end:
+        return measure_one_end(parsed)
     saved = parsed.json or parsed.output / "bench.json"
     folder_for(parsed.output)
     folder_for(saved.parent)
@@ -209,6 +217,17 @@ def main(arguments: list[str]) -> int:
     if failed:
         print(f"bench.sh: {failed} of {len(result['runs'])} runs failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def measure_one_end(parsed: argparse.Namespace) -> int:
+    """Prints the table, and writes the runs if a file is named."""
+    if parsed.json:
+        folder_for(parsed.json.parent)
+    runs = one_end.take_rounds(parsed.tunnels, parsed.rounds, parsed.secs)
+    print(one_end.table(runs))
+    if parsed.json:
+        write(parsed.json, json.dumps({"machine": describe_machine(), "runs": runs}, indent=1) + "\n")
+    return 1 if any("error" in run for run in runs) else 0
 
 
 def stop(number: int, _frame: object) -> None:
