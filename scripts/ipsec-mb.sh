@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 # Debian 13's package: with a hash, so that a build gives the same everywhere.
 version=2.0-1+b1
 package=libipsec-mb-dev_${version}_amd64.deb
-url=http://deb.debian.org/debian/pool/main/i/intel-ipsec-mb/$package
+path=pool/main/i/intel-ipsec-mb/$package
 hash=aa3e53b66b6471c4821ada3636337d8b7089887ccede5b8d7d91c50c643d031a
 
 usage() {
@@ -22,8 +22,19 @@ END
 
 file=libIPSec_MB.a
 
-# download FILE: gets the package, by apt where it is, which knows the machine's proxy.
+# Prints the archives that may have the package: the one that Debian's apt is told to use here, and everybody's.
+archives() {
+    # shellcheck disable=SC2016 # apt expands it
+    {
+        apt-get indextargets --format '$(REPO_URI)' 'Label: Debian' 'Component: main' 2>/dev/null || true
+        say http://deb.debian.org/debian/
+    } | awk '!seen[$0]++'
+}
+
+# download URL FILE: by apt where it is, which knows the machine's proxy.
 download() {
+    local url=$1
+    shift
     if [[ -x /usr/lib/apt/apt-helper ]]; then
         as_builder /usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "$url" "$1" "SHA256:$hash" >&2
     elif command -v curl >/dev/null; then
@@ -45,15 +56,18 @@ unpack() {
 
 # fetch_into FOLDER
 fetch_into() {
-    local work
+    local work archive got=
     as_builder mkdir -p "$(dirname "$1")"
     work=$(as_builder mktemp -d "$(dirname "$1")/.ipsec-mb.XXXXXX")
     on_exit "rm -rf '$work'"
-    download "$work/$package" || return 1
-    sha256sum "$work/$package" | grep -q "^$hash " || {
-        say "$url is not the file with the SHA-256 hash $hash" >&2
-        return 1
-    }
+    for archive in $(archives); do
+        if download "$archive$path" "$work/$package" && sha256sum "$work/$package" | grep -q "^$hash "; then
+            got=yes
+            break
+        fi
+        say "$archive$path is not there, or not the file with the SHA-256 hash $hash" >&2
+    done
+    [[ -n $got ]] || return 1
     as_builder mkdir -p "$work/unpacked" "$work/done"
     unpack "$work/$package" "$work/unpacked" || return 1
     as_builder install -m 644 "$work/unpacked/usr/lib/x86_64-linux-gnu/$file" \
@@ -73,6 +87,6 @@ fi
 # shellcheck disable=SC2016 # expanded by the user who builds
 folder=$(as_builder sh -c 'echo "${XDG_CACHE_HOME:-$HOME/.cache}/wontun-test"')/ipsec-mb-$version
 [[ -e $folder/$file ]] || fetch_into "$folder" ||
-    die "cannot get intel-ipsec-mb from $url: set IPSEC_MB_LIB_DIR to the folder of $file, such as" \
+    die "cannot get intel-ipsec-mb, see above: set IPSEC_MB_LIB_DIR to the folder of $file, such as" \
         "/usr/lib/x86_64-linux-gnu with the package libipsec-mb-dev"
 say "$folder"
