@@ -83,7 +83,7 @@ pub enum PeerCommand {
 
         /// The settings.
         #[command(flatten)]
-        options: SetOptions,
+        options: Box<SetOptions>,
 
         /// Folder of the server.
         #[command(flatten)]

@@ -183,7 +183,7 @@ fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::Remove { folder, names } => remove_peers(&existing_folder(folder)?, &names),
         PeerCommand::Disable { folder, names } => disable_peers(&existing_folder(folder)?, &names, true),
         PeerCommand::Enable { folder, names } => disable_peers(&existing_folder(folder)?, &names, false),
-        PeerCommand::Set { folder, name, options } => set_peer(&existing_folder(folder)?, &name, options),
+        PeerCommand::Set { folder, name, options } => set_peer(&existing_folder(folder)?, &name, *options),
         PeerCommand::Rename { folder, name, new_name } => {
             rename_peer(&existing_folder(folder)?, &name, &new_name)
         }

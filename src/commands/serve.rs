@@ -114,7 +114,8 @@ fn greeting(
         ),
     };
     let has_ipv6 = addresses_have_ipv6(file);
-    if let Some(obstacle) = has_ipv6.then(|| find_ipv6_obstacle(folder.tun().as_str())).flatten() {
+    let own = &file.configuration().interface.addresses;
+    if let Some(obstacle) = has_ipv6.then(|| find_ipv6_obstacle(folder.tun().as_str(), own)).flatten() {
         let _ = writeln!(text, "IPv6: within the VPN only, since {obstacle}.");
     }
     let tun = folder.tun();

@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::device::Link;
 use super::forwarding::Forwarding;
+use super::legacy_iptables;
+use super::nft::Nft;
 use super::path::Path;
+use crate::config::Cidr;
 
 /// Addresses of the IPv6 Internet that are looked up: the lowest, which a default route and
 /// 2000::/3 contain, and, for a router without either, those of two root servers and of a public
@@ -24,6 +27,8 @@ pub(crate) enum Ipv6Obstacle {
     NoRoute,
     /// IPv6 packets are not forwarded from the tunnel.
     NotForwarded,
+    /// The clients' addresses are private, and nothing translates them: no answer gets back.
+    NotTranslated,
 }
 
 impl fmt::Display for Ipv6Obstacle {
@@ -33,13 +38,18 @@ impl fmt::Display for Ipv6Obstacle {
             Self::NotForwarded => {
                 write!(f, "this host does not forward IPv6 ({} = 0)", Forwarding::key(true))
             }
+            Self::NotTranslated => f.write_str(
+                "the clients' IPv6 addresses are private, and this host does not translate them (--nat off), so no answer \
+                 gets back",
+            ),
         }
     }
 }
 
-/// Returns what keeps clients of the tunnel called `tun` from the IPv6 Internet now, or, if the
-/// tunnel does not run, once `wontun serve` runs it. What cannot be found out is no obstacle.
-pub(crate) fn find_ipv6_obstacle(tun: &str) -> Option<Ipv6Obstacle> {
+/// Returns what keeps clients of the tunnel called `tun`, which has these addresses, from the IPv6
+/// Internet now, or, if the tunnel does not run, once `wontun serve` runs it. What cannot be found
+/// out is no obstacle.
+pub(crate) fn find_ipv6_obstacle(tun: &str, addresses: &[Cidr]) -> Option<Ipv6Obstacle> {
     // a route into the tunnel itself leads nowhere
     let own = Link::open(tun).ok();
     let is_running = own.is_some();
@@ -52,7 +62,21 @@ pub(crate) fn find_ipv6_obstacle(tun: &str) -> Option<Ipv6Obstacle> {
     let forwarding = Forwarding::new();
     let forwards = forwarding.is_on(tun, true)?;
     let will_forward = !is_running && forwarding.is_writable(true);
-    (!forwards && !will_forward).then_some(Ipv6Obstacle::NotForwarded)
+    if !forwards && !will_forward {
+        return Some(Ipv6Obstacle::NotForwarded);
+    }
+    let is_private = |cidr: &Cidr| match cidr.address() {
+        IpAddr::V6(address) => address.is_unique_local(),
+        IpAddr::V4(_) => true,
+    };
+    let is_lost = is_running && addresses.iter().all(is_private) && !may_translate();
+    is_lost.then_some(Ipv6Obstacle::NotTranslated)
+}
+
+/// Returns false if nothing on this host gives IPv6 packets another source address.
+fn may_translate() -> bool {
+    let found = Nft::open().ok().and_then(|mut nft| nft.translates_source(true).ok());
+    found != Some(false) || legacy_iptables::has_nat(true)
 }
 
 /// Returns true if this host has an address for packets on the path: NAT gives it to those of

@@ -4,13 +4,23 @@ use std::fs;
 
 /// Returns true if legacy iptables, or ip6tables where `v6` is true, has a table that can drop.
 pub(super) fn has_filter(v6: bool) -> bool {
-    let names = if v6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
-    fs::read_to_string(names).is_ok_and(|names| lists_filter(&names))
+    has_table("filter", v6)
 }
 
-/// Returns true if the list of tables in use contains `filter`.
-fn lists_filter(names: &str) -> bool {
-    names.lines().any(|name| name.trim() == "filter")
+/// Returns true if legacy iptables, or ip6tables where `v6` is true, has a table that translates
+/// addresses.
+pub(super) fn has_nat(v6: bool) -> bool {
+    has_table("nat", v6)
+}
+
+fn has_table(table: &str, v6: bool) -> bool {
+    let names = if v6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
+    fs::read_to_string(names).is_ok_and(|names| lists(&names, table))
+}
+
+/// Returns true if the list of tables in use contains `table`.
+fn lists(names: &str, table: &str) -> bool {
+    names.lines().any(|name| name.trim() == table)
 }
 
 #[cfg(test)]
@@ -19,7 +29,7 @@ mod tests {
 
     #[test]
     fn legacy_tables_are_recognized_by_name() {
-        assert!(lists_filter("nat\nfilter\n"));
-        assert!(!lists_filter("nat\nmangle\n") && !lists_filter("") && !lists_filter("filters\n"));
+        assert!(lists("nat\nfilter\n", "filter"));
+        assert!(!["nat\nmangle\n", "", "filters\n"].iter().any(|names| lists(names, "filter")));
     }
 }

@@ -44,6 +44,9 @@ pub struct PeerChanges {
     /// True to forget the latest timestamp of the peer's initiations, an extension unknown to
     /// `wg(8)`: for a peer whose clock was once in the future.
     pub forget_timestamp: bool,
+    /// Key of a peer that this one succeeds if it is new: its traffic goes on. No request can set
+    /// it, only a file that has other keys for a peer.
+    pub replaces: Option<PublicKey>,
     /// Name of the peer, an extension unknown to `wg(8)`; `Some(None)` removes it.
     pub name: Option<Option<PeerName>>,
     /// Limits of the peer's traffic. No request can set them, only the file. Most peers have none.
@@ -79,6 +82,7 @@ impl PeerChanges {
             remove: false,
             update_only: false,
             forget_timestamp: false,
+            replaces: None,
             name: None,
             limits: None,
             preshared_key: None,

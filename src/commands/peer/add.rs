@@ -99,7 +99,7 @@ fn without_ipv6(folder: &Folder, file: &ServerFile, wanted: &[NewPeerOptions]) -
     }
     // without IPv4 there is nothing else
     let has_ipv4 = addresses.iter().any(|address| address.address().is_ipv4());
-    let obstacle = has_ipv4.then(|| find_ipv6_obstacle(folder.tun().as_str())).flatten();
+    let obstacle = has_ipv4.then(|| find_ipv6_obstacle(folder.tun().as_str(), addresses)).flatten();
     obstacle.map(|obstacle| obstacle.to_string())
 }
 

@@ -10,7 +10,7 @@ use crate::config::display_name;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::uapi::{Changes, PeerChanges};
-use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
+use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId, PublicKey};
 
 impl WireGuard {
     /// Applies `changes` to keys and peers; the supervisor has handled the port, the mark and the
@@ -58,6 +58,9 @@ impl WireGuard {
                 }
             },
         };
+        if let Some(old) = changes.replaces.filter(|_| existing.is_none()) {
+            self.move_account(core, &old, id);
+        }
         match &changes.name {
             Some(Some(name)) => drop(self.peer_names.insert(id, name.clone())),
             Some(None) => drop(self.peer_names.remove(&id)),
@@ -97,6 +100,16 @@ impl WireGuard {
             self.engine.set_persistent_keepalive(id, interval, core.now);
         }
         Ok(())
+    }
+
+    /// Moves the traffic of the peer with the key `old` to one that succeeds it, before its quota is
+    /// set.
+    fn move_account(&mut self, core: &Core, old: &PublicKey, new: PeerId) {
+        let Some(old) = self.engine.peer_id(old) else { return };
+        let counters = self.engine.peer(old).map(Peer::transfer).unwrap_or_default();
+        self.ledger.enter(old, counters);
+        self.ledger.move_traffic(old, new);
+        self.state_reports.handle_changed(new, core.now);
     }
 
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {

@@ -65,6 +65,14 @@ impl Ledger {
         traffic
     }
 
+    /// Moves the traffic of a peer, as entered, to another that has carried nothing.
+    pub(super) fn move_traffic(&mut self, from: PeerId, to: PeerId) {
+        if let Some(account) = self.0.get_mut(&from) {
+            let traffic = std::mem::take(&mut account.traffic);
+            self.restore(to, Account { traffic, ..Account::default() });
+        }
+    }
+
     /// Removes the account of a removed peer.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.0.remove(&peer);

@@ -3,16 +3,16 @@
 use tracing::{info, warn};
 
 use super::data_path::MAX_MESSAGE;
-use super::quotas::{AFTER_MIDNIGHT, MAX_INTERVAL};
+use super::quotas;
 use super::tunnel::WireGuard;
-use crate::config::peer_settings::{OverQuota, PeerLimits, Quota, QuotaPeriod, Rate};
+use crate::config::peer_settings::{OverQuota, PeerLimits, Quota, Rate};
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
 use crate::daemon::sockets::SocketRef;
 use crate::daemon::token::Token;
 use crate::net::send_batch::SendBatch;
 use crate::net::timer::unix_now;
-use crate::traffic::{Today, until_midnight};
+use crate::traffic::Today;
 use wontun_packet::DropReason;
 use wontun_proto::wireguard::{self, Limits, Peer, PeerId, QuotaLimit, Transmit};
 
@@ -71,7 +71,7 @@ impl WireGuard {
             return;
         }
         self.apply_quotas(core);
-        let next = until_midnight(unix_now()).saturating_add(AFTER_MIDNIGHT).min(MAX_INTERVAL);
+        let next = quotas::until_check(unix_now());
         self.quotas.check_at = (!self.quotas.peers.is_empty()).then(|| core.now + next);
     }
 
@@ -116,11 +116,7 @@ impl WireGuard {
     fn remaining(&self, peer: PeerId, quota: Quota) -> u64 {
         let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
         let traffic = self.ledger.traffic(peer, counters, Today::at(unix_now()));
-        let used = match quota.period {
-            QuotaPeriod::Day => traffic.day,
-            QuotaPeriod::Month => traffic.month,
-        };
-        quota.bytes.get().saturating_sub(used.current.both())
+        quotas::remaining(&traffic, quota)
     }
 
     /// Returns the bytes received from and sent to a peer in this run.

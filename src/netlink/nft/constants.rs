@@ -45,6 +45,7 @@ pub(super) const NFT_EXTHDR_OP_TCPOPT: u32 = 1;
 pub(super) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 pub(super) const NFTA_FIB_F_SADDR: u32 = 1 << 0;
 pub(super) const NFTA_FIB_F_DADDR: u32 = 1 << 1;
+pub(super) const NFT_NAT_SNAT: u32 = 0;
 pub(super) const NFT_NAT_DNAT: u32 = 1;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED` of `linux/netfilter/nf_nat.h`.
 pub(super) const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 1 << 1;
@@ -152,7 +153,8 @@ pub(super) const NFTA_FIB_FLAGS: u16 = 3;
 pub(super) const NFTA_GEN_ID: u16 = 1;
 pub(super) const NFTA_GEN_PROC_PID: u16 = 2;
 pub(super) const NFTA_GEN_PROC_NAME: u16 = 3;
-// of iptables matches, from `linux/netfilter/nf_tables_compat.h`
+// of iptables matches and targets, from `linux/netfilter/nf_tables_compat.h`
+pub(super) const NFTA_TARGET_NAME: u16 = 1;
 pub(super) const NFTA_MATCH_NAME: u16 = 1;
 pub(super) const NFTA_MATCH_INFO: u16 = 3;
 

@@ -46,6 +46,11 @@ impl FoundChain {
         matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Input as u32)
     }
 
+    /// Returns true if packets that leave this host pass the chain.
+    pub(in crate::netlink) fn is_postrouting(&self) -> bool {
+        matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Postrouting as u32)
+    }
+
     /// Returns true if the chain's policy is to drop.
     pub(in crate::netlink) const fn drops(&self) -> bool {
         self.drops
@@ -80,6 +85,28 @@ impl FoundTable {
         Some(Self { owner: owner.filter(|port| *port != 0) })
     }
 }
+
+/// Returns true for an `NFT_MSG_NEWRULE` that gives packets another source address, if it is reached
+/// by them.
+pub(super) fn translates_source(body: &[u8]) -> Option<bool> {
+    let rule = body.get(NFGENMSG_LEN..)?;
+    let expressions = attribute(rule, NFTA_RULE_EXPRESSIONS)?;
+    Some(attributes(&expressions, NFTA_LIST_ELEM).any(|expression| {
+        let data = attribute(&expression, NFTA_EXPR_DATA).unwrap_or_default();
+        match text(&expression, NFTA_EXPR_NAME).unwrap_or_default().as_str() {
+            "masq" => true,
+            "nat" => number(&data, NFTA_NAT_TYPE) == Some(NFT_NAT_SNAT),
+            // of iptables
+            "target" => {
+                text(&data, NFTA_TARGET_NAME).is_some_and(|name| TRANSLATORS.contains(&name.as_str()))
+            }
+            _ => false,
+        }
+    }))
+}
+
+/// Targets of ip6tables(8) that give packets another source address.
+const TRANSLATORS: [&str; 3] = ["MASQUERADE", "SNAT", "NETMAP"];
 
 /// Returns the name in an `NFT_MSG_NEWTABLE`.
 pub(super) fn table_name(body: &[u8]) -> Option<String> {

@@ -288,6 +288,24 @@ impl Nft {
         Ok(rules)
     }
 
+    /// Returns true if a table with a chain for packets of that family that leave this host has a
+    /// rule that gives packets another source address.
+    pub(super) fn translates_source(&mut self, v6: bool) -> Result<bool, RequestError> {
+        let chains = self.chains()?;
+        let tables: BTreeSet<_> = chains
+            .iter()
+            .filter(|chain| chain.is_postrouting() && chain.applies_to(v6))
+            .map(|chain| (chain.family, chain.table.as_str()))
+            .collect();
+        for (family, table) in tables {
+            let list = |sequence| batch::list_rules(family, table, sequence);
+            if self.netlink.dump_raw(list, listing::translates_source)?.contains(&true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the input device that a rule of `chain` in the inet table `table` names, the first
     /// if there are several.
     pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, RequestError> {

@@ -11,7 +11,7 @@ use super::file;
 use super::state::WireGuard;
 use crate::config::display_name;
 use crate::config::peer_settings::{ExcludedPeer, Exclusion};
-use crate::config::wg_quick::{Peer, WgQuick};
+use crate::config::wg_quick::WgQuick;
 use crate::net::timer::unix_now;
 use crate::supervisor::context::Context;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
@@ -83,22 +83,18 @@ impl WireGuard {
         self.update_firewall();
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
-        self.send_saved_state(context, |key| before.contains(key));
+        // those that are in the tunnel again
+        self.send_saved_state(context, |key| before.contains(key) && self.peers.contains(key));
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "the clock has changed the access of peers: {differences}");
     }
 
-    /// Sends what is kept of those peers that are in the tunnel again, after they were added.
-    pub(super) fn send_saved_state(
-        &mut self,
-        context: &mut Context,
-        was_excluded: impl Fn(&PublicKey) -> bool,
-    ) {
+    /// Sends what is kept of the peers that `is_wanted` selects, after they were added.
+    pub(super) fn send_saved_state(&self, context: &mut Context, is_wanted: impl Fn(&PublicKey) -> bool) {
         let Some(configuration) = self.source.configuration() else { return };
-        let is_back = |peer: &&Peer| was_excluded(&peer.public_key) && self.peers.contains(&peer.public_key);
-        let back: Vec<_> = configuration.peers.iter().filter(is_back).collect();
-        let messages = self.saved_state.restored(None, &back, self.client_port(configuration));
+        let peers: Vec<_> = configuration.peers.iter().filter(|peer| is_wanted(&peer.public_key)).collect();
+        let messages = self.saved_state.restored(None, &peers, self.client_port(configuration));
         messages.iter().for_each(|message| context.tunnel.send(message));
     }
 

@@ -118,19 +118,23 @@ impl Access {
 
     /// Waits for the next end of a peer's access after `now`, and for a clock that is set.
     pub(super) fn arm(&self, configuration: &WgQuick, now: Duration) {
-        let ends = || {
-            let settings = configuration.peers.iter().filter_map(|peer| peer.settings.as_ref());
-            settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.expires)
-        };
-        let armed = if ends().next().is_none() {
-            self.timer.disarm()
-        } else {
-            self.timer.arm(ends().map(Expiry::since_epoch).filter(|end| *end > now).min())
+        let armed = match ends(configuration, now) {
+            Some(next) => self.timer.arm(next),
+            None => self.timer.disarm(),
         };
         if let Err(error) = armed {
             warn!(%error, "cannot set the timer for the end of a peer's access: restart wontun");
         }
     }
+}
+
+/// Returns the next end of a peer's access after `now`, if there is one; `None` if no peer's access
+/// ends by the clock.
+fn ends(configuration: &WgQuick, now: Duration) -> Option<Option<Duration>> {
+    let settings = configuration.peers.iter().filter_map(|peer| peer.settings.as_ref());
+    let ends = settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.expires);
+    let ends: Vec<_> = ends.map(Expiry::since_epoch).collect();
+    (!ends.is_empty()).then(|| ends.into_iter().filter(|end| *end > now).min())
 }
 
 #[cfg(test)]
@@ -141,6 +145,34 @@ mod tests {
     use crate::config::wg_quick::{Hooks, parse};
 
     const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+
+    /// The timer is readable when the clock is set (timerfd_settime(2), `TFD_TIMER_CANCEL_ON_SET`);
+    /// these are the decisions then.
+    #[test]
+    fn a_clock_that_jumps_ends_and_restores_access() {
+        let peer = |byte: u8, comment: &str| {
+            format!("[Peer]\n# {comment}\nPublicKey = {}\n", PublicKey::from_bytes([byte; 32]))
+        };
+        let text = format!(
+            "[Interface]\nPrivateKey = {PRIVATE}\n{}{}{}",
+            peer(1, "Expires = 2026-12-01T00:00:00Z"),
+            peer(2, "Expires = 2026-12-02T00:00:00Z"),
+            peer(3, "Note = never")
+        );
+        let file = parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap().configuration;
+        let (first, second) = (Duration::from_secs(1_796_083_200), Duration::from_secs(1_796_169_600));
+        let at = |now| (Excluded::of(&file, now).len(), ends(&file, now));
+        let moment = Duration::from_nanos(1);
+        assert_eq!(at(first - moment), (0, Some(Some(first))));
+        assert_eq!(at(first), (1, Some(Some(second))));
+        // forward beyond both, to the end of the calendar, and back
+        assert_eq!(at(second), (2, Some(None)), "only the clock itself can change that");
+        assert_eq!(at(Duration::from_secs(1 << 33)), (2, Some(None)));
+        assert_eq!(at(first + moment), (1, Some(Some(second))));
+        assert_eq!(at(Duration::ZERO), (0, Some(Some(first))), "a clock without a battery");
+        let none = parse(Path::new("x"), text.replace("# Expires", "# Other").as_bytes(), Hooks::Refuse);
+        assert_eq!(ends(&none.unwrap().configuration, first), None, "no timer");
+    }
 
     #[test]
     fn messages_replace_each_other() {

@@ -137,6 +137,13 @@ pub(super) fn changes(
     let port = interface.listen_port;
     let known = by_key(old, present);
     let before = |peer: &Peer| known.get(&peer.public_key).copied();
+    let replaced = old.map(|old| renewed(new, old)).unwrap_or_default();
+    let changes = |peer: &Peer| PeerChanges {
+        replaces: replaced.get(&peer.public_key).copied(),
+        ..peer_changes(peer, before(peer))
+    };
+    // before the peers that they succeed are gone
+    let (renewed, others): (Vec<_>, Vec<_>) = peers().map(changes).partition(|peer| peer.replaces.is_some());
     Changes {
         private_key: interface.private_key.inline().cloned().map(Some),
         listen_port: (old.is_none_or(|old| old.interface.listen_port != port))
@@ -144,8 +151,22 @@ pub(super) fn changes(
         fwmark: Some(interface.fwmark.map_or(0, NonZeroU32::get)),
         kill_switch: None,
         replace_peers: false,
-        peers: gone.chain(peers().map(|peer| peer_changes(peer, before(peer)))).collect(),
+        peers: renewed.into_iter().chain(gone).chain(others).collect(),
     }
+}
+
+/// Returns the peers of `new` that have other keys than in `old`, by their names: each new key with
+/// the old one.
+pub(super) fn renewed(new: &WgQuick, old: &WgQuick) -> HashMap<PublicKey, PublicKey> {
+    let keys: HashSet<_> = new.peers.iter().map(|peer| peer.public_key).collect();
+    let gone = old.peers.iter().filter(|peer| !keys.contains(&peer.public_key));
+    let gone: HashMap<_, _> = gone.filter_map(|peer| Some((peer.name.as_ref()?, peer.public_key))).collect();
+    if gone.is_empty() {
+        return HashMap::new();
+    }
+    let known: HashSet<_> = old.peers.iter().map(|peer| peer.public_key).collect();
+    let added = new.peers.iter().filter(|peer| !known.contains(&peer.public_key));
+    added.filter_map(|peer| Some((peer.public_key, *gone.get(peer.name.as_ref()?)?))).collect()
 }
 
 /// Returns the peers of `old` that are `present`: a peer that wg(8) has removed meanwhile is

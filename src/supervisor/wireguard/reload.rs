@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::audit::Audit;
 use super::excluded::Excluded;
-use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
+use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu, renewed};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Loaded, ServerComments, WgQuick, reload};
@@ -77,6 +77,11 @@ impl WireGuard {
         let present: HashSet<_> = self.peers.keys().copied().collect();
         let excluded = Excluded::of(&new, unix_now());
         let mut changes = changes(&new, Some(&old), &present, &excluded);
+        let replaced = renewed(&new, &old);
+        // before the old keys are forgotten
+        for (key, old) in &replaced {
+            self.saved_state.record_renewed(*key, old);
+        }
         let old_server = self.set_configuration(new, server);
         let before = std::mem::replace(&mut self.access.excluded, excluded);
         // the device comes before the routes, which need its IPv6
@@ -101,7 +106,11 @@ impl WireGuard {
         self.send_excluded(context, &before);
         let number = self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
-        self.send_saved_state(context, |key| before.contains(key));
+        // the tunnel process itself knows the traffic of a renewed peer that had and has access
+        self.send_saved_state(context, |key| {
+            let is_back = before.contains(replaced.get(key).unwrap_or(key)) && self.peers.contains(key);
+            is_back || replaced.contains_key(key) && self.access.excluded.contains(key)
+        });
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "reloaded the configuration: {differences}");

@@ -116,6 +116,13 @@ impl SavedState {
         self.table.retain(exists);
     }
 
+    /// Records that a peer has new keys: its traffic goes on.
+    pub(super) fn record_renewed(&mut self, new: PublicKey, old: &PublicKey) {
+        if let Some(traffic) = self.table.get(old).map(|record| record.traffic) {
+            self.table.update(&new, |record| record.traffic = traffic);
+        }
+    }
+
     /// Forgets the latest timestamp of a peer's initiations.
     pub(super) fn forget_timestamp(&mut self, key: &PublicKey) {
         if self.table.get(key).is_some() {

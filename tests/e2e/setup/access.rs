@@ -149,6 +149,14 @@ fn new_keys_replace_the_old_ones_at_once_and_everything_else_stays() {
     let tablet = server.output(&["peer", "add", "tablet"]);
     let (phone, _phone) = client(&lab, 1, &old);
     phone.ping(SERVER);
+    let traffic = |name: &str| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&server.output(&["peer", "show", name, "--json"])).unwrap();
+        let month = &shown["peers"][0]["traffic"]["month"];
+        month["received_bytes"].as_u64().unwrap() + month["sent_bytes"].as_u64().unwrap()
+    };
+    let carried = traffic("phone");
+    assert!(carried > 64, "{carried}");
     let (before, old_key) = (server.text(), server.key_of("phone"));
     let renewed = server.run(&["peer", "renew", "phone"]);
     assert_eq!((renewed.code(), renewed.stderr.as_str()), (0, ""), "{renewed:?}");
@@ -156,6 +164,8 @@ fn new_keys_replace_the_old_ones_at_once_and_everything_else_stays() {
     ping.args(["-n", "-c", "1", "-W", "0.5", "10.8.0.1"]);
     assert!(!finish(&mut ping, TIMEOUT).status.success(), "the old keys are accepted");
     assert!(!server.site.wg(&["show", "tun0", "peers"]).contains(&old_key));
+    // the traffic of the month, and with it the use of a quota, stays that of the peer
+    assert!(traffic("phone") >= carried, "{} of {carried}", traffic("phone"));
 
     // two lines of the file have changed, and two of the client's
     let changed = |before: &str, after: &str| {
@@ -167,6 +177,22 @@ fn new_keys_replace_the_old_ones_at_once_and_everything_else_stays() {
     assert_eq!(changed(&old, &renewed.stdout), ["PrivateKey", "PresharedKey"]);
     let (device, _device) = client(&lab, 2, &renewed.stdout);
     device.ping(SERVER);
+    let carried = traffic("phone");
+    server.output(&["peer", "disable", "phone"]);
+    server.output(&["peer", "renew", "phone"]);
+    assert!(traffic("phone") >= carried, "renewed while disabled: {} of {carried}", traffic("phone"));
+    server.output(&["peer", "enable", "phone"]);
+    let over = ["peer", "set", "phone", "--quota", "1kB/month"];
+    server.output(&over);
+    daemon.wait_for("over quota: dropping all packets of the peer");
+    server.output(&["peer", "renew", "phone"]);
+    eventually("the new keys are over the quota, too", || {
+        server
+            .output(&["peer", "list"])
+            .lines()
+            .any(|line| line.starts_with("phone") && line.contains("over"))
+    });
+    server.output(&["peer", "set", "phone", "--quota", "none"]);
     // with the old file the client stays out
     assert!(!finish(&mut ping, TIMEOUT).status.success(), "the old keys are accepted again");
 

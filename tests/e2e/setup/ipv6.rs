@@ -64,4 +64,22 @@ fn a_full_tunnel_has_no_ipv6_that_leads_nowhere() {
     let (full, said) = add(&server, &["third", "--full-tunnel"]);
     assert!(said.contains("does not forward IPv6 (net.ipv6.conf.all.forwarding = 0)"), "{said}");
     assert_eq!(value(&full, "AllowedIPs"), "0.0.0.0/0");
+
+    // with forwarding, but with private addresses that nothing translates
+    outside.shell("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
+    let (full, said) = add(&server, &["fourth", "--full-tunnel"]);
+    assert!(said.contains("does not translate them (--nat off), so no answer gets back"), "{said}");
+    assert_eq!(value(&full, "AllowedIPs"), "0.0.0.0/0");
+    for table in [
+        "nft 'add table ip6 own; add chain ip6 own out { type nat hook postrouting priority 100; }; \
+         add rule ip6 own out snat to 2001:db8::1'",
+        "nft 'add table ip6 own; add chain ip6 own out { type nat hook postrouting priority 100; }; \
+         add chain ip6 own next; add rule ip6 own out jump next; add rule ip6 own next oifname eth0 masquerade'",
+    ] {
+        outside.shell(table);
+        let (full, said) = add(&server, &["fifth", "--full-tunnel"]);
+        assert_eq!((value(&full, "AllowedIPs"), said.as_str()), ("0.0.0.0/0, ::/0", ""));
+        server.output(&["peer", "remove", "fifth"]);
+        outside.shell("nft delete table ip6 own");
+    }
 }

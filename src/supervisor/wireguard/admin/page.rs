@@ -128,7 +128,7 @@ impl Admin {
         admin.listeners = listeners::open(addresses, is_taken_over);
         admin.editor_restart.handle_start(context.now);
         admin.reaches_ipv6 = addresses.iter().any(|cidr| cidr.address().is_ipv6())
-            && find_ipv6_obstacle(context.name.as_str()).is_none();
+            && find_ipv6_obstacle(context.name.as_str(), addresses).is_none();
         if admin.account.is_none() {
             info!("the admin page has no password yet: 'wontun admin link' prints a link that sets it");
         }
