@@ -187,9 +187,7 @@ pub(super) const fn help(field: Field) -> &'static str {
         },
         Field::Server(ServerSetting::Endpoint) => "Host, or host and port. Devices need new QR codes then.",
         Field::Server(ServerSetting::Dns) => "Addresses, or none. For new QR codes.",
-        Field::Server(ServerSetting::Domain) => {
-            "Such as vpn, or none. Takes effect when the tunnel is started again."
-        }
+        Field::Server(ServerSetting::Domain) => "Such as vpn, or none",
         Field::Server(ServerSetting::Policy) => "open, isolate or internet-only",
     }
 }

@@ -199,12 +199,6 @@ impl<'site> Browser<'site> {
         self.command("POST", "/window/rect", Some(json!({ "width": width, "height": height })));
     }
 
-    /// Returns a picture of the page, as PNG.
-    pub(crate) fn picture(&self) -> Vec<u8> {
-        let text = self.command("GET", "/screenshot", None);
-        Base64::decode_vec(text.as_str().unwrap()).unwrap()
-    }
-
     /// Returns true if a script has opened a dialog.
     pub(crate) fn has_dialog(&self) -> bool {
         let path = format!("{}/alert/text", self.session);
