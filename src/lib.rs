@@ -34,6 +34,7 @@
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`dns`]: the process that applies `DNS =` to the host
 //! - [`admin`]: the admin page, and the process that edits the server's file for it
+//! - [`enroll`]: one-time enrolment of devices, and the process that answers them
 //! - `privileges`: capabilities, `--user`
 //! - `sandbox`: seccomp and Landlock
 //! - `logging`: log queue, writer thread, journald and stderr
@@ -77,6 +78,7 @@ mod control;
 pub mod counters;
 pub mod daemon;
 pub mod dns;
+pub mod enroll;
 pub mod exit;
 mod interrupted;
 mod json;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use wontun::cli::Invocation;
 use wontun::exit::{self, Failure};
 use wontun::run::{self, OnReady};
-use wontun::{admin, commands, daemon, dns, names, process, resolver};
+use wontun::{admin, commands, daemon, dns, enroll, names, process, resolver};
 
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
             "resolver" => resolver::main(channel),
             "dns" => dns::main(channel),
             "names" => names::main(channel),
+            "enroll" => enroll::main(channel),
             "admin" => admin::main(channel),
             "editor" => admin::editor::main(channel),
             _ => exit::USAGE,

@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them, and that of `wontun hold`.
-pub(crate) const PROCESSES: [ProcessInfo; 10] = [
+pub(crate) const PROCESSES: [ProcessInfo; 11] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",
@@ -83,9 +83,17 @@ pub(crate) const PROCESSES: [ProcessInfo; 10] = [
         name: "wontun-editor",
         capabilities: "none",
         user: "the one that wontun was started as, to whom the configuration belongs",
-        reads: "changes that `wontun-admin` asks for, checked by the supervisor",
+        reads: "changes that `wontun-admin` or `wontun-enroll` asks for, checked by the supervisor",
         has: "the configuration's folder and no other file; opens no socket",
-        runs: "with `--admin`",
+        runs: "with `--admin`, and once more with `--invitations`",
+    },
+    ProcessInfo {
+        name: "wontun-enroll",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "requests of invited devices, which have a one-time key",
+        has: "its sockets on the tunnel's addresses; for a moment the file of a device without its private key; opens no file and no socket",
+        runs: "with `--invitations`",
     },
     ProcessInfo {
         name: "wontun-nursery",

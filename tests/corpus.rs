@@ -12,6 +12,8 @@ mod config;
 mod datagram;
 #[path = "../fuzz/bodies/engine.rs"]
 mod engine;
+#[path = "../fuzz/bodies/enroll.rs"]
+mod enroll;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
 #[path = "../fuzz/bodies/messages.rs"]
@@ -55,6 +57,11 @@ fn datagram() {
 #[test]
 fn engine() {
     replay("engine", engine::run);
+}
+
+#[test]
+fn enroll() {
+    replay("enroll", enroll::run);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wontun::dns::messages::{FromDns, ToDns};
+use wontun::enroll::messages::{FromResponder, ToResponder};
 use wontun::messages::{FromTunnel, ToTunnel};
 use wontun::names::messages::{FromNames, ToNames};
 use wontun::process::{CodecError, FromNursery, MAX_MESSAGE, Spawn, decode, encode};
@@ -52,6 +53,8 @@ pub(crate) fn run(input: &[u8]) {
         check::<FromNursery>(&bytes),
         check::<ToDns>(&bytes),
         check::<FromDns>(&bytes),
+        check::<ToResponder>(&bytes),
+        check::<FromResponder>(&bytes),
     ];
-    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 10], "longer than a message may be");
+    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 12], "longer than a message may be");
 }

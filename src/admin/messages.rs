@@ -1,4 +1,5 @@
-//! Messages between the supervisor and the processes of the admin page. The limits are checked on
+//! Messages between the supervisor and the processes of the admin page, and the one that edits the
+//! file for invitations. The limits are checked on
 //! both sides: a message beyond them is invalid.
 
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use crate::config::peer_settings::{Exclusion, PeerComment};
 use crate::config::{PeerName, PeerPolicy};
 use crate::messages::Address;
 use crate::resolver::messages::ErrorMessage;
-use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::{PresharedKey, PublicKey};
 
 /// Maximum size in bytes of the peers of a message, so that it stays below the limit of all
 /// messages with any of them.
@@ -160,6 +161,26 @@ pub enum ToEditor {
         /// Addresses of this host.
         own: Vec<IpAddr>,
     },
+    /// A request about an invitation, answered by [`FromEditor::Invitation`].
+    Invitation(InvitationRequest),
+}
+
+/// A request about the invitations in the server's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InvitationRequest {
+    /// Returns the file of the device that the invitation with this key is for, without keys.
+    Settings(PublicKey),
+    /// Replaces the one-time keys of an invitation by those of a device.
+    Enrol {
+        /// Key of the invitation.
+        invitation: PublicKey,
+        /// Public key of the device.
+        key: PublicKey,
+        /// Key that it shares with the server in addition.
+        preshared_key: PresharedKey,
+    },
+    /// Removes the invitations that have expired.
+    RemoveExpired,
 }
 
 /// A message from `wontun-editor`.
@@ -173,6 +194,8 @@ pub enum FromEditor {
     Done(Result<Done, Refusal>),
     /// The answer to a question.
     Answer(Result<Answer, Refusal>),
+    /// The answer to a request about an invitation: the file of a device, if that was requested.
+    Invitation(Result<Option<ClientText>, ErrorMessage>),
 }
 
 impl PeerInFile {

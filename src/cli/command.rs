@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::enroll::CodeArgument;
 use super::options::{
     PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
     interval,
@@ -32,6 +33,12 @@ pub enum Command {
         /// first visit. SWITCH is on (also if it is left out) or off.
         #[arg(long, env = "WONTUN_ADMIN", value_name = "SWITCH", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
         admin: Option<AdminSwitch>,
+        /// Enrol devices that were invited by 'wontun peer invite'
+        ///
+        /// A process answers at UDP port 41820 of the tunnel's own addresses, inside the tunnel
+        /// only, and nothing else can be reached with an invitation.
+        #[arg(long, env = "WONTUN_INVITATIONS", value_parser = clap::builder::FalseyValueParser::new())]
+        invitations: bool,
         /// Options of the tunnel.
         #[command(flatten)]
         options: WireGuardOptions,
@@ -46,6 +53,30 @@ pub enum Command {
         /// Subcommand.
         #[command(subcommand)]
         command: PeerCommand,
+    },
+    /// Enrol this device with the code of an invitation, and write its configuration
+    ///
+    /// Makes the device's own keys here, connects to the server with the one-time key in the code,
+    /// has its own public key put in the place of that one, and writes a file for wg-quick and
+    /// wontun. Needs no privilege and no TUN device. A code can be used once.
+    Enroll {
+        /// Code, as 'wontun peer invite' prints it, or '-' to read it from standard input, which
+        /// keeps it out of the list of processes and the shell's history
+        #[arg(value_name = "CODE")]
+        code: CodeArgument,
+
+        /// Name of the tunnel, for the default of --out
+        #[arg(value_name = "NAME", default_value = "wg0")]
+        name: TunName,
+
+        /// Write the configuration to this new file, with mode 0600 [default: NAME.conf in the
+        /// present folder]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+
+        /// Time to wait for each address of the server, 0.1 to 3600
+        #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = interval)]
+        timeout: Duration,
     },
     /// Sign in to the admin page of the running server ('serve --admin')
     Admin {

@@ -9,6 +9,7 @@ mod arguments;
 mod bare;
 mod command;
 mod delivery;
+mod enroll;
 mod hints;
 mod limits;
 mod options;
@@ -25,12 +26,16 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use command::{AdminCommand, AdminSwitch, Command, KillSwitchCommand, Shell};
 pub use delivery::DeliveryOptions;
+pub use enroll::CodeArgument;
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};
 pub use options::{
     FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
     SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
 };
-pub use peer::{AddOptions, Ipv6Option, PeerCommand, RenewOptions, SetOptions, TestOptions};
+pub use peer::{
+    AddOptions, InviteOptions, Ipv6Option, NewClientOptions, PeerCommand, RenewOptions, SetOptions,
+    TestOptions,
+};
 pub use peer_settings::{ClientOptions, PeerSettingsOptions};
 
 use crate::config::TunName;

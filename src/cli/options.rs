@@ -164,6 +164,10 @@ pub struct WireGuardOptions {
     #[arg(skip)]
     pub admin: bool,
 
+    /// True if invitations are answered, an option of `serve`.
+    #[arg(skip)]
+    pub invitations: bool,
+
     /// Options of full tunnels.
     #[command(flatten)]
     pub full_tunnel: FullTunnelOptions,
@@ -251,6 +255,7 @@ impl WireGuardOptions {
             dns_upstream: self.dns_upstream.try_into()?,
             state: self.state.unwrap_or_default(),
             admin: self.admin,
+            invitations: self.invitations,
         })
     }
 
@@ -274,6 +279,7 @@ impl WireGuardOptions {
             apply_dns,
             dns_upstream,
             admin: _,
+            invitations: _,
             full_tunnel,
         } = self;
         let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
 use super::delivery::DeliveryOptions;
 use super::options::ServerFolder;
 use super::peer_settings::{ClientOptions, Networks, PeerSettingsOptions};
-use crate::config::peer_settings::Target;
+use crate::config::peer_settings::{Expiry, Target};
 use crate::config::{Network, PeerPolicy};
 use crate::server::PeerName;
 
@@ -31,6 +32,21 @@ pub enum PeerCommand {
         /// The client.
         #[command(flatten)]
         options: Box<AddOptions>,
+    },
+    /// Invite one device to become a client: print a code that it can use once, with 'wontun enroll'
+    ///
+    /// The device makes its own keys. Until then the client's name, address and settings are
+    /// reserved, and the code reaches nothing but the process that enrols devices, which 'wontun
+    /// serve --invitations' runs. The code is a secret: the first device that uses it is the client.
+    /// 'wontun peer remove NAME' takes it back.
+    Invite {
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+
+        /// The invitation.
+        #[command(flatten)]
+        options: Box<InviteOptions>,
     },
     /// List clients: names, addresses, latest handshakes
     #[command(visible_alias = "ls")]
@@ -201,6 +217,28 @@ pub struct AddOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "names")]
     pub from: Option<PathBuf>,
 
+    /// Addresses and settings.
+    #[command(flatten)]
+    pub client: NewClientOptions,
+
+    /// Public key of a client that keeps its private key; the configuration is printed without one
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
+    pub public_key: Option<String>,
+
+    /// Keep the client's private key on this host, for 'peer show NAME --file': whoever reads it
+    /// can connect as the client
+    #[arg(long, conflicts_with = "public_key")]
+    pub keep_key: bool,
+
+    /// The delivery of the configurations.
+    #[command(flatten)]
+    pub delivery: DeliveryOptions,
+}
+
+/// Addresses and settings of a new client.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct NewClientOptions {
     /// Address of the client in the server's network: one of IPv4, one of IPv6, or both, separated
     /// by commas [default: the next free ones]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
@@ -209,10 +247,6 @@ pub struct AddOptions {
     /// Network behind the client, which the server routes to it; repeatable
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub site: Vec<Network>,
-
-    /// Public key of a client that keeps its private key; the configuration is printed without one
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
-    pub public_key: Option<String>,
 
     /// Send all of the client's traffic through the tunnel, not only that for the server's networks
     #[arg(long, conflicts_with = "route")]
@@ -230,15 +264,39 @@ pub struct AddOptions {
     /// Settings of the client on the server.
     #[command(flatten)]
     pub settings: PeerSettingsOptions,
+}
 
-    /// Keep the client's private key on this host, for 'peer show NAME --file': whoever reads it
-    /// can connect as the client
-    #[arg(long, conflicts_with = "public_key")]
-    pub keep_key: bool,
+/// The invitation that `wontun peer invite` makes.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct InviteOptions {
+    /// Name of the new client
+    #[arg(value_name = "NAME")]
+    pub name: PeerName,
 
-    /// The delivery of the configurations.
+    /// Time until the code expires: a duration such as 1h, 30m or 2d, or a time
+    #[arg(long, value_name = "WHEN", default_value = "1h", value_parser = expiry)]
+    pub valid: Expiry,
+
+    /// Addresses and settings.
     #[command(flatten)]
-    pub delivery: DeliveryOptions,
+    pub client: NewClientOptions,
+
+    /// Write the code to a new file of mode 0600 instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Print the code as a QR code, too: on standard error if standard output is no terminal
+    #[arg(long)]
+    pub qr: bool,
+
+    /// Also write the code as a QR code, to a new SVG file of mode 0600
+    #[arg(long, value_name = "FILE")]
+    pub qr_file: Option<PathBuf>,
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    Expiry::parse_from(text, SystemTime::now()).map_err(|expected| format!("expected {expected}"))
 }
 
 /// The new keys of a client, and the delivery of its configuration.

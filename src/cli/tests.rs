@@ -83,11 +83,11 @@ fn an_error_says_what_is_given_and_what_is_expected() {
         ("plain --mtu", "--mtu without a value: expected a number of bytes, for example --mtu 1400; see"),
         (
             "peer",
-            "a command is missing: expected add, list, show, set, test, disable, enable, renew, remove, reset or rename, for example wontun peer list;",
+            "a command is missing: expected add, invite, list, show, set, test, disable, enable, renew, remove, reset or rename, for example wontun peer list;",
         ),
         (
             "peer ad x",
-            "unknown command 'ad' (did you mean 'add'?): expected add, list, show, set, test, disable, enable, renew, remove, reset or rename",
+            "unknown command 'ad' (did you mean 'add'?): expected add, invite, list, show, set, test, disable, enable, renew, remove, reset or rename",
         ),
         (
             "peer rename a",
@@ -245,8 +245,8 @@ fn a_command_shows_its_own_options() {
             ("--kill-switch ", &["", "check", "doctor"][..]),
             ("--workers", &["", "interface", "serve", "plain"]),
             ("--log-level", &["", "interface", "serve", "plain"]),
-            ("--full-tunnel", &["peer add"]),
-            ("--mtu", &["", "plain", "peer add", "peer set"]),
+            ("--full-tunnel", &["peer add", "peer invite"]),
+            ("--mtu", &["", "plain", "peer add", "peer invite", "peer set"]),
             ("--nat ", &["", "check", "doctor", "serve"]),
         ] {
             assert_eq!(

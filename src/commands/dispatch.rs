@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, admin_link,
-    check, completions, deliver_file, disable_peers, doctor, down, genkey, genpsk, hold, import, init,
-    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peers, rename_peer, renew_peer,
-    reset_peer, set_peer, show, show_peer, status, test_peer, top,
+    check, completions, deliver_file, disable_peers, doctor, down, enroll, genkey, genpsk, hold, import,
+    init, invite_peer, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peers,
+    rename_peer, renew_peer, reset_peer, set_peer, show, show_peer, status, test_peer, top,
 };
 use crate::cli::{
     AdminCommand, AdminSwitch, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions,
@@ -31,7 +31,7 @@ use crate::uapi::UapiFolders;
 pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failure> {
     privileges::hide_memory();
     match command {
-        Command::Serve { folder, mut server, admin, mut options, common } => {
+        Command::Serve { folder, mut server, admin, invitations, mut options, common } => {
             setcap::refuse("wontun serve")?;
             // before a kill switch is engaged: a server must stay reachable for its administrators
             if options.full_tunnel.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
@@ -40,6 +40,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             options.nat = options.nat.or(Some(NatMode::Auto));
             server.policy = options.policy;
             options.admin = admin == Some(AdminSwitch::On);
+            options.invitations = invitations;
             let tun = folder.tun.clone();
             let ServerTunnel { config: path, greeting } = prepare(&server_folder(folder), &server)?;
             let run = RunOptions { tunnel: TunnelKind::File { path, tun, options }, common };
@@ -97,6 +98,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             }
         }
         Command::Admin { command: AdminCommand::Link { folder } } => admin_link(&existing_folder(folder)?)?,
+        Command::Enroll { code, name, out, timeout } => enroll(code, &name, out, timeout)?,
         Command::Peer { command } => dispatch_peer(command)?,
         Command::KillSwitch { command: KillSwitchCommand::On { name, allow, kill_switch_allow, config } } => {
             setcap::refuse("wontun kill-switch")?;
@@ -170,6 +172,7 @@ fn existing_folder(ServerFolder { dir, tun }: ServerFolder) -> Result<Folder, Co
 fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
         PeerCommand::Add { folder, options } => add_peers(&existing_folder(folder)?, *options),
+        PeerCommand::Invite { folder, options } => invite_peer(&existing_folder(folder)?, *options),
         PeerCommand::List { folder, json } => list_peers(&existing_folder(folder)?, json),
         PeerCommand::Show { folder, name, file: true, delivery, .. } => {
             deliver_file(&existing_folder(folder)?, &name, &delivery)

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use super::down::DownError;
 use crate::config::TunName;
 use crate::dns::resolv_conf::ResolvConfError;
+use crate::enroll::client::EnrollError;
+use crate::enroll::code::CodeError;
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use crate::netlink::LinkError;
@@ -42,6 +44,41 @@ pub(crate) enum CommandError {
     /// Clients cannot be added; the errors were printed.
     #[error("{0} errors: nothing was changed")]
     NewPeers(usize),
+    /// The time at which an invitation would end is past.
+    #[error("the invitation would have expired: --valid is {0}, give a time in the future, such as 1h")]
+    PastInvitation(String),
+    /// The running server does not answer invitations.
+    #[error(
+        "the running server enrols no devices: start it with 'wontun serve --invitations', and see its log; the invitation \
+         was removed again"
+    )]
+    NoInvitations,
+    /// The running server does not have the invitation.
+    #[error(
+        "the running server does not admit the invitation, whose rules it cannot enforce without nf_tables: see its log; \
+         the invitation was removed again"
+    )]
+    UnenforcedInvitation,
+    /// The code of an invitation is invalid.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// The invitation has expired.
+    #[error("the code has expired ({0}, by the clock of this device): ask for a new one")]
+    CodeExpired(String),
+    /// The device was not enrolled.
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
+    /// It is unknown whether the device was enrolled.
+    #[error(
+        "{source}: {} is kept, since it may work: try it; if it does not, delete it, have the peer removed, and ask for a new \
+         code", path.display()
+    )]
+    Unconfirmed {
+        /// The device's file.
+        path: PathBuf,
+        /// Reason.
+        source: EnrollError,
+    },
     /// The input is no key.
     #[error("standard input has no key: {0}")]
     Key(#[from] KeyError),
@@ -123,7 +160,7 @@ impl ExitCode for CommandError {
             Self::Link(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
             Self::Down(error) => error.exit_code(),
-            Self::OneClient(_) | Self::NothingToSet => exit::USAGE,
+            Self::OneClient(_) | Self::NothingToSet | Self::PastInvitation(_) | Self::Code(_) => exit::USAGE,
             Self::Access(AccessError::Server(error)) => error.exit_code(),
             Self::Access(_) => exit::USAGE,
             _ => exit::FAILURE,

@@ -7,6 +7,7 @@ mod completions;
 mod dispatch;
 mod doctor;
 mod down;
+mod enroll;
 mod error;
 mod hold;
 mod import;
@@ -31,6 +32,7 @@ pub(crate) use completions::completions;
 pub use dispatch::dispatch;
 pub(crate) use doctor::{DoctorOptions, doctor};
 pub(crate) use down::down;
+pub(crate) use enroll::enroll;
 pub(crate) use error::CommandError;
 pub(crate) use hold::hold;
 pub(crate) use import::import;
@@ -38,8 +40,8 @@ pub(crate) use init::init;
 pub(crate) use keys::{genkey, genpsk, pubkey};
 pub(crate) use kill_switch::{kill_switch_off, kill_switch_on};
 pub(crate) use peer::{
-    add_peers, deliver_file, disable_peers, list_peers, remove_peers, rename_peer, renew_peer, reset_peer,
-    set_peer, show_peer, test_peer,
+    add_peers, deliver_file, disable_peers, invite_peer, list_peers, remove_peers, rename_peer, renew_peer,
+    reset_peer, set_peer, show_peer, test_peer,
 };
 pub(crate) use serve::{ServerTunnel, prepare};
 pub(crate) use show::{ShowOptions, show};

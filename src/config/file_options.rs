@@ -26,4 +26,6 @@ pub struct FileOptions {
     pub state: StateFileOption,
     /// True if the admin page is served.
     pub admin: bool,
+    /// True if invitations are answered.
+    pub invitations: bool,
 }

@@ -18,7 +18,8 @@ use crate::privileges::{self, PrivilegeError, UserIds};
 use wontun_sys::process;
 
 /// Roles of all helpers.
-pub(super) const HELPER_ROLES: [&str; 6] = ["tunnel", "resolver", "dns", "names", "admin", "editor"];
+pub(super) const HELPER_ROLES: [&str; 7] =
+    ["tunnel", "resolver", "dns", "names", "admin", "editor", "enroll"];
 /// Prefix of the role in a helper's `argv[0]`.
 pub(super) const ARGV0_PREFIX: &str = "wontun: ";
 /// Time that a helper has to end after its socket is closed, in milliseconds. It takes less than

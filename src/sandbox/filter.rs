@@ -18,6 +18,7 @@ use super::calls::{
     TUNNEL_ALLOWED, TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
 use super::dns_bus_calls::{DNS_BUS_ALLOWED, DNS_BUS_FORBIDDEN, DNS_RECONNECT_ALLOWED};
+use super::enroll_calls::{ENROLL_ALLOWED, ENROLL_FORBIDDEN};
 use super::error::SandboxError;
 use super::hold_calls::HOLD_ALLOWED;
 use super::names_calls::{NAMES_ALLOWED, NAMES_FORBIDDEN, NAMES_OVER_TLS_ALLOWED};
@@ -58,6 +59,8 @@ pub(crate) enum SandboxRole {
     Names,
     /// The same, where name servers are asked over TLS only.
     NamesOverTls,
+    /// The process that enrols devices.
+    Enroll,
     /// The process that serves the admin page.
     Admin,
     /// The process that changes the server's file for it.
@@ -129,6 +132,9 @@ impl SeccompFilters {
                 program(NAMES_FORBIDDEN, allow.clone(), trap)?,
                 program(NAMES_OVER_TLS_ALLOWED, absent, allow)?,
             ],
+            SandboxRole::Enroll => {
+                vec![program(ENROLL_FORBIDDEN, allow.clone(), trap)?, program(ENROLL_ALLOWED, absent, allow)?]
+            }
             SandboxRole::Admin => {
                 vec![program(ADMIN_FORBIDDEN, allow.clone(), trap)?, program(ADMIN_ALLOWED, absent, allow)?]
             }

@@ -13,6 +13,7 @@
 mod admin_calls;
 mod calls;
 mod dns_bus_calls;
+mod enroll_calls;
 mod error;
 mod filter;
 mod hold_calls;
@@ -205,6 +206,15 @@ impl Sandbox {
         Ok(Self { files, filters: SeccompFilters::new(role)?, log: role })
     }
 
+    /// Builds the sandbox for the process that enrols devices: it opens no file and no socket.
+    ///
+    /// # Errors
+    /// The Landlock rules or the filter cannot be created.
+    pub(crate) fn for_enroll() -> Result<Self, SandboxError> {
+        let (files, filters) = (LandlockRules::for_tunnel()?, SeccompFilters::new(SandboxRole::Enroll)?);
+        Ok(Self { files, filters, log: SandboxRole::Enroll })
+    }
+
     /// Builds the same sandbox for the log's thread, which may open a socket to journald first if
     /// `to_journald` is true.
     ///
@@ -256,6 +266,8 @@ impl LogSandbox {
 
 #[cfg(test)]
 mod dns_bus_tests;
+#[cfg(test)]
+mod enroll_tests;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]

@@ -239,10 +239,7 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
     );
     acts.insert(
         "look up nobody",
-        Box::new(|| {
-            use std::net::ToSocketAddrs as _;
-            ("no-such-host.invalid", 7).to_socket_addrs().map(drop)
-        }),
+        Box::new(|| std::net::ToSocketAddrs::to_socket_addrs(&("no-such-host.invalid", 7)).map(drop)),
     );
     acts.insert("a unix socket", Box::new(|| std::os::unix::net::UnixDatagram::unbound().map(drop)));
     // performed by the attacker itself, since the socket is created before the sandbox
@@ -266,6 +263,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "hold" => Sandbox::for_hold(),
         "names" => Sandbox::for_names(None),
         "names over TLS" => Sandbox::for_names(Some(&[853])),
+        "enroll" => Sandbox::for_enroll(),
         "resolv-conf" => Sandbox::for_resolv_conf(),
         "dns-bus" => Sandbox::for_dns_resolved(false),
         "dns-reconnect" => Sandbox::for_dns_resolved(true),

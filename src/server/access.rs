@@ -156,6 +156,9 @@ impl fmt::Display for Because<'_> {
             Reason::NoAllowFrom { peer } => {
                 write!(f, "{peer} has rules, but no AllowFrom: nobody may open connections to it")
             }
+            Reason::Invitation { peer } => {
+                write!(f, "{peer} is an invitation, which reaches the process that enrols devices only")
+            }
             Reason::Forward { peer, forward } => write!(f, "Forward of {peer} has {forward}"),
             Reason::Policy { peer: Some(peer), policy } => {
                 write!(f, "the policy is {policy}, and {peer} has no rule for this")

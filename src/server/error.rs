@@ -24,6 +24,20 @@ pub enum ServerError {
     /// No random bytes for keys.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// There is no such invitation.
+    #[error("the invitation was used, taken back, or has expired: ask for a new code")]
+    NoInvitation,
+    /// The address of an invitation was to change.
+    #[error(
+        "'{0}' is an invitation, whose code has its address: remove the peer, and invite it with another"
+    )]
+    InvitationAddress(String),
+    /// The peer is an invitation.
+    #[error(
+        "'{0}' is an invitation, and no device has a file yet: wait until one is enrolled, or make its file here with \
+         'wontun peer renew'"
+    )]
+    Invitation(String),
     /// The folder does not contain the file.
     #[error("{} does not exist: name the folder of the server's file with --dir; 'wontun serve --endpoint HOST' creates a host's first", .0.display())]
     NoFile(PathBuf),

@@ -40,6 +40,10 @@ pub(crate) enum EventSource {
     Admin,
     /// Messages of the process that edits the file for it.
     Editor,
+    /// Messages of the process that enrols devices.
+    Responder,
+    /// Messages of the process that edits the file for it.
+    InvitationEditor,
     /// Changes that may move the path to a peer.
     Paths,
     /// Changes of the host's nf_tables ruleset.

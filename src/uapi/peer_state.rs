@@ -19,6 +19,8 @@ pub(crate) enum PeerState {
     Never,
     /// It has used up its quota.
     OverQuota,
+    /// It is an invitation: no device has been enrolled yet.
+    Invited,
     /// Its settings disable it.
     Disabled,
     /// Its access has ended.
@@ -29,7 +31,9 @@ impl PeerState {
     /// Returns the state of a peer at `now`, a time since 1970. `live` is what the tunnel reports
     /// of it; `None` if neither that nor the settings tell the state.
     pub(crate) fn of(settings: &PeerSettings, live: Option<&TunnelPeer>, now: Duration) -> Option<Self> {
-        settings.exclusion(now).map(Self::from).or_else(|| live.map(Self::of_live))
+        let of_settings = settings.exclusion(now).map(Self::from);
+        let invited = settings.invitation.is_some().then_some(Self::Invited);
+        of_settings.or(invited).or_else(|| live.map(Self::of_live))
     }
 
     /// Returns the state of a peer as the tunnel reports it.
@@ -54,6 +58,7 @@ impl PeerState {
             Self::Idle => "idle",
             Self::Never => "never",
             Self::OverQuota => "over quota",
+            Self::Invited => "invited",
             Self::Disabled => "disabled",
             Self::Expired => "expired",
         }
@@ -65,6 +70,7 @@ impl From<Exclusion> for PeerState {
         match exclusion {
             Exclusion::Disabled => Self::Disabled,
             Exclusion::Expired => Self::Expired,
+            Exclusion::Unanswered => Self::Invited,
         }
     }
 }
@@ -89,6 +95,8 @@ mod tests {
         assert_eq!(state(&settings, &peer), Some(PeerState::Active));
         peer.is_over_quota = true;
         assert_eq!(state(&settings, &peer), Some(PeerState::OverQuota));
+        settings.set(PeerComment::Invitation, "2027-12-31").unwrap();
+        assert_eq!(state(&settings, &peer), Some(PeerState::Invited));
         settings.set(PeerComment::Expires, "2026-12-31").unwrap();
         assert_eq!(state(&settings, &peer), Some(PeerState::Expired));
         assert_eq!(PeerState::of_live(&peer), PeerState::OverQuota);

@@ -23,6 +23,7 @@ const MAX_REASON: usize = 2000;
 pub(super) const ACCESS: &str = "access";
 pub(super) const ACCESS_DISABLED: &str = "disabled";
 pub(super) const ACCESS_EXPIRED: &str = "expired";
+pub(super) const ACCESS_UNANSWERED: &str = "unanswered";
 
 /// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +197,7 @@ impl Response {
         let access = match peer.exclusion {
             Exclusion::Disabled => ACCESS_DISABLED,
             Exclusion::Expired => ACCESS_EXPIRED,
+            Exclusion::Unanswered => ACCESS_UNANSWERED,
         };
         self.line(ACCESS, access);
         self.history(earlier_handshake, traffic);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::hex::decode as key_from_hex;
-use super::response::{ACCESS, ACCESS_DISABLED, ACCESS_EXPIRED};
+use super::response::{ACCESS, ACCESS_DISABLED, ACCESS_EXPIRED, ACCESS_UNANSWERED};
 use crate::config::peer_settings::Exclusion;
 use crate::config::{PeerName, TunName};
 use crate::traffic::Traffic;
@@ -158,6 +158,7 @@ impl TunnelPeer {
                 self.exclusion = match value {
                     ACCESS_DISABLED => Some(Exclusion::Disabled),
                     ACCESS_EXPIRED => Some(Exclusion::Expired),
+                    ACCESS_UNANSWERED => Some(Exclusion::Unanswered),
                     _ => None,
                 }
             }

@@ -304,7 +304,9 @@ fn name_of(form: &Form) -> Result<PeerName, Refusal> {
 
 /// Returns the settings that a form has fields of.
 fn settings_of(form: &Form) -> Result<Vec<(PeerComment, SettingText)>, Refusal> {
-    let values = PeerComment::ALL.into_iter().filter_map(|setting| {
+    // only a command makes an invitation
+    let settings = PeerComment::ALL.into_iter().filter(|setting| *setting != PeerComment::Invitation);
+    let values = settings.filter_map(|setting| {
         let field = Field::Setting(setting);
         Some(text_of(field, form.get(field.name())?).map(|text| (setting, text)))
     });

@@ -14,7 +14,10 @@ pub(super) fn entered(settings: &mut PeerSettings, values: &[(PeerComment, Setti
     let now = SystemTime::now();
     let mut errors = Vec::new();
     for (key, text) in values {
-        if let Err(error) = settings.enter(*key, text.as_str(), now) {
+        if *key == PeerComment::Invitation {
+            let text = "an invitation is made by 'wontun peer invite'";
+            errors.push(FieldError::new(Some(Field::Setting(*key)), text));
+        } else if let Err(error) = settings.enter(*key, text.as_str(), now) {
             let text = format!("found {}, expected {}", error.found, error.expected);
             errors.push(FieldError::new(Some(Field::Setting(*key)), text));
         }

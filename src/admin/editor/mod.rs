@@ -4,6 +4,7 @@ mod account_file;
 mod change_log;
 mod changes;
 mod fields;
+mod invitations;
 mod questions;
 
 use std::os::fd::OwnedFd;
@@ -88,6 +89,9 @@ impl Editor {
                 }
                 Ok(Some((ToEditor::Question { question, policy, own }, _))) => {
                     FromEditor::Answer(self.answer(question, policy, own))
+                }
+                Ok(Some((ToEditor::Invitation(request), _))) => {
+                    FromEditor::Invitation(self.handle_invitation(request).map_err(ErrorMessage::cut))
                 }
                 Ok(None) => continue,
                 Err(ChannelError::Closed) => return 0,

@@ -120,6 +120,8 @@ fn peer(peer: &Peer) -> String {
     match (peer.settings().exclusion(unix_now()), &peer.endpoint) {
         (Some(Exclusion::Disabled), _) => format!("{name}, disabled"),
         (Some(Exclusion::Expired), _) => format!("{name}, expired"),
+        (Some(Exclusion::Unanswered), _) => format!("{name}, invited"),
+        (None, _) if peer.settings().invitation.is_some() => format!("{name}, invited"),
         (None, Some(endpoint)) => format!("{name} at {endpoint}"),
         (None, None) => format!("{name}, which connects by itself"),
     }

@@ -22,7 +22,7 @@ use crate::uapi::{AllowedIpChange, PeerChanges};
 /// [`CommandError`]. Of these, only [`CommandError::NotApplied`] leaves the peers in the file; the
 /// clients' files were delivered then, too.
 pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
-    let AddOptions { ipv6, keep_key, .. } = options;
+    let (ipv6, keep_key) = (options.client.ipv6, options.keep_key);
     if options.delivery.qr_file.is_some() && (options.names.len() > 1 || options.from.is_some()) {
         return Err(CommandError::OneClient("--qr-file"));
     }
@@ -89,7 +89,7 @@ pub(crate) fn add_peers(folder: &Folder, options: AddOptions) -> Result<(), Comm
 }
 
 /// Returns the reason why full tunnels among these clients have no IPv6, if so.
-fn without_ipv6(folder: &Folder, file: &ServerFile, wanted: &[NewPeerOptions]) -> Option<String> {
+pub(super) fn without_ipv6(folder: &Folder, file: &ServerFile, wanted: &[NewPeerOptions]) -> Option<String> {
     if !wanted.iter().any(|peer| peer.full_tunnel) {
         return None;
     }
@@ -147,7 +147,7 @@ pub(super) fn warn_kept(file: &ServerFile) {
 }
 
 /// Removes peers whose client files could not be delivered.
-fn roll_back(
+pub(super) fn roll_back(
     folder: &Folder,
     before: &ServerFile,
     after: &ServerFile,

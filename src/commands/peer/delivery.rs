@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::cli::DeliveryOptions;
+use crate::cli::{DeliveryOptions, InviteOptions};
 use crate::commands::error::CommandError;
 use crate::commands::output::{print_secret, stdout, write};
+use crate::config::PeerName;
+use crate::enroll::code::InvitationCode;
 use crate::server::peers::AddedPeer;
 use crate::server::{QrCode, ServerError, create_secret, create_unsynced, sync_all_in};
 use crate::uapi::SecretText;
@@ -55,6 +57,14 @@ impl ClientText {
         let name = peer.name.clone().ok_or_else(|| ServerError::Edit(PathBuf::new()))?;
         Ok(Self { name: name.into(), text: client.to_text() })
     }
+
+    /// Returns the code of an invitation, in a line.
+    pub(super) fn of_code(name: PeerName, code: &InvitationCode) -> Self {
+        let mut text = SecretText::default();
+        text.push(code.to_text().as_bytes());
+        text.push(b"\n");
+        Self { name: name.into(), text: text.into_inner() }
+    }
 }
 
 impl Delivery {
@@ -67,6 +77,12 @@ impl Delivery {
     /// Returns true if a QR code is to be made.
     pub(super) const fn has_code(&self) -> bool {
         self.qr || self.qr_file.is_some()
+    }
+
+    /// Reads the options of an invitation, whose code is printed as text in any case.
+    pub(super) fn of_code(options: &InviteOptions) -> Self {
+        let InviteOptions { out, qr, qr_file, .. } = options;
+        Self { out: out.clone(), qr: *qr, text: true, qr_file: qr_file.clone(), is_only_copy: false }
     }
 
     /// Does everything that can fail, except for writing to standard output.

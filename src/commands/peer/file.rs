@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use super::delivery::{ClientText, Delivery};
 use crate::cli::DeliveryOptions;
 use crate::commands::error::CommandError;
-use crate::server::{Folder, KeptKeys, peers};
+use crate::server::{Folder, KeptKeys, ServerError, peers};
 
 /// Delivers the file of a client, given by its name or public key, as `wontun peer add` would print
 /// it now: with the private key if that was kept.
@@ -22,6 +22,9 @@ pub(crate) fn deliver_file(
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peer(number) else { return Ok(()) };
+    if peer.peer.settings().invitation.is_some() {
+        return Err(ServerError::Invitation(peer.name_or_key()).into());
+    }
     let key = KeptKeys::of(folder).read(&peer.peer.public_key)?;
     let has_key = key.is_some();
     let client = peers::client_of(&file, number, key)?;

@@ -1,10 +1,11 @@
-//! Implements `wontun peer`: `add`, `list`, `show`, `set`, `disable`, `enable`, `renew`, `remove`,
+//! Implements `wontun peer`: `add`, `invite`, `list`, `show`, `set`, `disable`, `enable`, `renew`, `remove`,
 //! `reset` and `rename` for the clients of a server.
 
 mod add;
 mod check_access;
 mod delivery;
 mod file;
+mod invite;
 mod renew;
 mod settings;
 mod sites;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) use self::add::add_peers;
 pub(crate) use self::check_access::test_peer;
 pub(crate) use self::file::deliver_file;
+pub(crate) use self::invite::invite_peer;
 pub(crate) use self::renew::renew_peer;
 pub(crate) use self::settings::{disable_peers, set_peer};
 use super::apply;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::cli::AddOptions;
+use crate::cli::{AddOptions, NewClientOptions};
 use crate::commands::error::CommandError;
 use crate::config::PeerName;
 use crate::config::peer_settings::PeerSettings;
@@ -40,12 +40,8 @@ impl Wanted {
         let AddOptions {
             names,
             from,
-            address,
-            site,
+            client: NewClientOptions { address, site, full_tunnel, client, settings: on_server, .. },
             public_key,
-            full_tunnel,
-            client,
-            settings: on_server,
             ..
         } = options;
         let public_key = public_key.map(|key| key.parse()).transpose();

@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     NoEntry { peer: String, key: PeerComment },
     /// The peer has rules, and no `AllowFrom`.
     NoAllowFrom { peer: String },
+    /// The peer is an invitation.
+    Invitation { peer: String },
     /// A port forward to the peer.
     Forward { peer: String, forward: PortForward },
     /// The policy for peers without rules.
@@ -41,7 +43,8 @@ impl AccessRules {
     /// Returns what the rules decide about the connection, and by which rule. `file` is the one
     /// that the rules are of.
     pub(crate) fn explain(&self, file: &WgQuick, dns: &[IpAddr], connection: &Connection) -> Decision {
-        let resolver = Resolver::new(self.policy, dns, named(&file.peers, &self.owners));
+        let mut resolver = Resolver::new(self.policy, dns, named(&file.peers, &self.owners));
+        resolver.set_server(&file.interface.addresses);
         let mut decision = Decision { is_allowed: true, reason: Reason::NoPeer };
         let sides = [
             (connection.source, connection.destination, true),
@@ -78,6 +81,9 @@ struct Side<'a> {
 
 impl Side<'_> {
     fn explain_from(&self) -> Decision {
+        if self.settings.invitation.is_some() {
+            return self.invitation(&self.resolver.invitation_from());
+        }
         if let Some(denied) = self.entry(PeerComment::Deny, &self.settings.deny, false) {
             return denied;
         }
@@ -90,6 +96,9 @@ impl Side<'_> {
     }
 
     fn explain_to(&self) -> Decision {
+        if self.settings.invitation.is_some() {
+            return self.invitation(&[Rule::DENY_ALL]);
+        }
         if self.connection.is_forwarded {
             let is_own = |forward: &&PortForward| {
                 forward.to.get() == self.connection.port
@@ -123,8 +132,16 @@ impl Side<'_> {
     }
 
     fn policy(&self, list: &[Rule]) -> Decision {
+        self.first_of(list, Reason::Policy { peer: self.name.clone(), policy: self.rules.policy })
+    }
+
+    fn invitation(&self, list: &[Rule]) -> Decision {
+        self.first_of(list, Reason::Invitation { peer: self.peer() })
+    }
+
+    /// Returns the decision of the first rule of the list that matches.
+    fn first_of(&self, list: &[Rule], reason: Reason) -> Decision {
         let found = list.iter().find(|rule| self.rules.matches(rule, self.connection, self.remote));
-        let reason = Reason::Policy { peer: self.name.clone(), policy: self.rules.policy };
         Decision { is_allowed: found.is_some_and(|rule| rule.is_allowed), reason }
     }
 

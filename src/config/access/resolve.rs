@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::rule::{Remote, Rule};
-use crate::config::peer_settings::{Destination, PeerSettings, Ports, Protocol, Target};
-use crate::config::{ClientDns, PeerName, PeerPolicy};
+use crate::config::peer_settings::{Destination, PeerSettings, Ports, Protocol, RESPONDER_PORT, Target};
+use crate::config::{Cidr, ClientDns, PeerName, PeerPolicy};
 use wontun_proto::allowed_ips::Prefix;
 
 /// A rule that names a peer which does not exist.
@@ -27,15 +27,35 @@ pub(super) struct Resolver<'a> {
     /// Addresses of the peers, by their names.
     peers: HashMap<PeerName, Vec<Prefix>>,
     unknown: Vec<UnknownPeer>,
+    /// The server's addresses in the tunnel.
+    server: Vec<IpAddr>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(policy: PeerPolicy, dns: &'a [IpAddr], peers: HashMap<PeerName, Vec<Prefix>>) -> Self {
-        Self { policy, dns, peers, unknown: Vec::new() }
+        Self { policy, dns, peers, unknown: Vec::new(), server: Vec::new() }
+    }
+
+    /// Sets the addresses at which the server enrols devices.
+    pub(super) fn set_server(&mut self, addresses: &[Cidr]) {
+        self.server = addresses.iter().map(|cidr| cidr.address()).collect();
+    }
+
+    /// Returns the rules for connections from an invitation: nothing but the responder.
+    pub(super) fn invitation_from(&self) -> Vec<Rule> {
+        let responder = self.server.iter().map(|address| Rule {
+            protocol: Some(Protocol::Udp),
+            ports: Some(Ports::single(RESPONDER_PORT)),
+            ..Rule::about(Remote::Network(Prefix::of(*address, host_bits(*address))), true)
+        });
+        responder.chain([Rule::DENY_ALL]).collect()
     }
 
     /// Returns the rules for connections from a peer. `name` is its own, for warnings.
     pub(super) fn from(&mut self, settings: &PeerSettings, name: &str) -> Vec<Rule> {
+        if settings.invitation.is_some() {
+            return self.invitation_from();
+        }
         let mut rules = self.targets(&settings.deny, false, settings, name);
         match &settings.allow {
             Some(allow) => {
@@ -49,6 +69,9 @@ impl<'a> Resolver<'a> {
 
     /// Returns the rules for connections to a peer.
     pub(super) fn to(&mut self, settings: &PeerSettings, name: &str) -> Vec<Rule> {
+        if settings.invitation.is_some() {
+            return vec![Rule::DENY_ALL];
+        }
         let forwards = settings.forwards.iter().map(|forward| Rule {
             protocol: Some(forward.protocol),
             ports: Some(Ports::single(forward.to)),
@@ -139,7 +162,7 @@ impl<'a> Resolver<'a> {
         let servers = own
             .unwrap_or(self.dns)
             .iter()
-            .map(|address| Remote::Network(Prefix::of(*address, if address.is_ipv4() { 32 } else { 128 })));
+            .map(|address| Remote::Network(Prefix::of(*address, host_bits(*address))));
         let remotes = [Remote::Server].into_iter().chain(servers);
         remotes.map(|remote| Rule { ports: Some(Ports::DNS), ..Rule::about(remote, is_allowed) }).collect()
     }
@@ -148,4 +171,9 @@ impl<'a> Resolver<'a> {
     pub(super) fn into_unknown(self) -> Vec<UnknownPeer> {
         self.unknown
     }
+}
+
+/// Returns the length of the prefix that has only this address.
+const fn host_bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }

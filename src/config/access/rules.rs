@@ -113,21 +113,26 @@ impl AccessRules {
     fn build(&mut self, file: &WgQuick, dns: &[IpAddr]) {
         let mut lists = Lists::default();
         let mut resolver = Resolver::new(self.policy, dns, named(&file.peers, &self.owners));
+        resolver.set_server(&file.interface.addresses);
         let (from, to) = (resolver.policy_from(&PeerSettings::NONE), resolver.policy_to());
         self.policy_lists = Sides { from: lists.number(from), to: lists.number(to) };
         for (number, peer) in (0..).zip(&file.peers) {
             let settings = peer.settings();
-            let follows_policy = !settings.has_rules() && settings.forwards.is_empty();
+            let follows_policy = !settings.is_restricted() && settings.forwards.is_empty();
             let has_dns = self.policy == PeerPolicy::InternetOnly && settings.client.dns.is_some();
             if follows_policy && !has_dns {
                 continue;
             }
-            if settings.allow_from.as_ref().is_some_and(|targets| !targets.is_empty()) {
+            let is_reachable = settings.allow_from.as_ref().is_some_and(|targets| !targets.is_empty());
+            if is_reachable && settings.invitation.is_none() {
                 self.reachable.insert(number);
             }
             let name = display_name(peer.name.as_ref(), &peer.public_key);
             let (from, to) = (resolver.from(settings, &name), resolver.to(settings, &name));
             self.own.insert(number, Sides { from: lists.number(from), to: lists.number(to) });
+            if settings.invitation.is_some() {
+                continue;
+            }
             let addresses = addresses(&peer.allowed_ips);
             self.forwards.extend(
                 settings

@@ -216,3 +216,30 @@ fn a_peer_that_is_gone_is_denied_everything() {
     let next = AccessRules::new(&after.file.configuration, PeerPolicy::Open, &[], [], Some(&rules));
     assert!(next.needs_no_table());
 }
+
+#[test]
+fn an_invitation_reaches_the_responder_and_nothing_else_under_any_policy() {
+    let invited = "# Invitation = 2999-12-31\n# Allow = any\n# AllowFrom = any\n# Forward = 80/tcp";
+    for policy in [PeerPolicy::Open, PeerPolicy::Isolate, PeerPolicy::InternetOnly] {
+        let model = Model::new(policy, &[invited, ""]);
+        for (connection, expected) in [
+            ("10.8.0.2 10.8.0.1:41820/udp", true),
+            ("fd08::2 [fd08::1]:41820/udp", true),
+            ("10.8.0.2 10.8.0.1:41820/tcp", false),
+            ("10.8.0.2 10.8.0.1:41821/udp", false),
+            ("10.8.0.2 10.8.0.1:53/udp", false),
+            ("10.8.0.2 10.8.0.1/icmp", false),
+            ("10.8.0.2 203.0.113.1:41820/udp", false),
+            ("10.8.0.2 10.8.0.3:41820/udp", false),
+            ("10.8.0.2 9.9.9.9:53/udp", false),
+            ("10.8.0.3 10.8.0.2/icmp", false),
+            ("10.8.0.1 10.8.0.2/icmp", false),
+            ("9.9.9.9 10.8.0.2:80/forwarded", false),
+        ] {
+            let (decision, reason) = model.decides(connection);
+            assert_eq!(decision, expected, "{policy:?} {connection} {reason:?}");
+        }
+        assert!(model.rules.forwards().is_empty() && model.rules.reachable().is_empty());
+        assert!(!model.rules.needs_no_table());
+    }
+}

@@ -15,6 +15,8 @@ pub enum PeerComment {
     AllowFrom,
     /// Ports of the server that lead to the peer.
     Forward,
+    /// End of an invitation.
+    Invitation,
     /// End of the peer's access.
     Expires,
     /// `yes` for a peer without access.
@@ -44,8 +46,9 @@ const MAX_DISTANCE: usize = 2;
 
 impl PeerComment {
     /// All keys, in the order in which they are written.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Disabled,
+        Self::Invitation,
         Self::Expires,
         Self::Allow,
         Self::Deny,
@@ -69,6 +72,7 @@ impl PeerComment {
             Self::Deny => "Deny",
             Self::AllowFrom => "AllowFrom",
             Self::Forward => "Forward",
+            Self::Invitation => "Invitation",
             Self::Expires => "Expires",
             Self::Disabled => "Disabled",
             Self::ClientRoutes => "ClientRoutes",

@@ -32,6 +32,7 @@ impl PeerSettings {
             PeerComment::Deny => self.deny.clear(),
             PeerComment::AllowFrom => self.allow_from = None,
             PeerComment::Forward => self.forwards.clear(),
+            PeerComment::Invitation => self.invitation = None,
             PeerComment::Expires => self.expires = None,
             PeerComment::Disabled => self.is_disabled = false,
             PeerComment::ClientRoutes => {
@@ -66,6 +67,7 @@ const fn removing_word(key: PeerComment) -> Option<&'static str> {
         PeerComment::ClientDns
         | PeerComment::ClientKeepalive
         | PeerComment::ClientMtu
+        | PeerComment::Invitation
         | PeerComment::OverQuota
         | PeerComment::Note => None,
     }

@@ -15,6 +15,8 @@ pub enum Exclusion {
     Disabled,
     /// Its access has ended.
     Expired,
+    /// It is an invitation, and no process answers those.
+    Unanswered,
 }
 
 /// A peer that has no access.
@@ -31,9 +33,14 @@ pub struct ExcludedPeer {
 }
 
 impl PeerSettings {
+    /// Returns true if the peer is an invitation that has expired at `now`, a time since 1970.
+    pub fn is_expired_invitation(&self, now: Duration) -> bool {
+        self.invitation.is_some_and(|end| end.since_epoch() <= now)
+    }
+
     /// Returns the reason why the peer has no access at `now`, a time since 1970; `None` if it has.
     pub fn exclusion(&self, now: Duration) -> Option<Exclusion> {
-        let is_expired = self.expires.is_some_and(|expires| expires.since_epoch() <= now);
+        let is_expired = self.access_end().is_some_and(|end| end.since_epoch() <= now);
         match (self.is_disabled, is_expired) {
             (true, _) => Some(Exclusion::Disabled),
             (false, true) => Some(Exclusion::Expired),

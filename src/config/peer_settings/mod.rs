@@ -6,6 +6,7 @@
 //! | `Allow`, `Deny` | list of targets: what the peer may reach, and may not |
 //! | `AllowFrom` | list of targets: who may open connections to the peer |
 //! | `Forward` | list of port forwards to the peer |
+//! | `Invitation` | end of an invitation: a device may replace the peer's key by its own until then |
 //! | `Expires` | end of the peer's access |
 //! | `Disabled` | `yes` or `no` |
 //! | `ClientRoutes` | list of networks that the client's file sends through the tunnel, besides the server's; `unknown` if the file was made elsewhere |
@@ -24,6 +25,7 @@ mod error;
 mod exclusion;
 mod expiry;
 mod forward;
+mod invitation;
 mod limits;
 mod note;
 mod quota;
@@ -39,6 +41,7 @@ pub use error::SettingError;
 pub use exclusion::{ExcludedPeer, Exclusion};
 pub use expiry::Expiry;
 pub use forward::PortForward;
+pub use invitation::RESPONDER_PORT;
 pub use limits::PeerLimits;
 pub use note::Note;
 pub use quota::{OverQuota, Quota, QuotaPeriod};
@@ -57,6 +60,9 @@ pub struct PeerSettings {
     pub allow_from: Option<Vec<Target>>,
     /// Ports of the server that lead to the peer.
     pub forwards: Vec<PortForward>,
+    /// End of the invitation, of which the peer's key is the one-time key; `None` for a device's own
+    /// key. Until a device is enrolled, the rules and port forwards have no effect.
+    pub invitation: Option<Expiry>,
     /// End of the peer's access.
     pub expires: Option<Expiry>,
     /// True if the peer has no access.
@@ -76,6 +82,7 @@ impl PeerSettings {
         deny: Vec::new(),
         allow_from: None,
         forwards: Vec::new(),
+        invitation: None,
         expires: None,
         is_disabled: false,
         client: ClientSettings::NONE,
@@ -87,6 +94,17 @@ impl PeerSettings {
     /// except as [`Self::allow_from`] says.
     pub const fn has_rules(&self) -> bool {
         self.allow.is_some() || !self.deny.is_empty() || self.allow_from.is_some()
+    }
+
+    /// Returns true if the server's policy does not apply to the peer: it has rules of its own, or is
+    /// an invitation, which reaches nothing but the process that enrols devices.
+    pub const fn is_restricted(&self) -> bool {
+        self.has_rules() || self.invitation.is_some()
+    }
+
+    /// Returns the end of the peer's access, if there is one.
+    pub fn access_end(&self) -> Option<Expiry> {
+        [self.invitation, self.expires].into_iter().flatten().min()
     }
 
     /// Returns true if there is a setting that the running tunnel acts upon.
@@ -108,6 +126,7 @@ impl PeerSettings {
                     self.forwards.push(parsed(key, item)?);
                 }
             }
+            PeerComment::Invitation => self.invitation = Some(parsed(key, value)?),
             PeerComment::Expires => self.expires = Some(parsed(key, value)?),
             PeerComment::Disabled => {
                 self.is_disabled = match value {
@@ -154,6 +173,7 @@ impl PeerSettings {
             PeerComment::Deny => (!self.deny.is_empty()).then(|| list_or_none(&self.deny)),
             PeerComment::AllowFrom => self.allow_from.as_deref().map(list_or_none),
             PeerComment::Forward => (!self.forwards.is_empty()).then(|| list(&self.forwards)),
+            PeerComment::Invitation => self.invitation.map(|end| end.to_string()),
             PeerComment::Expires => self.expires.map(|expires| expires.to_string()),
             PeerComment::Disabled => self.is_disabled.then(|| "yes".to_owned()),
             PeerComment::ClientRoutes => match &self.client.routes[..] {

@@ -171,6 +171,19 @@ impl Peer {
         const NONE: &PeerSettings = &PeerSettings::NONE;
         self.settings.as_deref().unwrap_or(NONE)
     }
+
+    /// Returns the allowed IPs in the running tunnel: of an invitation, the first address of each
+    /// family, since the networks behind the device come with it.
+    pub fn tunnel_networks(&self) -> Vec<Prefix> {
+        if self.settings().invitation.is_none() {
+            return self.allowed_ips.clone();
+        }
+        let first = |v6: bool, bits| {
+            let is_address = |prefix: &&Prefix| prefix.network().is_ipv6() == v6 && prefix.length() == bits;
+            self.allowed_ips.iter().find(is_address).copied()
+        };
+        [first(false, 32), first(true, 128)].into_iter().flatten().collect()
+    }
 }
 
 /// The source of a secret key.

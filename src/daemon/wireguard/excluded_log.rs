@@ -25,6 +25,12 @@ impl WireGuard {
                     suppressed,
                     "rejected a handshake: the peer is disabled; to admit it: wontun peer enable NAME"
                 ),
+                Exclusion::Unanswered => info!(
+                    peer,
+                    %from,
+                    suppressed,
+                    "rejected a handshake: invitations are not answered; to answer them: wontun serve --invitations"
+                ),
                 Exclusion::Expired => {
                     let expires = expires.map(std::time::Duration::from_secs).and_then(Expiry::from_epoch);
                     info!(

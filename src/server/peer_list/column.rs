@@ -48,17 +48,18 @@ const MIN_SIMILARITY: f64 = 0.8;
 impl Column {
     /// Returns all columns.
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        // what the client's own file is made of has columns of its own
-        let is_client = |comment: &PeerComment| {
+        // what the client's own file is made of has columns of its own; nobody invites by a file
+        let is_other = |comment: &PeerComment| {
             matches!(
                 comment,
                 PeerComment::ClientRoutes
                     | PeerComment::ClientDns
                     | PeerComment::ClientMtu
                     | PeerComment::ClientKeepalive
+                    | PeerComment::Invitation
             )
         };
-        let settings = PeerComment::ALL.into_iter().filter(move |comment| !is_client(comment));
+        let settings = PeerComment::ALL.into_iter().filter(move |comment| !is_other(comment));
         OWN.into_iter().chain(settings.map(Self::Setting))
     }
 

@@ -101,6 +101,9 @@ pub(crate) fn change(file: &ServerFile, number: usize, wanted: &PeerChange) -> R
     let (addresses, sites) = (addresses(peer.peer, &networks), sites(peer.peer, &networks));
     let new_addresses = merged(&addresses, &wanted.addresses);
     let new_sites = wanted.sites.as_ref().unwrap_or(&sites);
+    if !wanted.addresses.is_empty() && peer.peer.settings().invitation.is_some() {
+        return Err(ServerError::InvitationAddress(peer.name_or_key()).into());
+    }
     let mut warnings = Vec::new();
     let mut errors = Vec::new();
     if !wanted.addresses.is_empty() || wanted.sites.is_some() {

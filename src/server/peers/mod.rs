@@ -2,6 +2,7 @@
 
 mod change;
 mod error;
+mod invitation;
 mod options;
 mod renew;
 mod taken;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 
 pub(crate) use self::change::{Changed, PeerChange, change, remove, rename, set};
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
+pub(crate) use self::invitation::{Invited, enrol, invite, invited_client, without_expired_invitations};
 pub(crate) use self::options::{Ipv6Reach, NewPeerOptions};
 pub(crate) use self::renew::renew;
 use self::taken::{Taken, check_client};

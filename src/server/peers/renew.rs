@@ -1,5 +1,6 @@
 //! New keys of a peer.
 
+use super::invitation::accepted;
 use super::{AddError, AddedPeer, NewPeerError, check_routes, client_file, networks};
 use crate::config::wg_quick::KeySource;
 use crate::server::error::ServerError;
@@ -44,6 +45,7 @@ pub(crate) fn renew(
     if client.addresses.is_empty() {
         return Err(ServerError::NoClientAddress(peer.name.map(String::from).unwrap_or_default()).into());
     }
-    let file = file.with_keys(number, peer.public_key, &preshared_key)?;
+    // whoever has the new file needs no invitation
+    let file = accepted(&file.with_keys(number, peer.public_key, &preshared_key)?, number)?;
     Ok((file, AddedPeer { peer, client }))
 }

@@ -22,6 +22,11 @@ use wontun_proto::wireguard::PublicKey;
 const MAX_NAMES: usize = 20;
 
 impl WireGuard {
+    /// Returns the peers of `configuration` that have no access at present.
+    pub(super) fn excluded_of(&self, configuration: &WgQuick) -> Excluded {
+        Excluded::of(configuration, unix_now(), self.invitations.is_answered())
+    }
+
     /// Returns the name of a peer for the log, also of one without access.
     pub(super) fn name_of(&self, key: &PublicKey) -> String {
         self.access.excluded.name_of(key).unwrap_or_else(|| self.peers.display_name(key))
@@ -48,6 +53,7 @@ impl WireGuard {
             let reason = match peer.exclusion {
                 Exclusion::Disabled => "disabled",
                 Exclusion::Expired => "expired",
+                Exclusion::Unanswered => "invited, but invitations are not answered: see --invitations",
             };
             format!("{} ({reason})", display_name(peer.name.as_ref(), key))
         };
@@ -63,7 +69,7 @@ impl WireGuard {
             warn!(%error, "cannot read the timer for the end of a peer's access: restart wontun");
         }
         let Some(configuration) = self.source.configuration().cloned() else { return };
-        let excluded = Excluded::of(&configuration, unix_now());
+        let excluded = self.excluded_of(&configuration);
         if excluded == self.access.excluded {
             self.access.arm(&configuration, unix_now());
             return;
@@ -88,6 +94,7 @@ impl WireGuard {
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "the clock has changed the access of peers: {differences}");
+        self.remove_expired_invitations();
     }
 
     /// Sends what is kept of the peers that `is_wanted` selects, after they were added.
@@ -182,8 +189,8 @@ mod tests {
     #[test]
     fn the_clock_decides_in_both_directions() {
         let file = file("# Expires = 2026-12-31\nAllowedIPs = 10.0.0.2/32", "AllowedIPs = 10.0.0.3/32");
-        let before = Excluded::of(&file, END - Duration::from_nanos(1));
-        let after = Excluded::of(&file, END);
+        let before = Excluded::of(&file, END - Duration::from_nanos(1), true);
+        let after = Excluded::of(&file, END, true);
         assert!(before == Excluded::default() && after.len() == 1);
         assert_eq!(described(&transition(&file, &before, &after)), ["remove alice "]);
         assert_eq!(described(&transition(&file, &after, &before)), ["add alice 10.0.0.2/32"]);
@@ -194,13 +201,13 @@ mod tests {
     fn a_network_of_two_peers_belongs_to_the_last_with_access() {
         let networks = "AllowedIPs = 10.0.0.2/32, 10.0.1.0/24";
         let bob_expires = file(networks, "AllowedIPs = 10.0.1.0/24\n# Expires = 2026-12-31");
-        let (with, without) = (Excluded::default(), Excluded::of(&bob_expires, END));
+        let (with, without) = (Excluded::default(), Excluded::of(&bob_expires, END, true));
         assert_eq!(
             described(&transition(&bob_expires, &with, &without)),
             ["remove bob ", "update alice 10.0.1.0/24"]
         );
         let alice_expires = file(&format!("{networks}\n# Expires = 2026-12-31"), "AllowedIPs = 10.0.1.0/24");
-        let without = Excluded::of(&alice_expires, END);
+        let without = Excluded::of(&alice_expires, END, true);
         assert_eq!(
             described(&transition(&alice_expires, &without, &with)),
             ["add alice 10.0.0.2/32,10.0.1.0/24", "update bob 10.0.1.0/24"]

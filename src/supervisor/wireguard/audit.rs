@@ -219,6 +219,7 @@ const fn cut_off(reason: Exclusion) -> &'static str {
     match reason {
         Exclusion::Disabled => "disabled",
         Exclusion::Expired => "expired",
+        Exclusion::Unanswered => "withheld the invitation of",
     }
 }
 
@@ -227,6 +228,7 @@ const fn admitted(reason: Exclusion) -> &'static str {
     match reason {
         Exclusion::Disabled => "enabled",
         Exclusion::Expired => "extended",
+        Exclusion::Unanswered => "admitted the invitation of",
     }
 }
 

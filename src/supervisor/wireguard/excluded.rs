@@ -23,15 +23,18 @@ pub(super) struct Excluded {
 }
 
 impl Excluded {
-    /// Returns the peers that have no access at `now`, a time since 1970.
-    pub(super) fn of(configuration: &WgQuick, now: Duration) -> Self {
+    /// Returns the peers that have no access at `now`, a time since 1970: invitations are among them
+    /// unless `has_responder`.
+    pub(super) fn of(configuration: &WgQuick, now: Duration, has_responder: bool) -> Self {
         let excluded = |peer: &Peer| {
             let settings = peer.settings.as_ref()?;
+            let is_unanswered = settings.invitation.is_some() && !has_responder;
+            let exclusion = settings.exclusion(now).or(is_unanswered.then_some(Exclusion::Unanswered));
             let excluded = ExcludedPeer {
                 public_key: peer.public_key,
                 name: peer.name.clone(),
-                exclusion: settings.exclusion(now)?,
-                expires: settings.expires.map(|expires| expires.since_epoch().as_secs()),
+                exclusion: exclusion?,
+                expires: settings.access_end().map(|end| end.since_epoch().as_secs()),
             };
             Some((peer.public_key, excluded))
         };
@@ -132,7 +135,7 @@ impl Access {
 /// ends by the clock.
 fn ends(configuration: &WgQuick, now: Duration) -> Option<Option<Duration>> {
     let settings = configuration.peers.iter().filter_map(|peer| peer.settings.as_ref());
-    let ends = settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.expires);
+    let ends = settings.filter(|settings| !settings.is_disabled).filter_map(|settings| settings.access_end());
     let ends: Vec<_> = ends.map(Expiry::since_epoch).collect();
     (!ends.is_empty()).then(|| ends.into_iter().filter(|end| *end > now).min())
 }
@@ -161,7 +164,7 @@ mod tests {
         );
         let file = parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap().configuration;
         let (first, second) = (Duration::from_secs(1_796_083_200), Duration::from_secs(1_796_169_600));
-        let at = |now| (Excluded::of(&file, now).len(), ends(&file, now));
+        let at = |now| (Excluded::of(&file, now, true).len(), ends(&file, now));
         let moment = Duration::from_nanos(1);
         assert_eq!(at(first - moment), (0, Some(Some(first))));
         assert_eq!(at(first), (1, Some(Some(second))));
@@ -182,7 +185,7 @@ mod tests {
         };
         let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n{}{}", peer(1), peer(2));
         let file = parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap().configuration;
-        let excluded = Excluded::of(&file, Duration::from_secs(1_800_000_000));
+        let excluded = Excluded::of(&file, Duration::from_secs(1_800_000_000), true);
         assert!(excluded.iter().all(|(_, peer)| peer.exclusion == Exclusion::Disabled));
         let [ToTunnel::Excluded { is_first: true, peers }] = &excluded.messages()[..] else { panic!() };
         assert_eq!(peers.len(), 2);

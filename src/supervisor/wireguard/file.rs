@@ -195,9 +195,9 @@ pub(super) fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
         persistent_keepalive: Some(peer.persistent_keepalive.map_or(0, NonZeroU16::get)),
         replace_allowed_ips: true,
         allowed_ips: peer
-            .allowed_ips
-            .iter()
-            .map(|&prefix| AllowedIpChange { prefix, remove: false })
+            .tunnel_networks()
+            .into_iter()
+            .map(|prefix| AllowedIpChange { prefix, remove: false })
             .collect(),
         ..PeerChanges::new(peer.public_key)
     }

@@ -16,6 +16,7 @@ mod file;
 mod firewall;
 mod hand_over;
 mod identity;
+mod invitations;
 mod kill_switch;
 mod mode;
 mod names;

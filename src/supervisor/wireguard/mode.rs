@@ -34,6 +34,7 @@ impl Mode for WireGuard {
         descriptors.push((EventSource::Clock, self.access.descriptor(), PollFlags::POLLIN));
         descriptors.extend(self.names.descriptor().map(|(fd, flags)| (EventSource::Names, fd, flags)));
         descriptors.extend(self.admin.descriptors());
+        descriptors.extend(self.invitations.descriptors());
         descriptors.extend(self.dns.descriptor().map(|fd| (EventSource::Dns, fd, PollFlags::POLLIN)));
         descriptors
     }
@@ -49,6 +50,8 @@ impl Mode for WireGuard {
             EventSource::Names => self.names.drain(context.now),
             EventSource::Admin => self.drain_admin(context, events),
             EventSource::Editor => self.drain_editor(context, events),
+            EventSource::Responder => self.drain_responder(context, events),
+            EventSource::InvitationEditor => self.drain_invitation_editor(context, events),
             EventSource::Signals
             | EventSource::Tunnel
             | EventSource::Link
@@ -119,6 +122,7 @@ impl Mode for WireGuard {
             self.nat64.deadline(),
             self.names.deadline(),
             self.admin.deadline(),
+            self.invitations.deadline(),
         ];
         deadlines.into_iter().chain(others).flatten().min()
     }
@@ -133,6 +137,7 @@ impl Mode for WireGuard {
         self.saved_state.serve(context.now);
         self.close_bypass(context, None);
         self.handle_admin_timeout(context);
+        self.handle_invitations_timeout(context);
     }
 
     fn reload(&mut self, context: &mut Context) -> Result<u32, String> {

@@ -17,6 +17,7 @@ use super::excluded::{Access, Excluded};
 use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::hand_over;
+use super::invitations::Invitations;
 use super::names;
 use super::nat64::Nat64;
 use super::peers::Peers;
@@ -26,7 +27,6 @@ use super::uapi::Uapi;
 use crate::config::{Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::messages::{ModeConfig, ToTunnel};
-use crate::net::timer::unix_now;
 use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
@@ -113,6 +113,7 @@ impl Supervisor<WireGuard> {
         let dns = dns::open(&name, file.as_ref(), &starting);
         let names = names::open(file.as_ref(), &mut starting);
         let admin = Admin::open(&name, file.as_ref(), &mut starting);
+        let invitations = Invitations::open(&name, file.as_ref(), &starting);
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -152,6 +153,7 @@ impl Supervisor<WireGuard> {
             firewall,
             dns,
             admin,
+            invitations,
             endpoint_cache,
             saved_state,
             access: Access::new().map_err(system("creating a timer"))?,
@@ -189,6 +191,7 @@ impl Supervisor<WireGuard> {
             // where the device has its addresses, and this process may use ports below 1024
             mode.admin.start(&mut context, &configuration.interface.addresses, is_taken_over);
         }
+        mode.start_invitations(&mut context);
         if !is_taken_over {
             mode.apply_dns(&mut context);
             mode.dns.wait(context.now);
@@ -236,7 +239,7 @@ impl WireGuard {
     /// whose other process has its own in place.
     fn configure(&mut self, context: &mut Context, is_taken_over: bool) -> Result<(), SupervisorError> {
         let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
-        self.access.excluded = Excluded::of(&configuration, unix_now());
+        self.access.excluded = self.excluded_of(&configuration);
         let mut changes = file::changes(&configuration, None, &HashSet::new(), &self.access.excluded);
         // bound already
         changes.listen_port = None;

@@ -5,13 +5,11 @@ use std::collections::HashSet;
 use tracing::{info, warn};
 
 use super::audit::Audit;
-use super::excluded::Excluded;
 use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu, renewed};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Loaded, ServerComments, WgQuick, reload};
 use crate::messages::ToTunnel;
-use crate::net::timer::unix_now;
 use crate::sandbox;
 use crate::supervisor::context::Context;
 use wontun_proto::wireguard::PublicKey;
@@ -75,7 +73,7 @@ impl WireGuard {
         let old = file.configuration.clone();
         let audit = Audit::new(self, None);
         let present: HashSet<_> = self.peers.keys().copied().collect();
-        let excluded = Excluded::of(&new, unix_now());
+        let excluded = self.excluded_of(&new);
         let mut changes = changes(&new, Some(&old), &present, &excluded);
         let replaced = renewed(&new, &old);
         // before the old keys are forgotten
@@ -114,6 +112,7 @@ impl WireGuard {
         self.watch_paths(context);
         let differences = audit.finish(self);
         info!(peers = self.peers.len(), "reloaded the configuration: {differences}");
+        self.remove_expired_invitations();
         Ok(number)
     }
 

@@ -54,7 +54,7 @@ impl WireGuard {
         let (ConfigSource::File(file), Some(access)) = (&self.source, &self.firewall.rules) else {
             return None;
         };
-        let has_rules = |peer: &Peer| peer.settings().has_rules() || !peer.settings().forwards.is_empty();
+        let has_rules = |peer: &Peer| peer.settings().is_restricted() || !peer.settings().forwards.is_empty();
         let policy = file.policy();
         if policy == PeerPolicy::Open
             && !access.is_installed()
@@ -72,7 +72,7 @@ impl WireGuard {
         let is_installed =
             self.firewall.rules.as_mut().is_some_and(|access| access.is_installed() && access.is_intact());
         let all = file.policy() != PeerPolicy::Open && !is_installed;
-        let peers = file.configuration.peers.iter().filter(|peer| all || peer.settings().has_rules());
+        let peers = file.configuration.peers.iter().filter(|peer| all || peer.settings().is_restricted());
         let restricted: HashSet<PublicKey> = peers.map(|peer| peer.public_key).collect();
         let removed = restricted.iter().filter(|key| self.peers.contains(key));
         let removals: Vec<_> =

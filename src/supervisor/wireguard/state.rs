@@ -8,6 +8,7 @@ use super::endpoint_cache::EndpointCache;
 use super::excluded::Access;
 use super::file::ConfigSource;
 use super::firewall::Firewall;
+use super::invitations::Invitations;
 use super::nat64::Nat64;
 use super::peers::Peers;
 use super::saved_state::SavedState;
@@ -42,6 +43,7 @@ pub(crate) struct WireGuard {
     pub(super) firewall: Firewall,
     pub(super) dns: Dns,
     pub(super) admin: Admin,
+    pub(super) invitations: Invitations,
     pub(super) endpoint_cache: EndpointCache,
     pub(super) saved_state: SavedState,
     pub(super) access: Access,

@@ -7,6 +7,7 @@ mod client_names;
 mod events;
 mod files;
 mod greeting;
+mod invitations;
 mod ipv6;
 mod killed;
 mod locate;

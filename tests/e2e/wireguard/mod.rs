@@ -24,7 +24,7 @@ pub(crate) mod capture;
 pub(crate) mod implementation;
 mod iperf;
 pub(crate) mod name_server;
-mod no_nftables;
+pub(crate) mod no_nftables;
 pub(crate) mod node;
 pub(crate) mod pair;
 pub(crate) mod probe;

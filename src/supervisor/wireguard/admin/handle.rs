@@ -97,7 +97,7 @@ impl WireGuard {
                 Ok(Some(FromEditor::Done(result))) => self.handle_edited(context, result),
                 Ok(Some(FromEditor::Answer(result))) => self.handle_answer(result),
                 Ok(None) => return,
-                Ok(Some(FromEditor::Ready(_))) => {}
+                Ok(Some(FromEditor::Ready(_) | FromEditor::Invitation(_))) => {}
                 Ok(Some(FromEditor::NotReady(error))) => {
                     warn!(error = error.into_string(), "the process that edits the file did not start");
                 }

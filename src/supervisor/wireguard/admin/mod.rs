@@ -10,4 +10,5 @@ mod pending;
 mod processes;
 mod restart;
 
-pub(super) use page::Admin;
+pub(super) use page::{Admin, editor_start};
+pub(super) use processes::{Editor, Helper};

@@ -162,7 +162,12 @@ impl Admin {
 }
 
 /// Returns the first message to the editor.
-fn editor_start(folder: &Path, tunnel: &TunName, key_files: &[PathBuf], is_sandboxed: bool) -> ToEditor {
+pub(in crate::supervisor::wireguard) fn editor_start(
+    folder: &Path,
+    tunnel: &TunName,
+    key_files: &[PathBuf],
+    is_sandboxed: bool,
+) -> ToEditor {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     ToEditor::Start {
         folder: text(folder),

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant as Clock};
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 
-use crate::admin::messages::{AccountText, FromAdmin, FromEditor, ToAdmin, ToEditor};
+use crate::admin::messages::{AccountText, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor};
 use crate::admin::{ROLE, editor};
 use crate::config::TunName;
-use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, stop_helper};
+use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
 
 /// Time that the editor has to confine itself and read the account.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Handle of a process. Dropping it ends the process.
 #[derive(Debug)]
-pub(super) struct Helper<In, Out> {
+pub(in crate::supervisor::wireguard) struct Helper<In, Out> {
     channel: Channel<In, Out>,
     child: Pid,
 }
@@ -25,10 +25,12 @@ pub(super) struct Helper<In, Out> {
 /// `wontun-admin`.
 pub(super) type Page = Helper<FromAdmin, ToAdmin>;
 /// `wontun-editor`.
-pub(super) type Editor = Helper<FromEditor, ToEditor>;
+pub(in crate::supervisor::wireguard) type Editor = Helper<FromEditor, ToEditor>;
 
 impl<In: serde::de::DeserializeOwned, Out: serde::Serialize> Helper<In, Out> {
-    fn new(Child { pid: child, socket }: Child) -> Result<Self, NurseryError> {
+    pub(in crate::supervisor::wireguard) fn new(
+        Child { pid: child, socket }: Child,
+    ) -> Result<Self, NurseryError> {
         Ok(Self { channel: Channel::new(socket).map_err(NurseryError::Socket)?, child })
     }
 
@@ -36,7 +38,11 @@ impl<In: serde::de::DeserializeOwned, Out: serde::Serialize> Helper<In, Out> {
     ///
     /// # Errors
     /// The process has ended, or does not read its messages.
-    pub(super) fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+    pub(in crate::supervisor::wireguard) fn send(
+        &mut self,
+        message: &Out,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), ChannelError> {
         self.channel.send(message, descriptors)
     }
 
@@ -44,12 +50,12 @@ impl<In: serde::de::DeserializeOwned, Out: serde::Serialize> Helper<In, Out> {
     ///
     /// # Errors
     /// As for [`Self::send`].
-    pub(super) fn flush(&mut self) -> Result<(), ChannelError> {
+    pub(in crate::supervisor::wireguard) fn flush(&mut self) -> Result<(), ChannelError> {
         self.channel.flush()
     }
 
     /// Returns true if messages are queued.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(in crate::supervisor::wireguard) fn is_behind(&self) -> bool {
         self.channel.is_behind()
     }
 
@@ -57,12 +63,12 @@ impl<In: serde::de::DeserializeOwned, Out: serde::Serialize> Helper<In, Out> {
     ///
     /// # Errors
     /// The process has ended, or sent an invalid message.
-    pub(super) fn receive(&mut self) -> Result<Option<In>, ChannelError> {
+    pub(in crate::supervisor::wireguard) fn receive(&mut self) -> Result<Option<In>, ChannelError> {
         self.channel.receive().map(|received| received.map(|(message, _)| message))
     }
 
     /// Returns the descriptor, and the events to wait for.
-    pub(super) fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
+    pub(in crate::supervisor::wireguard) fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
         let writes = if self.is_behind() { PollFlags::POLLOUT } else { PollFlags::empty() };
         (self.channel.as_fd(), PollFlags::POLLIN | writes)
     }
@@ -107,12 +113,28 @@ impl Editor {
     ///
     /// # Errors
     /// [`NurseryError`].
-    pub(super) fn start(
+    pub(in crate::supervisor::wireguard) fn start(
         nursery: &mut Nursery,
         stderr: BorrowedFd<'_>,
         start: &ToEditor,
     ) -> Result<Self, NurseryError> {
-        let mut editor = Self::new(nursery.spawn(editor::ROLE, stderr)?)?;
+        Self::begin(nursery.spawn(editor::ROLE, stderr)?, start)
+    }
+
+    /// Starts the process without a nursery, and without waiting for it. Must be called before this
+    /// process is confined.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub(in crate::supervisor::wireguard) fn start_once(
+        stderr: BorrowedFd<'_>,
+        start: &ToEditor,
+    ) -> Result<Self, NurseryError> {
+        Self::begin(spawn_as_own_user(editor::ROLE, stderr)?, start)
+    }
+
+    fn begin(child: Child, start: &ToEditor) -> Result<Self, NurseryError> {
+        let mut editor = Self::new(child)?;
         let failed = |source| NurseryError::ChannelFailed { role: editor::ROLE.to_owned(), source };
         editor.send(start, Vec::new()).map_err(failed)?;
         Ok(editor)
@@ -122,15 +144,26 @@ impl Editor {
     ///
     /// # Errors
     /// A text for the log.
-    pub(super) fn wait(&mut self) -> Result<Option<AccountText>, String> {
+    pub(in crate::supervisor::wireguard) fn wait(&mut self) -> Result<Option<AccountText>, String> {
         match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
             Ok(Some((FromEditor::Ready(account), _))) => Ok(account),
             Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
-            Ok(Some((FromEditor::Done(_) | FromEditor::Answer(_), _))) => {
+            Ok(Some((FromEditor::Done(_) | FromEditor::Answer(_) | FromEditor::Invitation(_), _))) => {
                 Err("it sent something unexpected".to_owned())
             }
             Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Requests something about the invitations.
+    ///
+    /// # Errors
+    /// As for [`Helper::send`].
+    pub(in crate::supervisor::wireguard) fn request(
+        &mut self,
+        request: InvitationRequest,
+    ) -> Result<(), ChannelError> {
+        self.send(&ToEditor::Invitation(request), Vec::new())
     }
 }
