@@ -118,6 +118,7 @@ impl WireGuard {
 
     /// Sets the contents of the file. Returns what the comments of the previous ones said.
     fn set_configuration(&mut self, configuration: WgQuick, server: ServerComments) -> ServerComments {
+        self.admin.handle_reload();
         match &mut self.source {
             ConfigSource::File(file) => {
                 file.configuration = configuration;

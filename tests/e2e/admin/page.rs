@@ -51,6 +51,9 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
 
     // renamed, noted, and seen
     let path = admin.path_of("phone");
+    // what a command adds is shown, also if the tunnel does not read its file again for that
+    server.output(&["peer", "add", "plain"]);
+    eventually("it is listed", || admin.get("/").body.contains(">plain</a>"));
     server.output(&["peer", "add", "nas", "--deny", "phone", "--keep-key"]);
     assert_eq!(admin.post(&format!("{path}/rename"), &[("name", "Anna's <phone>")]).status, 303);
     assert_eq!(admin.post(&format!("{path}/set"), &[("Note", "room 5")]).status, 303);
@@ -135,7 +138,7 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     let path = admin.path_of("Anna's &lt;phone&gt;");
     assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
     assert!(!server.text().contains("phone"), "{}", server.text());
-    for name in ["nas", "disk"] {
+    for name in ["nas", "disk", "plain"] {
         let path = admin.path_of(name);
         assert_eq!(admin.post(&format!("{path}/remove"), &[]).status, 303);
     }

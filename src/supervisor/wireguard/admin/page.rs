@@ -15,6 +15,7 @@ use super::pending::PendingChange;
 use super::processes::{Editor, Page};
 use super::restart::Restart;
 use crate::admin::messages::{AccountText, ToAdmin, ToEditor, Token};
+use crate::config::wg_quick::Peer;
 use crate::config::{Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::netlink::find_ipv6_obstacle;
@@ -54,6 +55,11 @@ pub(super) struct AdminPage {
     pub(super) pending: VecDeque<PendingChange>,
     /// Connections of the control socket that wait for a link.
     pub(super) link_clients: VecDeque<u32>,
+    /// True if a command has changed the tunnel, and probably the file, since the page's peers were
+    /// read from that.
+    pub(super) is_stale: bool,
+    /// The peers of the file after such a change; `None` for those of the last reload.
+    pub(super) changed_peers: Option<Vec<Peer>>,
     /// Time of the last answer with the peers, and true if one is requested.
     pub(super) shown_at: Option<Instant>,
     pub(super) is_show_due: bool,
@@ -96,6 +102,8 @@ impl Admin {
                 generation: 0,
                 pending: VecDeque::new(),
                 link_clients: VecDeque::new(),
+                is_stale: false,
+                changed_peers: None,
                 shown_at: None,
                 is_show_due: false,
                 refusals: RateLimit::new(LOG_INTERVAL),
@@ -133,6 +141,20 @@ impl Admin {
             info!("the admin page has no password yet: 'wontun admin link' prints a link that sets it");
         }
         admin.start_page(context);
+    }
+
+    /// Handles a change of the tunnel by a command, which has changed the file before.
+    pub(in crate::supervisor::wireguard) fn handle_command(&mut self) {
+        if let Some(admin) = &mut self.0 {
+            admin.is_stale = true;
+        }
+    }
+
+    /// Handles a reload of the file.
+    pub(in crate::supervisor::wireguard) fn handle_reload(&mut self) {
+        if let Some(admin) = &mut self.0 {
+            (admin.is_stale, admin.changed_peers) = (false, None);
+        }
     }
 
     /// Lets the process that takes the tunnel over serve the page at the same ports.

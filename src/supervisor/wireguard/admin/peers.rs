@@ -8,7 +8,7 @@ use super::page::SHOW_INTERVAL;
 use super::processes::Page;
 use crate::admin::messages::{MAX_PEERS_SIZE, MAX_VALUE, PeerInFile, SettingText, ToAdmin};
 use crate::config::peer_settings::PeerComment;
-use crate::config::wg_quick::Peer;
+use crate::config::wg_quick::{Peer, reload};
 use crate::messages::ToTunnel;
 use crate::net::timer::unix_now;
 use crate::supervisor::context::Context;
@@ -34,7 +34,18 @@ impl WireGuard {
         admin.is_show_due = false;
         admin.shown_at = Some(context.now);
         let now = unix_now();
-        let peers = self.source.configuration().map_or(&[][..], |configuration| &configuration.peers);
+        if admin.is_stale
+            && let Some(file) = self.source.file()
+        {
+            admin.is_stale = false;
+            // an error is the next reload's
+            let loaded = reload(&file.path, file.options.hooks).ok();
+            admin.changed_peers = loaded.map(|loaded| loaded.configuration.peers);
+        }
+        let of_reload = self.source.configuration().map_or(&[][..], |configuration| &configuration.peers);
+        // borrowed no longer than until the messages are made
+        let changed = admin.changed_peers.take();
+        let peers = changed.as_deref().unwrap_or(of_reload);
         let (mut page, mut size) = (Vec::new(), 0);
         for peer in peers.iter().map(|peer| in_file(peer, now)) {
             size += peer.size();
@@ -46,6 +57,7 @@ impl WireGuard {
             page.push(peer);
         }
         admin.tell(&ToAdmin::Peers { peers: page, is_last: true }, Vec::new());
+        admin.changed_peers = changed;
         let (ours, theirs) = match UnixStream::pair() {
             Ok(pair) => pair,
             // out of descriptors: the state is unknown

@@ -144,6 +144,7 @@ impl WireGuard {
                     Ok(change) => {
                         let differences = audit.finish(self);
                         info!(peers = self.peers.len(), "changed by a command: {differences}");
+                        self.admin.handle_command();
                         client.change = Some(change);
                         return true;
                     }
