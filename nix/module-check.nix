@@ -71,6 +71,13 @@ let
         privateKeyFile = "/run/keys/100%";
         nat = false;
         openFirewall = true;
+        admin = {
+          enable = true;
+          addresses = [ "0.0.0.0:8443" ];
+          names = [ "vpn.example.com" ];
+          certificateFile = "/run/keys/cert";
+          keyFile = "/run/keys/cert-key";
+        };
       };
       site = {
         privateKeyFile = "/run/keys/site";
@@ -222,8 +229,15 @@ let
       "--endpoint=[2001:db8::3]"
       "--private-key-file=/run/credentials/wontun@keyed.service/private-key"
       "--nat=off"
+      "--admin=on,0.0.0.0:8443"
+      "--admin-name=vpn.example.com"
+      "--admin-cert=/run/credentials/wontun@keyed.service/admin-certificate"
+      "--admin-key=/run/credentials/wontun@keyed.service/admin-key"
       "--log-level=info"
     ]) (text "keyed");
+    "its page's certificate is a credential" =
+      has "keyed" "LoadCredential=admin-certificate:/run/keys/cert"
+      && has "keyed" "LoadCredential=admin-key:/run/keys/cert-key";
     "its key is a credential" = has "keyed" "LoadCredential=private-key:/run/keys/100%%";
     "those of a tunnel whose peers stand here" = lib.hasInfix (quoted [
       "--tun=site"
@@ -412,6 +426,31 @@ let
     };
     "no key in the store" = refusesOnly "can be read by everybody" {
       tun0.privateKeyFile = "${pkgs.writeText "key" "no key"}";
+    };
+    "no page without a server" = refusesOnly "admin is a server's page" {
+      tun0 = {
+        plain = true;
+        admin.enable = true;
+      };
+    };
+    "no certificate without its key" = refusesOnly "go together" {
+      tun0 = {
+        endpoint = "vpn.example.com";
+        admin = {
+          enable = true;
+          addresses = [ "192.0.2.1:8443" ];
+          certificateFile = "/run/keys/cert";
+        };
+      };
+    };
+    "no proxy without a name" = refusesOnly "needs the name" {
+      tun0 = {
+        endpoint = "vpn.example.com";
+        admin = {
+          enable = true;
+          proxy = "127.0.0.1";
+        };
+      };
     };
     "no port twice, by default either" = refusesOnly "same port 51820" {
       a.endpoint = "one.example.com";

@@ -131,6 +131,28 @@ let
         message = "${option}.nat is for WireGuard: set endpoint, or privateKeyFile and peers";
       }
       {
+        assertion = tunnel.admin.enable -> isServer tunnel;
+        message = "${option}.admin is a server's page: set ${option}.endpoint";
+      }
+      {
+        assertion = (tunnel.admin.certificateFile == null) == (tunnel.admin.keyFile == null);
+        message = "${option}.admin: certificateFile and keyFile go together";
+      }
+      {
+        assertion = tunnel.admin.certificateFile != null -> tunnel.admin.addresses != [ ];
+        message = "${option}.admin.certificateFile needs an address outside of the tunnel: admin.addresses";
+      }
+      {
+        assertion =
+          lib.any (address: lib.hasPrefix "0.0.0.0:" address || lib.hasPrefix "[::]:" address) tunnel.admin.addresses
+          -> tunnel.admin.names != [ ];
+        message = "${option}.admin.addresses: all addresses need the name by which browsers reach the page: admin.names";
+      }
+      {
+        assertion = tunnel.admin.proxy != null -> tunnel.admin.names != [ ];
+        message = "${option}.admin.proxy needs the name by which browsers reach the page: admin.names";
+      }
+      {
         assertion = lib.all (path: !lib.hasPrefix builtins.storeDir path) (keyFiles tunnel);
         message =
           "${option}: a key in the Nix store can be read by everybody; "
@@ -141,7 +163,11 @@ let
   keyFiles =
     tunnel:
     lib.filter (path: path != null) (
-      [ tunnel.privateKeyFile ] ++ map (peer: peer.presharedKeyFile) tunnel.peers
+      [
+        tunnel.privateKeyFile
+        tunnel.admin.keyFile
+      ]
+      ++ map (peer: peer.presharedKeyFile) tunnel.peers
     );
 
   # Root's files with keys come to the service as credentials, which have these names in the unit's folder.
@@ -151,6 +177,16 @@ let
       id = "private-key";
       path = tunnel.privateKeyFile;
     }
+    ++ lib.optionals (tunnel.admin.certificateFile != null) [
+      {
+        id = "admin-certificate";
+        path = tunnel.admin.certificateFile;
+      }
+      {
+        id = "admin-key";
+        path = tunnel.admin.keyFile;
+      }
+    ]
     ++ lib.concatLists (
       lib.imap0 (
         number: peer:
@@ -251,6 +287,15 @@ let
         ++ given "keepalive" tunnel.keepalive
     )
     ++ lib.optional (isWireGuard tunnel) "--nat=${if tunnel.nat then "auto" else "off"}"
+    ++ lib.optionals tunnel.admin.enable (
+      [ "--admin=${lib.concatStringsSep "," ([ "on" ] ++ tunnel.admin.addresses)}" ]
+      ++ each "admin-name" tunnel.admin.names
+      ++ lib.optionals (tunnel.admin.certificateFile != null) [
+        "--admin-cert=${credentialPath tunnel "admin-certificate"}"
+        "--admin-key=${credentialPath tunnel "admin-key"}"
+      ]
+      ++ given "admin-proxy" tunnel.admin.proxy
+    )
     ++ given "log-level" tunnel.logLevel
     ++ tunnel.extraArgs;
 
@@ -569,6 +614,60 @@ let
             The least serious message that goes to the journal. `debug` names each reason to drop a packet and the
             peer's addresses, `trace` tells every packet.
           '';
+        };
+
+        admin = {
+          enable = mkOption {
+            type = types.bool;
+            default = false;
+            description = ''
+              Whether a server has its admin page, at its addresses in the tunnel and at 127.0.0.1.
+              `wontun admin link` prints a link for the first visit.
+            '';
+          };
+
+          addresses = mkOption {
+            type = types.listOf (types.strMatching "([0-9.]+|\\[[0-9A-Fa-f:.]+]):[0-9]{1,5}");
+            default = [ ];
+            example = [ "0.0.0.0:8443" ];
+            description = ''
+              Addresses outside of the tunnel, with their TCP ports (1024 or above), at which the page is served by TLS,
+              or to the proxy. The firewall is not opened for them.
+            '';
+          };
+
+          names = mkOption {
+            type = types.listOf (types.strMatching "[A-Za-z0-9.:-]+");
+            default = [ ];
+            example = [ "vpn.example.com" ];
+            description = "Names and addresses by which browsers reach the page from outside.";
+          };
+
+          certificateFile = mkOption {
+            type = types.nullOr keyFile;
+            default = null;
+            example = "/var/lib/acme/vpn.example.com/fullchain.pem";
+            description = ''
+              File with the certificate and its chain, a credential of the service's: restart the service when it is
+              replaced. `null`: a self-signed certificate is made.
+            '';
+          };
+
+          keyFile = mkOption {
+            type = types.nullOr keyFile;
+            default = null;
+            example = "/var/lib/acme/vpn.example.com/key.pem";
+            description = "File of root's with the key of that certificate.";
+          };
+
+          proxy = mkOption {
+            type = types.nullOr (types.strMatching "[0-9A-Fa-f:.]+");
+            default = null;
+            example = "127.0.0.1";
+            description = ''
+              Address of a proxy that serves `names` by HTTPS, whose `X-Forwarded-For` is believed.
+            '';
+          };
         };
 
         extraArgs = mkOption {

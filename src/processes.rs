@@ -75,8 +75,8 @@ pub(crate) const PROCESSES: [ProcessInfo; 11] = [
         name: "wontun-admin",
         capabilities: "none",
         user: HELPER_USER,
-        reads: "HTTP requests to the admin page",
-        has: "the listening sockets of the page, the hash of its password, for a moment the file of a new client; opens no file and no socket",
+        reads: "HTTP requests to the admin page, and TLS",
+        has: "the listening sockets of the page, the hash of its password, the key of its certificate, for a moment the file of a new client; opens no file and no socket",
         runs: "with `--admin`",
     },
     ProcessInfo {
@@ -84,7 +84,7 @@ pub(crate) const PROCESSES: [ProcessInfo; 11] = [
         capabilities: "none",
         user: "the one that wontun was started as, to whom the configuration belongs",
         reads: "changes that `wontun-admin` or `wontun-enroll` asks for, checked by the supervisor",
-        has: "the configuration's folder and no other file; opens no socket",
+        has: "the configuration's folder; reads the folders of the page's certificate and key; opens no other file and no socket",
         runs: "with `--admin`, and once more with `--invitations`",
     },
     ProcessInfo {

@@ -112,7 +112,7 @@ fn open_and_run(options: RunOptions, on_ready: OnReady, logging: &mut Logging) -
             let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
             let start = StartOptions {
                 name: Some(name.clone()),
-                has_admin: options.admin,
+                has_admin: options.admin.is_some(),
                 ..start(common, true, logging)?
             };
             let context = RunContext { file: Some(path.clone()), confinement: start.confinement, on_ready };

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::certificate::{CertificateText, Fingerprint};
 pub use super::changes::{
     Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, MAX_VALUE, NewPeer, Question, Refusal,
     ServerSetting, SettingText,
 };
 pub use super::sign_in::{AccountText, Token};
 use crate::config::peer_settings::{Exclusion, PeerComment};
-use crate::config::{PeerName, PeerPolicy};
+use crate::config::{AdminName, AdminProxy, PeerName, PeerPolicy};
 use crate::messages::Address;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::{PresharedKey, PublicKey};
@@ -28,8 +29,14 @@ pub enum ToAdmin {
     Start {
         /// Name of the tunnel.
         tunnel: String,
-        /// Addresses of the listening sockets, in their order.
-        addresses: Vec<Address>,
+        /// Addresses of the listening sockets, in their order, and who is served there.
+        listeners: Vec<(Address, Exposure)>,
+        /// Names and addresses by which browsers reach the page.
+        names: Vec<AdminName>,
+        /// The proxy in front of the page.
+        proxy: Option<AdminProxy>,
+        /// The certificate for connections over TLS.
+        certificate: Option<CertificateText>,
         /// The account, if a password was set.
         account: Option<AccountText>,
         /// True to use seccomp and Landlock.
@@ -59,6 +66,8 @@ pub enum ToAdmin {
         /// The answer, or the reasons why there is none.
         result: Result<Answer, Refusal>,
     },
+    /// Another certificate for connections from now on.
+    Certificate(CertificateText),
     /// Request for a link, answered by [`FromAdmin::Link`].
     MakeLink,
 }
@@ -97,6 +106,17 @@ pub enum FromAdmin {
         /// The event.
         event: Event,
     },
+}
+
+/// The clients that a listener serves, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exposure {
+    /// The peers, inside of the tunnel, and this host.
+    Inside,
+    /// Everybody, over TLS.
+    Tls,
+    /// The proxy alone, without TLS.
+    Proxy,
 }
 
 /// Events of the page for the log.
@@ -140,6 +160,8 @@ pub enum ToEditor {
         tunnel: String,
         /// Files of keys outside of the folder.
         key_files: Vec<String>,
+        /// The certificate, if one is needed.
+        certificate: Option<CertificateSource>,
         /// True to use seccomp and Landlock.
         is_sandboxed: bool,
     },
@@ -163,6 +185,8 @@ pub enum ToEditor {
     },
     /// A request about an invitation, answered by [`FromEditor::Invitation`].
     Invitation(InvitationRequest),
+    /// Request for the certificate as it is now.
+    ReadCertificate,
 }
 
 /// A request about the invitations in the server's file.
@@ -183,11 +207,36 @@ pub enum InvitationRequest {
     RemoveExpired,
 }
 
+/// The place of the page's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CertificateSource {
+    /// Files that the administrator keeps.
+    Files {
+        /// Path of the certificate with its chain.
+        certificate: String,
+        /// Path of the key.
+        key: String,
+    },
+    /// A file beside the configuration, with a self-signed one for these names.
+    SelfSigned {
+        /// The names.
+        names: Vec<AdminName>,
+    },
+}
+
+/// A certificate that can be used, or the reason why there is none.
+pub type CertificateResult = Result<(CertificateText, Fingerprint), ErrorMessage>;
+
 /// A message from `wontun-editor`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromEditor {
-    /// The process is confined, and waits for changes. The account, if its file is there.
-    Ready(Option<AccountText>),
+    /// The process is confined, and waits for changes.
+    Ready {
+        /// The account, if its file is there.
+        account: Option<AccountText>,
+        /// The certificate, if one is needed.
+        certificate: Option<CertificateResult>,
+    },
     /// The process cannot confine itself, or read the account, and ends.
     NotReady(ErrorMessage),
     /// The result of a change. Changes are made, and questions are answered, in their order.
@@ -196,6 +245,8 @@ pub enum FromEditor {
     Answer(Result<Answer, Refusal>),
     /// The answer to a request about an invitation: the file of a device, if that was requested.
     Invitation(Result<Option<ClientText>, ErrorMessage>),
+    /// Answer to [`ToEditor::ReadCertificate`].
+    Certificate(CertificateResult),
 }
 
 impl PeerInFile {

@@ -25,6 +25,7 @@
 //! | `editor/` | `wontun-editor` |
 
 mod app;
+mod certificate;
 mod changes;
 pub mod editor;
 pub mod http;

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::ROLE;
 use super::app::App;
-use super::http::{Hosts, HttpServer, Source};
+use super::http::{Hosts, HttpListener, HttpServer, Source};
 use super::messages::{FromAdmin, ToAdmin};
 use super::sign_in::Account;
 use crate::net::random::SystemRandom;
@@ -72,7 +72,8 @@ enum Event {
 impl Server {
     /// Confines the process, and creates the server.
     fn start(message: ToAdmin, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
-        let ToAdmin::Start { tunnel, addresses, account, is_sandboxed } = message else {
+        let ToAdmin::Start { tunnel, listeners, names, proxy, certificate, account, is_sandboxed } = message
+        else {
             return Err("the supervisor sent an unexpected message".to_owned());
         };
         let random = SystemRandom::open().map_err(|error| error.to_string())?;
@@ -83,12 +84,16 @@ impl Server {
         }
         let account: Option<Account> =
             account.map(|text| text.parse()).transpose().map_err(|error| error.to_string())?;
-        let addresses = addresses.into_iter().map(|address| SocketAddr::from(address).ip().to_canonical());
-        let listeners = descriptors.into_iter().map(TcpListener::from).collect();
+        let tls = certificate.map(|certificate| certificate.server_config()).transpose();
+        let tls = tls.map_err(|error| error.to_string())?;
+        let addresses = listeners.iter().map(|(address, _)| SocketAddr::from(*address).ip().to_canonical());
+        let hosts = Hosts::new(addresses.collect()).with_names(names).with_proxy(proxy);
+        let sockets = descriptors.into_iter().map(TcpListener::from).zip(&listeners);
+        let listeners = sockets.map(|(socket, (_, exposure))| HttpListener { socket, exposure: *exposure });
         let now = now().map_err(|error| error.to_string())?;
         Ok(Self {
             app: App::new(tunnel, account, random, now),
-            http: HttpServer::new(listeners, Hosts::new(addresses.collect())),
+            http: HttpServer::new(listeners.collect(), hosts, tls),
             status: None,
         })
     }
@@ -192,6 +197,12 @@ impl Server {
                     self.app.handle_changed(number, result, now);
                 }
                 ToAdmin::Answer { number, result } => self.app.handle_answer(number, result, now),
+                ToAdmin::Certificate(certificate) => {
+                    // the editor has checked it
+                    if let Ok(tls) = certificate.server_config() {
+                        self.http.set_tls(tls);
+                    }
+                }
                 ToAdmin::MakeLink => {
                     let token = self.app.make_link(now);
                     channel.send(&FromAdmin::Link(token), Vec::new())?;

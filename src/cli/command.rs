@@ -1,11 +1,11 @@
 //! The commands.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::admin_page::AdminPageOptions;
 use super::enroll::CodeArgument;
 use super::options::{
     PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
@@ -27,12 +27,9 @@ pub enum Command {
         /// Options of the server.
         #[command(flatten)]
         server: InitOptions,
-        /// Serve the admin page at the tunnel's own addresses and at 127.0.0.1
-        ///
-        /// A web page to add, change and remove clients. 'wontun admin link' prints a link for the
-        /// first visit. SWITCH is on (also if it is left out) or off.
-        #[arg(long, env = "WONTUN_ADMIN", value_name = "SWITCH", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
-        admin: Option<AdminSwitch>,
+        /// Options of the admin page.
+        #[command(flatten)]
+        admin: Box<AdminPageOptions>,
         /// Enrol devices that were invited by 'wontun peer invite'
         ///
         /// A process answers at UDP port 41820 of the tunnel's own addresses, inside the tunnel
@@ -337,30 +334,6 @@ pub enum AdminCommand {
         #[command(flatten)]
         folder: ServerFolder,
     },
-}
-
-/// The value of `--admin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminSwitch {
-    /// The page is served.
-    On,
-    /// It is not.
-    Off,
-}
-
-impl FromStr for AdminSwitch {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "on" | "1" | "true" | "yes" => Ok(Self::On),
-            "off" | "0" | "false" | "no" => Ok(Self::Off),
-            _ => Err(
-                "on or off: the page is served at the tunnel's own addresses and at 127.0.0.1 only; reach it \
-                 inside of the tunnel, or by 'ssh -L 51821:127.0.0.1:51821'",
-            ),
-        }
-    }
 }
 
 /// Subcommands of `wontun kill-switch`.

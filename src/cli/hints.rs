@@ -17,7 +17,11 @@ pub(super) fn option_of(path: &[String], name: &str) -> Option<(Option<&'static 
 fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
     Some(match name {
         "address" => (None, "10.8.0.1/24"),
-        "admin" => (None, "on"),
+        "admin" => (None, "0.0.0.0:8443"),
+        "admin-cert" | "admin-key" => (Some("the path of a PEM file"), "/etc/wontun/admin.pem"),
+        "admin-name" => (None, "vpn.example.com"),
+        "admin-proxy" => (Some("the IPv4 or IPv6 address of a proxy"), "127.0.0.1"),
+        "admin-proxy-header" => (None, "X-Real-IP"),
         "allow" | "kill-switch-allow" => (None, "192.0.2.0/24"),
         "config" => (Some("the path of a file"), "/etc/wontun/tun0.conf"),
         "dir" => (Some("the path of a folder"), "/etc/wontun"),

@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::wg_quick::Hooks;
 use crate::config::{
-    AllowedNetwork, ApplyDns, Cidr, ConfigError, DnsUpstream, FileOptions, KillSwitchMode, NatMode,
-    PeerAddress, PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
+    AdminSettings, AllowedNetwork, ApplyDns, Cidr, ConfigError, DnsUpstream, FileOptions, KillSwitchMode,
+    NatMode, PeerAddress, PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
 };
 use crate::logging::{LogFormat, LogTarget};
 use crate::metrics::HostName;
@@ -160,9 +160,9 @@ pub struct WireGuardOptions {
     #[arg(long, env = "WONTUN_DNS_UPSTREAM", value_name = "SERVER", value_delimiter = ',')]
     pub dns_upstream: Vec<DnsUpstream>,
 
-    /// True if the admin page is served, an option of `serve`.
+    /// The admin page, if it is served, by options of `serve`.
     #[arg(skip)]
-    pub admin: bool,
+    pub admin: Option<AdminSettings>,
 
     /// True if invitations are answered, an option of `serve`.
     #[arg(skip)]

@@ -16,15 +16,20 @@ use crate::uapi::SecretText;
 pub(crate) fn admin_link(folder: &Folder) -> Result<(), CommandError> {
     let file = folder.read()?;
     let mut text = SecretText::default();
-    for link in apply::admin_links(folder, &file)? {
+    let answer = apply::admin_links(folder, &file)?;
+    for link in &answer.links {
         text.push(link.as_bytes());
         text.push(b"\n");
     }
     print_secret(&text.into_inner())?;
+    if let Some(fingerprint) = answer.fingerprint {
+        let _ =
+            writeln!(io::stderr(), "wontun: SHA-256 fingerprint of the page's certificate: {fingerprint}");
+    }
     let _ = writeln!(
         io::stderr(),
-        "wontun: one of these signs in once, within 15 minutes: inside of the tunnel that of its address; from elsewhere that \
-         of 127.0.0.1, after 'ssh -L PORT:127.0.0.1:PORT' to this host"
+        "wontun: one of these signs in once, within 15 minutes: inside of the tunnel that of its address; from elsewhere one \
+         with https, if there is any, or that of 127.0.0.1, after 'ssh -L PORT:127.0.0.1:PORT' to this host"
     );
     Ok(())
 }

@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
-use zeroize::Zeroizing;
-
 use super::error::CommandError;
 use crate::config::TunName;
 use crate::server::{Folder, ServerFile};
@@ -79,10 +77,7 @@ pub(super) fn reload(folder: &Folder, file: &ServerFile, then: Option<&str>) -> 
 ///
 /// # Errors
 /// The tunnel does not run, or serves no page.
-pub(super) fn admin_links(
-    folder: &Folder,
-    file: &ServerFile,
-) -> Result<Vec<Zeroizing<String>>, CommandError> {
+pub(super) fn admin_links(folder: &Folder, file: &ServerFile) -> Result<client::AdminLinks, CommandError> {
     let links = status(folder, file).and_then(|status| match status {
         Some(TunnelStatus { name, .. }) => {
             connect(folder, &name).and_then(|socket| client::admin_links(socket, &name))

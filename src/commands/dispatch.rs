@@ -12,8 +12,8 @@ use super::{
     rename_peer, renew_peer, reset_peer, set_peer, show, show_peer, status, test_peer, top,
 };
 use crate::cli::{
-    AdminCommand, AdminSwitch, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions,
-    RunningTunnel, SERVER_FOLDERS, ServerFolder, SocketFolder, TunOption, TunnelKind,
+    AdminCommand, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel,
+    SERVER_FOLDERS, ServerFolder, SocketFolder, TunOption, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -39,7 +39,7 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             }
             options.nat = options.nat.or(Some(NatMode::Auto));
             server.policy = options.policy;
-            options.admin = admin == Some(AdminSwitch::On);
+            options.admin = admin.settings().map_err(ConfigError::from)?;
             options.invitations = invitations;
             let tun = folder.tun.clone();
             let ServerTunnel { config: path, greeting } = prepare(&server_folder(folder), &server)?;

@@ -1,7 +1,7 @@
 //! Options of a tunnel that its configuration file does not contain.
 
 use super::wg_quick::Hooks;
-use super::{ApplyDns, DnsUpstreams, NatMode, PeerPolicy, StateFileOption};
+use super::{AdminSettings, ApplyDns, DnsUpstreams, NatMode, PeerPolicy, StateFileOption};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Options of a tunnel that a configuration file describes.
@@ -24,8 +24,8 @@ pub struct FileOptions {
     pub dns_upstream: DnsUpstreams,
     /// File that keeps the state of peers over a restart.
     pub state: StateFileOption,
-    /// True if the admin page is served.
-    pub admin: bool,
+    /// The admin page, if it is served.
+    pub admin: Option<AdminSettings>,
     /// True if invitations are answered.
     pub invitations: bool,
 }

@@ -2,6 +2,7 @@
 //! this module rejects invalid combinations.
 
 pub(crate) mod access;
+mod admin_settings;
 mod apply_dns;
 mod cidr;
 mod client_dns;
@@ -24,6 +25,9 @@ mod zone_name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+pub use admin_settings::{
+    AdminName, AdminNameError, AdminProxy, AdminSettings, AdminSettingsError, ProxyField, ProxyFieldError,
+};
 pub use apply_dns::ApplyDns;
 pub use cidr::{Cidr, CidrError};
 pub(crate) use client_dns::ClientDns;
@@ -89,6 +93,9 @@ pub enum ConfigError {
         "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"
     )]
     NotLinkLocal(Cidr),
+    /// Settings of the admin page that do not go together.
+    #[error(transparent)]
+    Admin(#[from] AdminSettingsError),
     /// Name servers for the peers that do not go together.
     #[error(transparent)]
     DnsUpstreams(#[from] DnsUpstreamsError),

@@ -151,7 +151,7 @@ impl Sandbox {
     }
 
     /// Builds the sandbox for the process that changes the server's file: it may change files in
-    /// that one's folder only, and read `keys`.
+    /// that one's folder only, and read `keys`, which are files or folders.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.

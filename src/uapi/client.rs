@@ -401,23 +401,35 @@ pub(crate) fn reload(socket: UnixStream, tun: &TunName) -> Result<(), ClientErro
     Err(ClientError::Foreign(tun.clone()))
 }
 
-/// Requests links to the admin page, each of which contains a secret.
-pub(crate) fn admin_links(socket: UnixStream, tun: &TunName) -> Result<Vec<Zeroizing<String>>, ClientError> {
+/// Links to the admin page.
+#[derive(Debug, Default)]
+pub(crate) struct AdminLinks {
+    /// The links, each of which contains a secret.
+    pub(crate) links: Vec<Zeroizing<String>>,
+    /// The fingerprint of the page's certificate, if it has one.
+    pub(crate) fingerprint: Option<String>,
+}
+
+/// Requests links to the admin page.
+pub(crate) fn admin_links(socket: UnixStream, tun: &TunName) -> Result<AdminLinks, ClientError> {
     let failed = |error| failed(&error, tun);
     (&socket).write_all(ADMIN_REQUEST).map_err(failed)?;
     let reader =
         DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
-    let mut links = Vec::new();
+    let mut answer = AdminLinks::default();
     for line in BufReader::new(reader.take(MAX_RELOAD_ANSWER)).lines() {
         let line = Zeroizing::new(line.map_err(failed)?);
         match line.split_once('=') {
             Some(("admin_link", link)) if link.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                links.push(Zeroizing::new(link.to_owned()));
+                answer.links.push(Zeroizing::new(link.to_owned()));
+            }
+            Some(("admin_fingerprint", text)) if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                answer.fingerprint = Some(text.to_owned());
             }
             Some(("errno", errno)) => {
                 let tun = tun.clone();
                 return match errno.parse().ok() {
-                    Some(0) => Ok(links),
+                    Some(0) => Ok(answer),
                     Some(NO_ENTRY) => Err(ClientError::NoAdminPage(tun)),
                     Some(UNKNOWN_OPERATION) => Err(ClientError::Older(tun)),
                     Some(errno) => Err(ClientError::Reported { tun, errno }),

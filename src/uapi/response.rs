@@ -246,12 +246,16 @@ pub(crate) fn file_response(path: &str) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("config_file={path}\nerrno=0\n\n").into_bytes())
 }
 
-/// Returns the answer to `admin=1`: links to the admin page, with a secret.
-pub(crate) fn links_response(links: &[String]) -> Zeroizing<Vec<u8>> {
+/// Returns the answer to `admin=1`: links to the admin page, with a secret, and the fingerprint of
+/// its certificate, if it has one.
+pub(crate) fn links_response(links: &[String], fingerprint: Option<&str>) -> Zeroizing<Vec<u8>> {
     let mut text = SecretText::default();
     for link in links {
         // writing to memory does not fail
         let _ = writeln!(text, "admin_link={link}");
+    }
+    if let Some(fingerprint) = fingerprint {
+        let _ = writeln!(text, "admin_fingerprint={fingerprint}");
     }
     text.push(b"errno=0\n\n");
     text.into_inner()

@@ -68,7 +68,7 @@ impl Browser {
             Reply::Stream => None,
         };
         let Some(response) = response else { return String::new() };
-        let bytes = response.to_bytes(false, true);
+        let bytes = response.to_bytes(false, true, request.is_secure);
         let text = std::str::from_utf8(&bytes).unwrap().to_owned();
         if let Some((_, rest)) = text.split_once("Set-Cookie: ") {
             self.cookie = rest.split(';').next().filter(|cookie| !cookie.ends_with('=')).map(str::to_owned);

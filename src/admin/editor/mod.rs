@@ -1,6 +1,7 @@
 //! `wontun-editor`: the process that changes the server's file for the admin page.
 
 mod account_file;
+mod certificate_file;
 mod change_log;
 mod changes;
 mod fields;
@@ -11,8 +12,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use self::account_file::AccountFile;
+use self::certificate_file::CertificateFile;
 use self::change_log::ChangeLog;
-use super::messages::{AccountText, FromEditor, ToEditor};
+use super::messages::{AccountText, CertificateResult, FromEditor, ToEditor};
 use crate::config::TunNameError;
 use crate::net::random::SystemRandom;
 use crate::process::{self, Channel, ChannelError, format_error_chain};
@@ -32,6 +34,7 @@ struct Editor {
     folder: Folder,
     account: AccountFile,
     log: ChangeLog,
+    certificate: Option<CertificateFile>,
     random: SystemRandom,
 }
 
@@ -49,7 +52,10 @@ pub fn main(socket: OwnedFd) -> u8 {
     };
     let opened = prepared.and_then(|()| Editor::open(start));
     let (answer, editor) = match opened {
-        Ok((editor, account)) => (FromEditor::Ready(account), Some(editor)),
+        Ok((editor, account)) => {
+            let certificate = editor.read_certificate();
+            (FromEditor::Ready { account, certificate }, Some(editor))
+        }
         Err(text) => (FromEditor::NotReady(ErrorMessage::cut(text)), None),
     };
     if channel.send_blocking(&answer, Vec::new()).is_err() {
@@ -61,7 +67,7 @@ pub fn main(socket: OwnedFd) -> u8 {
 impl Editor {
     /// Confines the process, and reads the account.
     fn open(start: ToEditor) -> Result<(Self, Option<AccountText>), String> {
-        let ToEditor::Start { folder: path, tunnel, key_files, is_sandboxed } = start else {
+        let ToEditor::Start { folder: path, tunnel, key_files, certificate, is_sandboxed } = start else {
             return Err("the supervisor sent an unexpected message".to_owned());
         };
         let path = PathBuf::from(path);
@@ -69,15 +75,22 @@ impl Editor {
         let tunnel = tunnel.parse().map_err(|error: TunNameError| error.to_string())?;
         let account = AccountFile::new(&path, &tunnel);
         let log = ChangeLog::new(&path, &tunnel);
+        let certificate = certificate.map(|source| CertificateFile::new(source, &path, &tunnel));
         let folder = Folder::new(path, tunnel);
         let random = SystemRandom::open().map_err(|error| error.to_string())?;
         if is_sandboxed {
-            Sandbox::for_editor(&folder.file(), &key_files)
+            let folders = certificate.iter().flat_map(CertificateFile::folders);
+            let read: Vec<_> = key_files.into_iter().chain(folders).collect();
+            Sandbox::for_editor(&folder.file(), &read)
                 .and_then(|sandbox| sandbox.engage())
                 .map_err(|error| format_error_chain(&error))?;
         }
         let text = account.read()?;
-        Ok((Self { folder, account, log, random }, text))
+        Ok((Self { folder, account, certificate, log, random }, text))
+    }
+
+    fn read_certificate(&self) -> Option<CertificateResult> {
+        self.certificate.as_ref().map(|file| file.read().map_err(ErrorMessage::cut))
     }
 
     /// Makes changes and answers questions until the other end is closed. Returns the exit code.
@@ -92,6 +105,10 @@ impl Editor {
                 }
                 Ok(Some((ToEditor::Invitation(request), _))) => {
                     FromEditor::Invitation(self.handle_invitation(request).map_err(ErrorMessage::cut))
+                }
+                Ok(Some((ToEditor::ReadCertificate, _))) => {
+                    let Some(certificate) = self.read_certificate() else { continue };
+                    FromEditor::Certificate(certificate)
                 }
                 Ok(None) => continue,
                 Err(ChannelError::Closed) => return 0,

@@ -4,14 +4,18 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
+use rustls::ServerConfig;
 use zeroize::Zeroizing;
 
 use super::host::Hosts;
+use super::proxy::identify;
 use super::request::{MAX_BODY, MAX_HEAD, Method, Parsed, Request, Status, parse};
 use super::response::{Response, event_stream_head};
+use super::transport::Transport;
 use wontun_proto::time::Instant;
 
 /// Timeout for a request, once its first byte is there.
@@ -31,9 +35,11 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(600);
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     /// Address of the client.
     pub(super) from: IpAddr,
+    /// True if the latest request came by HTTPS.
+    is_secure: bool,
     state: State,
     /// Bytes that were read and belong to no request yet.
     input: Zeroizing<Vec<u8>>,
@@ -65,22 +71,28 @@ enum State {
 pub(super) enum Step {
     /// Nothing to do until the connection is ready again.
     Open,
-    /// A request, to be answered by [`Connection::respond`] or [`Connection::stream`].
-    Request(Box<Request>),
+    /// A request of this browser, to be answered by [`Connection::respond`] or
+    /// [`Connection::stream`].
+    Request(Box<Request>, IpAddr),
     /// The connection has ended.
     Closed,
 }
 
 impl Connection {
-    /// Creates a connection in non-blocking mode.
+    /// Creates a connection in non-blocking mode; with `tls`, over TLS.
     ///
     /// # Errors
     /// An error of the system.
-    pub(super) fn new(stream: TcpStream, from: IpAddr, now: Instant) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+    pub(super) fn new(
+        stream: TcpStream,
+        from: IpAddr,
+        tls: Option<&Arc<ServerConfig>>,
+        now: Instant,
+    ) -> io::Result<Self> {
         Ok(Self {
-            stream,
+            stream: Transport::new(stream, tls)?,
             from,
+            is_secure: false,
             state: State::Reading,
             input: Zeroizing::default(),
             output: Zeroizing::default(),
@@ -92,13 +104,20 @@ impl Connection {
 
     /// Returns the events to wait for.
     pub(super) fn interest(&self) -> PollFlags {
-        match self.state {
-            State::Reading | State::Closing => PollFlags::POLLIN,
-            State::Waiting { .. } => PollFlags::empty(),
-            State::Writing { .. } => PollFlags::POLLOUT,
-            State::Streaming if self.output.len() > self.sent => PollFlags::POLLOUT | PollFlags::POLLIN,
-            State::Streaming => PollFlags::POLLIN,
-        }
+        let unsent = if self.stream.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        unsent
+            | match self.state {
+                State::Reading | State::Closing => PollFlags::POLLIN,
+                State::Waiting { .. } => PollFlags::empty(),
+                State::Writing { .. } => PollFlags::POLLOUT,
+                State::Streaming if self.output.len() > self.sent => PollFlags::POLLOUT | PollFlags::POLLIN,
+                State::Streaming => PollFlags::POLLIN,
+            }
+    }
+
+    /// Returns true until the handshake of TLS is complete.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.stream.is_handshaking()
     }
 
     /// Returns true if it carries events.
@@ -113,7 +132,7 @@ impl Connection {
             State::Waiting { .. } if events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) => {
                 return Step::Closed;
             }
-            State::Waiting { .. } => return Step::Open,
+            State::Waiting { .. } => self.stream.flush().map(|()| Step::Open),
             State::Writing { .. } => self.write(now, hosts),
             State::Streaming => self.write_events(events, now),
             State::Closing => self.discard(),
@@ -128,6 +147,17 @@ impl Connection {
     }
 
     fn read(&mut self, now: Instant, hosts: &Hosts) -> io::Result<Step> {
+        loop {
+            let step = self.read_once(now, hosts)?;
+            // what TLS has decrypted is not announced by the socket
+            let has_more = matches!(step, Step::Open) && self.state == State::Reading;
+            if !(has_more && self.stream.has_buffered()) {
+                return Ok(step);
+            }
+        }
+    }
+
+    fn read_once(&mut self, now: Instant, hosts: &Hosts) -> io::Result<Step> {
         let mut piece = Zeroizing::new([0; 4096]);
         let room = piece.len().min((MAX_HEAD + MAX_BODY).saturating_sub(self.input.len()));
         let length = self.stream.read(piece.get_mut(..room).unwrap_or_default())?;
@@ -156,13 +186,23 @@ impl Connection {
                 self.write_response(&response, false, false, now);
                 Step::Open
             }
-            Parsed::Request(request, length) => {
+            Parsed::Request(mut request, length) => {
+                request.is_secure = self.stream.is_tls();
+                let from = match identify(hosts, &mut request, self.from) {
+                    Ok(from) => from,
+                    Err(status) => {
+                        self.input = Zeroizing::default();
+                        self.write_response(&Response::text(status, status.line()), false, false, now);
+                        return Step::Open;
+                    }
+                };
+                self.is_secure = request.is_secure;
                 let rest = Zeroizing::new(self.input.get(length..).unwrap_or_default().to_vec());
                 self.input = rest;
                 let is_head = request.method == Method::Head;
                 self.state = State::Waiting { is_head, is_persistent: request.is_persistent };
                 self.deadline = now + RESPONSE_TIMEOUT;
-                Step::Request(request)
+                Step::Request(request, from)
             }
         }
     }
@@ -175,7 +215,7 @@ impl Connection {
     }
 
     fn write_response(&mut self, response: &Response, is_head: bool, is_persistent: bool, now: Instant) {
-        self.output = response.to_bytes(is_head, is_persistent);
+        self.output = response.to_bytes(is_head, is_persistent, self.is_secure);
         self.sent = 0;
         self.state = State::Writing { is_persistent };
         self.deadline = now + RESPONSE_TIMEOUT;
@@ -183,7 +223,7 @@ impl Connection {
 
     /// Answers the request that waits with a stream of events.
     pub(super) fn stream(&mut self, now: Instant) {
-        self.output = Zeroizing::new(event_stream_head());
+        self.output = Zeroizing::new(event_stream_head(self.is_secure));
         self.sent = 0;
         self.state = State::Streaming;
         self.deadline = now + STREAM_TIMEOUT;
@@ -198,16 +238,19 @@ impl Connection {
     }
 
     fn write(&mut self, now: Instant, hosts: &Hosts) -> io::Result<Step> {
-        self.sent += self.stream.write(self.output.get(self.sent..).unwrap_or_default())?;
-        self.last_active = now;
+        if self.sent < self.output.len() {
+            self.sent += self.stream.write(self.output.get(self.sent..).unwrap_or_default())?;
+            self.last_active = now;
+        }
         if self.sent < self.output.len() {
             return Ok(Step::Open);
         }
+        self.stream.flush()?;
         let is_persistent = matches!(self.state, State::Writing { is_persistent: true });
         self.output = Zeroizing::default();
         self.sent = 0;
         if !is_persistent {
-            self.stream.shutdown(std::net::Shutdown::Write)?;
+            self.stream.shut_down()?;
             self.state = State::Closing;
             self.deadline = now + CLOSE_TIMEOUT;
             return Ok(Step::Open);
@@ -215,7 +258,7 @@ impl Connection {
         self.state = State::Reading;
         if self.input.is_empty() {
             self.deadline = now + IDLE_TIMEOUT;
-            return Ok(Step::Open);
+            return if self.stream.has_buffered() { self.read(now, hosts) } else { Ok(Step::Open) };
         }
         self.deadline = now + REQUEST_TIMEOUT;
         Ok(self.parse(now, hosts))
@@ -223,11 +266,14 @@ impl Connection {
 
     fn write_events(&mut self, events: PollFlags, now: Instant) -> io::Result<Step> {
         if events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-            // a browser sends nothing more
+            // a browser sends nothing more, but an alert of TLS at its end
             return Ok(Step::Closed);
         }
-        self.sent += self.stream.write(self.output.get(self.sent..).unwrap_or_default())?;
-        self.last_active = now;
+        if self.sent < self.output.len() {
+            self.sent += self.stream.write(self.output.get(self.sent..).unwrap_or_default())?;
+            self.last_active = now;
+        }
+        self.stream.flush()?;
         Ok(Step::Open)
     }
 

@@ -12,6 +12,8 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// Maximum length of a request's body in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
+/// Prefix of cookies that browsers accept and send by HTTPS only.
+pub(super) const SECURE_PREFIX: &str = "__Host-";
 
 /// A method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,11 @@ pub struct Request {
     pub origin: Option<String>,
     /// The value of `Sec-Fetch-Site`.
     pub fetch_site: Option<String>,
+    /// True if it came by HTTPS, to this server or to a proxy in front of it.
+    pub is_secure: bool,
+    /// The value of the field in which a proxy gives the browser's address, of the last if there
+    /// are several.
+    pub forwarded: Option<String>,
     /// The values of `Cookie`.
     pub cookies: Vec<Zeroizing<String>>,
     /// True if the body is a form.
@@ -179,6 +186,8 @@ fn read_head(head: &httparse::Request<'_, '_>, hosts: &Hosts) -> Result<(Request
         host,
         origin: text("origin")?,
         fetch_site: text("sec-fetch-site")?,
+        is_secure: false,
+        forwarded: hosts.proxy_field().and_then(|field| last(head, field)),
         cookies: cookies
             .map(|field| Zeroizing::new(String::from_utf8_lossy(field.value).into_owned()))
             .collect(),
@@ -198,6 +207,12 @@ fn one<'a>(head: &httparse::Request<'_, 'a>, name: &str) -> Result<Option<&'a [u
     }
 }
 
+/// Returns the value of the last field of this name.
+fn last(head: &httparse::Request<'_, '_>, name: &str) -> Option<String> {
+    let mut fields = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+    fields.next_back().map(|field| String::from_utf8_lossy(field.value).into_owned())
+}
+
 fn content_length(value: &[u8]) -> Result<usize, Status> {
     let digits = std::str::from_utf8(value).map_err(|_| Status::BadRequest)?.trim();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -209,13 +224,14 @@ fn content_length(value: &[u8]) -> Result<usize, Status> {
 }
 
 impl Request {
-    /// Returns the value of a cookie. A name that is there twice has none: another page of this
-    /// host may have set the second.
+    /// Returns the value of a cookie: by HTTPS, of the one that [`SECURE_PREFIX`] protects. A name
+    /// that is there twice has none: another page of this host may have set the second.
     pub fn cookie(&self, name: &str) -> Option<&str> {
+        let prefix = if self.is_secure { SECURE_PREFIX } else { "" };
         let pairs = self.cookies.iter().flat_map(|text| text.split(';'));
         let mut values = pairs
             .filter_map(|pair| pair.trim().split_once('='))
-            .filter(|(key, _)| *key == name)
+            .filter(|(key, _)| key.strip_prefix(prefix) == Some(name))
             .map(|(_, value)| value);
         values.next().filter(|_| values.next().is_none())
     }
@@ -240,7 +256,8 @@ impl Request {
     /// Returns true if the request was made by a page of this server, as browsers say with each
     /// POST: `Origin` is this host's, and `Sec-Fetch-Site`, if it is there, says so too.
     pub fn is_same_origin(&self) -> bool {
-        let own = format!("http://{}", self.host);
+        let scheme = if self.is_secure { "https" } else { "http" };
+        let own = format!("{scheme}://{}", self.host);
         self.origin.as_deref().is_some_and(|origin| origin.eq_ignore_ascii_case(&own))
             && self.fetch_site.as_deref().is_none_or(|site| site == "same-origin")
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use zeroize::Zeroizing;
 
-use super::request::Status;
+use super::request::{SECURE_PREFIX, Status};
 
 /// Headers of every response: nothing is cached, framed or guessed, and a page loads nothing but
 /// this server's own files, runs no inline script and sends forms nowhere else. `Referrer-Policy`
@@ -17,12 +17,16 @@ const COMMON: &str = "Cache-Control: no-store\r\n\
     Referrer-Policy: same-origin\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
 
+/// Header of responses by HTTPS (RFC 6797): browsers use nothing else for this name from then on.
+const SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
+
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::admin) struct Response {
     pub(in crate::admin) status: Status,
     content_type: &'static str,
     location: Option<String>,
+    /// The cookie without its prefix.
     cookie: Option<Zeroizing<String>>,
     body: Zeroizing<Vec<u8>>,
 }
@@ -43,16 +47,22 @@ impl Response {
         Self { location: Some(path.to_owned()), ..Self::text(Status::SeeOther, path) }
     }
 
-    /// Sets a cookie, given as name and value; without a value it is removed.
+    /// Sets a cookie, given as name and value; without a value it is removed. By HTTPS it is one
+    /// that [`SECURE_PREFIX`] protects.
     pub(in crate::admin) fn with_cookie(mut self, name: &str, value: Option<&str>) -> Self {
         let (value, end) = value.map_or(("", "; Max-Age=0"), |value| (value, ""));
-        let cookie = format!("Set-Cookie: {name}={value}; Path=/; HttpOnly; SameSite=Strict{end}\r\n");
+        let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict{end}");
         self.cookie = Some(Zeroizing::new(cookie));
         self
     }
 
     /// Returns the bytes to be sent.
-    pub(in crate::admin) fn to_bytes(&self, is_head: bool, is_persistent: bool) -> Zeroizing<Vec<u8>> {
+    pub(in crate::admin) fn to_bytes(
+        &self,
+        is_head: bool,
+        is_persistent: bool,
+        is_secure: bool,
+    ) -> Zeroizing<Vec<u8>> {
         let mut head = Zeroizing::new(String::with_capacity(768));
         let connection = if is_persistent { "" } else { "Connection: close\r\n" };
         // writing to memory does not fail
@@ -63,13 +73,17 @@ impl Response {
             self.content_type,
             self.body.len()
         );
+        head.push_str(if is_secure { SECURE } else { "" });
         if let Some(location) = &self.location {
             let _ = write!(head, "Location: {location}\r\n");
         }
         if self.status == Status::MethodNotAllowed {
             head.push_str("Allow: GET, HEAD, POST\r\n");
         }
-        head.push_str(self.cookie.as_ref().map_or("", |cookie| cookie.as_str()));
+        if let Some(cookie) = &self.cookie {
+            let (prefix, end) = if is_secure { (SECURE_PREFIX, "; Secure") } else { ("", "") };
+            let _ = write!(head, "Set-Cookie: {prefix}{}{end}\r\n", **cookie);
+        }
         head.push_str("\r\n");
         let body = if is_head { &[][..] } else { &self.body[..] };
         let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
@@ -80,9 +94,10 @@ impl Response {
 }
 
 /// Returns the head of a stream of server-sent events.
-pub(super) fn event_stream_head() -> Vec<u8> {
+pub(super) fn event_stream_head(is_secure: bool) -> Vec<u8> {
+    let secure = if is_secure { SECURE } else { "" };
     format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{COMMON}\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{COMMON}{secure}\r\n",
         Status::Ok.line()
     )
     .into_bytes()
@@ -94,7 +109,8 @@ mod tests {
 
     #[test]
     fn headers_are_strict() {
-        let bytes = Response::redirect("/").with_cookie("wontun-tun0", Some("ab")).to_bytes(false, true);
+        let bytes =
+            Response::redirect("/").with_cookie("wontun-tun0", Some("ab")).to_bytes(false, true, false);
         let text = std::str::from_utf8(&bytes).unwrap();
         for line in [
             "HTTP/1.1 303 See Other",
@@ -106,12 +122,27 @@ mod tests {
             assert!(text.contains(&format!("{line}\r\n")), "{line} in {text}");
         }
         assert!(text.contains("default-src 'none'") && text.contains("frame-ancestors 'none'"), "{text}");
+        assert!(!text.contains("Secure") && !text.contains("Strict-Transport"), "{text}");
         assert!(!text.contains("unsafe") && text.ends_with("\r\n\r\n/\n"), "{text}");
     }
 
     #[test]
+    fn https_is_kept_to() {
+        let response = Response::redirect("/").with_cookie("wontun-tun0", None);
+        let bytes = response.to_bytes(false, true, true);
+        let text = std::str::from_utf8(&bytes).unwrap();
+        for line in [
+            "Strict-Transport-Security: max-age=31536000",
+            "Set-Cookie: __Host-wontun-tun0=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure",
+        ] {
+            assert!(text.contains(&format!("{line}\r\n")), "{line} in {text}");
+        }
+        assert!(String::from_utf8(event_stream_head(true)).unwrap().contains("Strict-Transport-Security"));
+    }
+
+    #[test]
     fn head_has_the_length_and_no_body() {
-        let bytes = Response::text(Status::NotFound, "nothing").to_bytes(true, false);
+        let bytes = Response::text(Status::NotFound, "nothing").to_bytes(true, false, false);
         let text = std::str::from_utf8(&bytes).unwrap();
         assert!(text.contains("Content-Length: 8\r\n") && text.ends_with("\r\n\r\n"), "{text}");
         assert!(text.contains("Connection: close\r\n"), "{text}");

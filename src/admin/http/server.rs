@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
+use rustls::ServerConfig;
 
 use super::connection::{Connection, Step};
 use super::host::Hosts;
 use super::request::Request;
 use super::response::Response;
+use crate::admin::messages::Exposure;
 use wontun_proto::time::Instant;
 
 /// Maximum number of connections.
@@ -21,6 +24,9 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_PER_ADDRESS: usize = 24;
 /// Maximum number of streams of events.
 const MAX_STREAMS: usize = 8;
+/// Maximum number of connections whose handshake of TLS is not complete. A further one closes that
+/// which was idle the longest.
+const MAX_HANDSHAKES: usize = 16;
 /// Number of connections accepted per turn and listener: existing ones are served first.
 const MAX_ACCEPTS: usize = 4;
 /// Delay after accepting a connection failed, for example for lack of descriptors.
@@ -40,11 +46,20 @@ pub(in crate::admin) enum Reply {
     Stream,
 }
 
+/// A socket that listens, without blocking.
+#[derive(Debug)]
+pub(in crate::admin) struct HttpListener {
+    pub(in crate::admin) socket: TcpListener,
+    pub(in crate::admin) exposure: Exposure,
+}
+
 /// The server.
 #[derive(Debug)]
 pub(in crate::admin) struct HttpServer {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<HttpListener>,
     hosts: Hosts,
+    /// Settings of connections over TLS; without them there are none.
+    tls: Option<Arc<ServerConfig>>,
     connections: BTreeMap<ConnectionId, Connection>,
     next: ConnectionId,
     /// Time before which no connection is accepted.
@@ -59,16 +74,26 @@ pub(in crate::admin) enum Source {
 }
 
 impl HttpServer {
-    /// Creates the server on sockets that listen, without blocking.
-    pub(in crate::admin) fn new(listeners: Vec<TcpListener>, hosts: Hosts) -> Self {
-        Self { listeners, hosts, connections: BTreeMap::new(), next: 0, accept_after: Instant::default() }
+    /// Creates the server.
+    pub(in crate::admin) fn new(
+        listeners: Vec<HttpListener>,
+        hosts: Hosts,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
+        let (connections, accept_after) = (BTreeMap::new(), Instant::default());
+        Self { listeners, hosts, tls, connections, next: 0, accept_after }
+    }
+
+    /// Replaces the settings of connections over TLS that follow.
+    pub(in crate::admin) fn set_tls(&mut self, tls: Arc<ServerConfig>) {
+        self.tls = Some(tls);
     }
 
     /// Returns the descriptors and events to wait for.
     pub(in crate::admin) fn sources(&self, now: Instant) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let listeners = self.listeners.iter().enumerate().filter(|_| self.accept_after <= now);
         let listeners =
-            listeners.map(|(index, each)| (Source::Listener(index), each.as_fd(), PollFlags::POLLIN));
+            listeners.map(|(index, each)| (Source::Listener(index), each.socket.as_fd(), PollFlags::POLLIN));
         let connections = self.connections.iter();
         let connections =
             connections.map(|(&id, each)| (Source::Connection(id), each.as_fd(), each.interest()));
@@ -100,7 +125,7 @@ impl HttpServer {
             Step::Closed => {
                 self.connections.remove(&id);
             }
-            Step::Request(request) => match handle(&request, id, connection.from) {
+            Step::Request(request, from) => match handle(&request, id, from) {
                 Reply::Now(response) => connection.respond(&response, now),
                 Reply::Later => {}
                 Reply::Stream => {
@@ -146,7 +171,8 @@ impl HttpServer {
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..MAX_ACCEPTS {
             let Some(listener) = self.listeners.get(index) else { return };
-            let (stream, from) = match listener.accept() {
+            let exposure = listener.exposure;
+            let (stream, from) = match listener.socket.accept() {
                 Ok(accepted) => accepted,
                 Err(error) => match error.kind() {
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
@@ -158,13 +184,28 @@ impl HttpServer {
                 },
             };
             let from = from.ip().to_canonical();
-            if self.connections.values().filter(|each| each.from == from).count() >= MAX_PER_ADDRESS {
+            let is_proxy = self.hosts.is_proxy(from);
+            let tls = match exposure {
+                Exposure::Inside => None,
+                // without a certificate nobody is served
+                Exposure::Tls if self.tls.is_none() => continue,
+                Exposure::Tls => self.tls.clone(),
+                Exposure::Proxy if is_proxy => None,
+                Exposure::Proxy => continue,
+            };
+            // all browsers behind a proxy have its address here
+            let of_same = self.connections.values().filter(|each| each.from == from && !is_proxy);
+            if of_same.count() >= MAX_PER_ADDRESS {
                 self.close_oldest(|each| each.from == from);
+            }
+            let handshakes = self.connections.values().filter(|each| each.is_handshaking());
+            if tls.is_some() && handshakes.count() >= MAX_HANDSHAKES {
+                self.close_oldest(Connection::is_handshaking);
             }
             if self.connections.len() >= MAX_CONNECTIONS {
                 self.close_oldest(|_| true);
             }
-            if let Ok(connection) = Connection::new(stream, from, now) {
+            if let Ok(connection) = Connection::new(stream, from, tls.as_ref(), now) {
                 self.connections.insert(self.next, connection);
                 self.next += 1;
             }

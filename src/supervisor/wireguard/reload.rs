@@ -98,6 +98,7 @@ impl WireGuard {
             self.change_device(context, &new, &old);
             self.apply_dns(context);
             self.reload_names(context);
+            self.admin.reload_certificate();
         }
         self.update_firewall();
         self.warn_of_other_family();

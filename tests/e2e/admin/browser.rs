@@ -28,7 +28,8 @@ fn scanned(png: &[u8]) -> String {
 fn from_an_empty_server_to_a_phone_through_the_page_only() {
     let lab = Arc::new(Lab::new(2));
     let server = Server::new(&lab, 0);
-    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string(), "--admin"]);
+    let own = lab.host(0).v4.to_string();
+    let daemon = server.serve(&["--endpoint", &own, &format!("--admin={own}:8443")]);
     let browser = Browser::new(&server.site);
     browser.resize(1100, 760);
     let link = server.output(&["admin", "link"]);
@@ -153,6 +154,17 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
         browser.wait_for_text("[role=alert]", expected);
     }
     daemon.wait_for("attempt to sign in refused");
+    // over TLS: a secure context, which has WebCrypto, and a session of its own
+    let link = server.output(&["admin", "link"]);
+    browser.open(link.lines().find(|link| link.contains("https://")).unwrap());
+    browser.wait_for_path("/account");
+    assert_eq!(browser.run("return isSecureContext && !!crypto.subtle && !document.cookie", &[]), true);
+    browser.open(&format!("https://{own}:8443/"));
+    browser.wait_for_text("tbody", "disabled");
+    browser.find("header form button").click();
+    browser.wait_for_path("/sign-in");
+    browser.open(&format!("https://{own}:8443/account"));
+    browser.wait_for_path("/sign-in");
     // the page has neither secrets in addresses nor errors of its policy
     assert!(!browser.url().contains('#') && daemon.stop().status.success());
 }

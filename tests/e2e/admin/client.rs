@@ -33,6 +33,11 @@ pub(crate) fn send(host: &Host, address: SocketAddr, text: &str) -> Answer {
     stream.write_all(text.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes()).unwrap();
     let mut all = String::new();
     stream.read_to_string(&mut all).unwrap();
+    parse(&all)
+}
+
+/// Parses a response.
+pub(crate) fn parse(all: &str) -> Answer {
     let (head, body) = all.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {all:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_owned(), body: body.to_owned() }
@@ -134,7 +139,7 @@ pub(crate) fn form(path: &str, host: &str, origin: &str, cookie: &str, fields: &
 }
 
 /// Returns the token of the forms of a page.
-fn token_of(page: &str) -> &str {
+pub(crate) fn token_of(page: &str) -> &str {
     let (_, rest) = page.split_once("name=\"token\" value=\"").unwrap_or_else(|| panic!("no form: {page}"));
     rest.split('"').next().unwrap()
 }

@@ -6,6 +6,7 @@ mod by_hand;
 mod client;
 mod page;
 mod png;
+mod tls;
 mod web_driver;
 
 pub(crate) use client::Admin;

@@ -21,8 +21,12 @@ const IN_TUNNEL: &str = "10.8.0.1:80";
 fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     let lab = Arc::new(Lab::new(3));
     let server = Server::new(&lab, 0);
-    let without = server.launch(&["--admin=192.0.2.1:80", "--endpoint", "192.0.2.1"]).run();
-    assert!(without.code() == 2 && without.stderr.contains("ssh -L"), "{without:?}");
+    for (option, code, part) in
+        [("--admin=vpn.example.com", 2, "ssh -L"), ("--admin-name=vpn.example.com", 78, "without --admin")]
+    {
+        let refused = server.launch(&[option, "--endpoint", "192.0.2.1"]).run();
+        assert!(refused.code() == code && refused.stderr.contains(part), "{refused:?}");
+    }
     let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string(), "--admin"]);
     daemon.wait_for("serving the admin page at http://10.8.0.1/");
     daemon.wait_for("has no password yet");

@@ -59,7 +59,8 @@ impl<'site> Browser<'site> {
             format!("--user-data-dir={}", profile.display()),
         ];
         let options = json!({ "binary": "/usr/bin/chromium", "args": arguments });
-        let capabilities = json!({ "alwaysMatch": { "goog:chromeOptions": options } });
+        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": options });
+        let capabilities = json!({ "alwaysMatch": capabilities });
         let session = browser.request("POST", "/session", Some(json!({ "capabilities": capabilities })));
         browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
         browser

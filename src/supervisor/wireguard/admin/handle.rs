@@ -59,7 +59,9 @@ impl WireGuard {
             FromAdmin::Link(token) => {
                 if let Some(client) = admin.link_clients.pop_front() {
                     let links = admin.links(&token);
-                    self.respond_with_links(context, client, Some(&links));
+                    let fingerprint =
+                        admin.certificate.as_ref().map(|(_, fingerprint)| fingerprint.to_string());
+                    self.respond_with_links(context, client, Some((&links, fingerprint.as_deref())));
                 }
             }
             FromAdmin::Event { from, event } => match event {
@@ -97,7 +99,12 @@ impl WireGuard {
                 Ok(Some(FromEditor::Done(result))) => self.handle_edited(context, result),
                 Ok(Some(FromEditor::Answer(result))) => self.handle_answer(result),
                 Ok(None) => return,
-                Ok(Some(FromEditor::Ready(_) | FromEditor::Invitation(_))) => {}
+                Ok(Some(FromEditor::Certificate(result))) => {
+                    if let Some(admin) = &mut self.admin.0 {
+                        admin.handle_certificate(result);
+                    }
+                }
+                Ok(Some(FromEditor::Ready { .. } | FromEditor::Invitation(_))) => {}
                 Ok(Some(FromEditor::NotReady(error))) => {
                     warn!(error = error.into_string(), "the process that edits the file did not start");
                 }

@@ -1,6 +1,7 @@
 //! The sockets on which the page is served: the tunnel's own addresses, and 127.0.0.1 for
 //! `ssh -L`. Nobody outside of the tunnel and this host reaches either: the table
-//! `wontun-guard-NAME` drops packets to the tunnel's addresses that arrive on other devices.
+//! `wontun-guard-NAME` drops packets to the tunnel's addresses that arrive on other devices. Others
+//! are given, and served over TLS or to a proxy.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +10,8 @@ use std::os::fd::OwnedFd;
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::{info, warn};
 
-use crate::config::Cidr;
+use crate::admin::messages::Exposure;
+use crate::config::{AdminName, AdminSettings, Cidr};
 
 /// Port on the tunnel's addresses, which needs no number in the browser.
 const PORT: u16 = 80;
@@ -21,9 +23,23 @@ const BACKLOG: i32 = 64;
 const SEND_BUFFER: usize = 64 * 1024;
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
+/// A socket.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) exposure: Exposure,
+    pub(super) socket: OwnedFd,
+}
+
 /// Opens the sockets, of a tunnel that is taken over at the ports of the other process, which has
-/// called [`share`]. Addresses that fail are left out with a warning.
-pub(super) fn open(addresses: &[Cidr], is_taken_over: bool) -> Vec<(SocketAddr, OwnedFd)> {
+/// called [`share`]. Addresses that fail are left out with a warning; those that are to be served
+/// over TLS without a certificate, silently.
+pub(super) fn open(
+    addresses: &[Cidr],
+    settings: &AdminSettings,
+    has_certificate: bool,
+    is_taken_over: bool,
+) -> Vec<Listener> {
     let mut opened = Vec::new();
     for address in addresses.iter().map(|cidr| cidr.address()) {
         // nobody else has an address of the tunnel
@@ -34,22 +50,60 @@ pub(super) fn open(addresses: &[Cidr], is_taken_over: bool) -> Vec<(SocketAddr, 
         opened.extend(result.map_err(|error| warn_of(address, &error)).ok());
     }
     let host = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let on_host = first_free(host, is_taken_over).and_then(|(address, socket)| {
+    let on_host = first_free(host, is_taken_over).and_then(|listener| {
         // another tunnel's page must not get a part of the connections
-        SockRef::from(&socket).set_reuse_port(false)?;
-        Ok((address, socket))
+        SockRef::from(&listener.socket).set_reuse_port(false)?;
+        Ok(listener)
     });
     opened.extend(on_host.map_err(|error| warn_of(host, &error)).ok());
-    for (address, _) in &opened {
-        info!("serving the admin page at http://{}/", host_of(*address));
+    let exposure = if settings.uses_tls() { Exposure::Tls } else { Exposure::Proxy };
+    let outside = settings.outside.iter().filter(|_| has_certificate || exposure == Exposure::Proxy);
+    opened.extend(outside.filter_map(|address| {
+        let listener = listen(*address, true).map_err(|error| warn_of(address.ip(), &error)).ok()?;
+        Some(Listener { exposure, ..listener })
+    }));
+    for Listener { address, exposure, .. } in &opened {
+        match exposure {
+            Exposure::Inside => info!("serving the admin page at http://{}/", host_of(*address)),
+            Exposure::Tls => info!("serving the admin page at https://{address}/"),
+            Exposure::Proxy => info!(%address, "serving the admin page to the proxy"),
+        }
     }
     opened
 }
 
+/// Returns the addresses of the page without their path, as browsers reach it.
+pub(super) fn urls(listeners: &[Listener], settings: &AdminSettings) -> Vec<String> {
+    let mut urls = Vec::new();
+    for Listener { address, exposure, .. } in listeners {
+        match exposure {
+            Exposure::Inside => urls.push(format!("http://{}", host_of(*address))),
+            Exposure::Tls if settings.names.is_empty() => urls.push(format!("https://{address}")),
+            Exposure::Tls => {
+                let named = settings.names.iter().map(|name| format!("{}:{}", https(name), address.port()));
+                let named: Vec<_> = named.filter(|url| !urls.contains(url)).collect();
+                urls.extend(named);
+            }
+            Exposure::Proxy => {}
+        }
+    }
+    if settings.proxy.is_some() {
+        urls.extend(settings.names.iter().map(https));
+    }
+    urls
+}
+
+fn https(name: &AdminName) -> String {
+    match name {
+        AdminName::Address(IpAddr::V6(v6)) => format!("https://[{v6}]"),
+        name => format!("https://{name}"),
+    }
+}
+
 /// Lets the process that takes the tunnel over open sockets at the same ports, before this one
-/// ends. Those at the tunnel's addresses allow it already.
-pub(super) fn share(listeners: &[(SocketAddr, OwnedFd)]) {
-    for (address, socket) in listeners.iter().filter(|(address, _)| address.ip().is_loopback()) {
+/// ends. Those at other addresses than 127.0.0.1 allow it already.
+pub(super) fn share(listeners: &[Listener]) {
+    for Listener { address, socket, .. } in listeners.iter().filter(|each| each.address.ip().is_loopback()) {
         if let Err(error) = SockRef::from(socket).set_reuse_port(true) {
             warn!(%address, %error, "the process that takes over will serve the admin page at another port");
         }
@@ -69,7 +123,7 @@ fn warn_of(address: IpAddr, error: &io::Error) {
     warn!(%address, %error, "the admin page is not served at this address");
 }
 
-fn first_free(address: IpAddr, is_shared: bool) -> io::Result<(SocketAddr, OwnedFd)> {
+fn first_free(address: IpAddr, is_shared: bool) -> io::Result<Listener> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in OTHER_PORTS {
         match listen((address, port).into(), is_shared) {
@@ -80,7 +134,7 @@ fn first_free(address: IpAddr, is_shared: bool) -> io::Result<(SocketAddr, Owned
     Err(last)
 }
 
-fn listen(address: SocketAddr, is_shared: bool) -> io::Result<(SocketAddr, OwnedFd)> {
+fn listen(address: SocketAddr, is_shared: bool) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     // after a restart, connections in TIME-WAIT do not keep the port busy
     socket.set_reuse_address(true)?;
@@ -89,9 +143,12 @@ fn listen(address: SocketAddr, is_shared: bool) -> io::Result<(SocketAddr, Owned
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     // the process that takes a tunnel over opens its own before the other one ends
     socket.set_reuse_port(is_shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok((address, socket.into()))
+    Ok(Listener { address, exposure: Exposure::Inside, socket: socket.into() })
 }
 
 #[cfg(test)]
@@ -113,12 +170,12 @@ mod tests {
     #[test]
     fn a_port_in_use_is_passed_over() {
         let host = IpAddr::from([127, 0, 0, 7]);
-        let (first, socket) = first_free(host, false).unwrap();
-        let (second, _other) = first_free(host, false).unwrap();
-        assert!(first.port() < second.port(), "{first} {second}");
+        let [first, second] = [(); 2].map(|()| first_free(host, false).unwrap());
+        assert!(first.address.port() < second.address.port(), "{first:?} {second:?}");
         // one that takes the first over gets the same
-        share(&[(first, socket.try_clone().unwrap())]);
-        let (third, _third) = first_free(host, true).unwrap();
-        assert_eq!(third, first);
+        let opened = [first, second];
+        share(&opened);
+        let [first, _] = &opened;
+        assert_eq!(first_free(host, true).unwrap().address, first.address);
     }
 }

@@ -1,7 +1,6 @@
 //! State of the page.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,13 +9,15 @@ use nix::poll::PollFlags;
 use tracing::{info, warn};
 
 use super::super::file::ConfigFile;
-use super::listeners;
+use super::listeners::{self, Listener};
 use super::pending::PendingChange;
 use super::processes::{Editor, Page};
 use super::restart::Restart;
-use crate::admin::messages::{AccountText, ToAdmin, ToEditor, Token};
+use crate::admin::messages::{
+    AccountText, CertificateResult, CertificateSource, CertificateText, Fingerprint, ToAdmin, ToEditor, Token,
+};
 use crate::config::wg_quick::Peer;
-use crate::config::{Cidr, TunName};
+use crate::config::{AdminName, AdminSettings, Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::netlink::find_ipv6_obstacle;
 use crate::process::Nursery;
@@ -38,7 +39,10 @@ pub(in crate::supervisor::wireguard) struct Admin(pub(super) Option<Box<AdminPag
 pub(super) struct AdminPage {
     pub(super) tunnel: TunName,
     pub(super) is_sandboxed: bool,
-    pub(super) listeners: Vec<(SocketAddr, OwnedFd)>,
+    pub(super) settings: AdminSettings,
+    pub(super) listeners: Vec<Listener>,
+    /// The certificate of connections over TLS.
+    pub(super) certificate: Option<(CertificateText, Fingerprint)>,
     pub(super) account: Option<AccountText>,
     /// True if IPv6 packets of clients get further than the VPN.
     pub(super) reaches_ipv6: bool,
@@ -74,13 +78,16 @@ impl Admin {
         file: Option<&ConfigFile>,
         starting: &mut Starting,
     ) -> Self {
-        let Some(file) = file.filter(|file| file.options.admin) else { return Self::default() };
+        let Some((file, settings)) = file.and_then(|file| Some((file, file.options.admin.clone()?))) else {
+            return Self::default();
+        };
         let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = std::path::absolute(folder.unwrap_or(Path::new(".")));
         let is_sandboxed = starting.is_sandboxed();
         let started = folder.map_err(|error| error.to_string()).and_then(|folder| {
             let name = TunName::of_file(&file.path).unwrap_or_else(|_| tunnel.clone());
-            let start = editor_start(&folder, &name, &file.key_files, is_sandboxed);
+            let start =
+                editor_start(&folder, &name, &file.key_files, certificate_source(&settings), is_sandboxed);
             let nursery = starting.take_own_nursery();
             let mut nursery = nursery.ok_or("there is no process to start its editor: report this bug")?;
             let editor = Editor::start(&mut nursery, starting.stderr(), &start);
@@ -90,7 +97,9 @@ impl Admin {
             Ok((editor, editor_nursery, editor_start)) => Self(Some(Box::new(AdminPage {
                 tunnel: tunnel.clone(),
                 is_sandboxed,
+                settings,
                 listeners: Vec::new(),
+                certificate: None,
                 account: None,
                 reaches_ipv6: false,
                 page: None,
@@ -125,7 +134,17 @@ impl Admin {
     ) {
         let Some(admin) = &mut self.0 else { return };
         match admin.editor.as_mut().map(Editor::wait) {
-            Some(Ok(account)) => admin.account = account,
+            Some(Ok((account, certificate))) => {
+                admin.account = account;
+                match certificate {
+                    Some(Ok(certificate)) => admin.certificate = Some(certificate),
+                    Some(Err(error)) => warn!(
+                        error = error.into_string(),
+                        "the admin page is not served outside of the tunnel: there is no certificate"
+                    ),
+                    None => {}
+                }
+            }
             Some(Err(error)) => {
                 warn!(error, "the admin page is not served: the process that edits the file did not start");
                 self.0 = None;
@@ -133,7 +152,11 @@ impl Admin {
             }
             None => return,
         }
-        admin.listeners = listeners::open(addresses, is_taken_over);
+        let has_certificate = admin.certificate.is_some();
+        admin.listeners = listeners::open(addresses, &admin.settings, has_certificate, is_taken_over);
+        if let Some((_, fingerprint)) = &admin.certificate {
+            info!(sha256 = %fingerprint, "the certificate of the admin page");
+        }
         admin.editor_restart.handle_start(context.now);
         admin.reaches_ipv6 = addresses.iter().any(|cidr| cidr.address().is_ipv6())
             && find_ipv6_obstacle(context.name.as_str(), addresses).is_none();
@@ -164,6 +187,17 @@ impl Admin {
         }
     }
 
+    /// Has the certificate read again, if it is in files.
+    pub(in crate::supervisor::wireguard) fn reload_certificate(&mut self) {
+        let Some(admin) = self.0.as_mut().filter(|admin| admin.settings.certificate.is_some()) else {
+            return;
+        };
+        if let Some(editor) = &mut admin.editor {
+            // its end is noticed by its channel
+            let _ = editor.send(&ToEditor::ReadCertificate, Vec::new());
+        }
+    }
+
     /// Returns the descriptors to wait for.
     pub(in crate::supervisor::wireguard) fn descriptors(
         &self,
@@ -188,6 +222,7 @@ pub(in crate::supervisor::wireguard) fn editor_start(
     folder: &Path,
     tunnel: &TunName,
     key_files: &[PathBuf],
+    certificate: Option<CertificateSource>,
     is_sandboxed: bool,
 ) -> ToEditor {
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -195,19 +230,52 @@ pub(in crate::supervisor::wireguard) fn editor_start(
         folder: text(folder),
         tunnel: tunnel.as_str().to_owned(),
         key_files: key_files.iter().map(|file| text(file)).collect(),
+        certificate,
         is_sandboxed,
     }
+}
+
+/// Returns the place of the certificate, if one is needed: in files, or self-signed for the names
+/// and the addresses.
+fn certificate_source(settings: &AdminSettings) -> Option<CertificateSource> {
+    if !settings.uses_tls() {
+        return None;
+    }
+    Some(match &settings.certificate {
+        Some((certificate, key)) => {
+            CertificateSource::Files { certificate: absolute(certificate), key: absolute(key) }
+        }
+        None => {
+            let addresses = settings.outside.iter().map(std::net::SocketAddr::ip);
+            let specific = addresses.filter(|address| !address.is_unspecified());
+            let names = settings.names.iter().cloned().chain(specific.map(AdminName::Address));
+            CertificateSource::SelfSigned { names: names.collect() }
+        }
+    })
+}
+
+fn absolute(path: &Path) -> String {
+    // fails for an empty path only, which is reported where the file is read
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
 impl AdminPage {
     pub(super) fn start_page(&mut self, context: &mut Context) {
         let stderr = context.lookups.stderr();
-        let account = self.account.clone();
-        let (listeners, tunnel) = (&self.listeners, &self.tunnel);
+        let listeners = self.listeners.iter();
+        let start = ToAdmin::Start {
+            tunnel: self.tunnel.as_str().to_owned(),
+            listeners: listeners.map(|each| (each.address.into(), each.exposure)).collect(),
+            names: self.settings.names.clone(),
+            proxy: self.settings.proxy.clone(),
+            certificate: self.certificate.as_ref().map(|(certificate, _)| certificate.clone()),
+            account: self.account.clone(),
+            is_sandboxed: self.is_sandboxed,
+        };
         self.page_restart.handle_start(context.now);
         self.generation = self.generation.wrapping_add(1);
         self.is_show_due = false;
-        match Page::start(&mut context.nursery, stderr, tunnel, listeners, account, self.is_sandboxed) {
+        match Page::start(&mut context.nursery, stderr, &start, &self.listeners) {
             Ok(page) => self.page = Some(page),
             Err(error) => {
                 warn!(%error, "cannot start the process of the admin page; trying again later");
@@ -235,7 +303,26 @@ impl AdminPage {
     /// Returns the links with a token, one for each address.
     pub(super) fn links(&self, token: &Token) -> Vec<String> {
         let token = token.to_hex();
-        let hosts = self.listeners.iter().map(|(address, _)| listeners::host_of(*address));
-        hosts.map(|host| format!("http://{host}/link#{}", *token)).collect()
+        let urls = listeners::urls(&self.listeners, &self.settings);
+        urls.iter().map(|url| format!("{url}/link#{}", *token)).collect()
+    }
+
+    /// Handles a certificate that was read again.
+    pub(super) fn handle_certificate(&mut self, result: CertificateResult) {
+        match result {
+            Ok(certificate) if Some(&certificate) == self.certificate.as_ref() => {}
+            Ok((text, fingerprint)) if self.certificate.is_some() => {
+                info!(sha256 = %fingerprint, "the admin page has another certificate");
+                self.certificate = Some((text.clone(), fingerprint));
+                self.tell(&ToAdmin::Certificate(text), Vec::new());
+            }
+            Ok(_) => {
+                warn!("the certificate of the admin page can be used now: restart the tunnel to serve it");
+            }
+            Err(error) => warn!(
+                error = error.into_string(),
+                "the certificate of the admin page was not read again: the previous one is used"
+            ),
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! The supervisor's handles of the processes of the page.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant as Clock};
 
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 
-use crate::admin::messages::{AccountText, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor};
+use super::listeners::Listener;
+use crate::admin::messages::{
+    AccountText, CertificateResult, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor,
+};
 use crate::admin::{ROLE, editor};
-use crate::config::TunName;
 use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
 
 /// Time that the editor has to confine itself and read the account.
@@ -81,28 +82,20 @@ impl<In, Out> Drop for Helper<In, Out> {
 }
 
 impl Page {
-    /// Starts the process without waiting for it.
+    /// Starts the process with its first message and these sockets, without waiting for it.
     ///
     /// # Errors
     /// [`NurseryError`].
     pub(super) fn start(
         nursery: &mut Nursery,
         stderr: BorrowedFd<'_>,
-        tunnel: &TunName,
-        listeners: &[(SocketAddr, OwnedFd)],
-        account: Option<AccountText>,
-        is_sandboxed: bool,
+        start: &ToAdmin,
+        listeners: &[Listener],
     ) -> Result<Self, NurseryError> {
         let mut page = Self::new(nursery.spawn(ROLE, stderr)?)?;
-        let start = ToAdmin::Start {
-            tunnel: tunnel.as_str().to_owned(),
-            addresses: listeners.iter().map(|(address, _)| (*address).into()).collect(),
-            account,
-            is_sandboxed,
-        };
-        let sockets = listeners.iter().map(|(_, socket)| socket.try_clone()).collect::<Result<_, _>>();
+        let sockets = listeners.iter().map(|each| each.socket.try_clone()).collect::<Result<_, _>>();
         let failed = |source| NurseryError::ChannelFailed { role: ROLE.to_owned(), source };
-        page.send(&start, sockets.map_err(NurseryError::Socket)?).map_err(failed)?;
+        page.send(start, sockets.map_err(NurseryError::Socket)?).map_err(failed)?;
         Ok(page)
     }
 }
@@ -140,17 +133,18 @@ impl Editor {
         Ok(editor)
     }
 
-    /// Waits until the process is confined, and returns the account.
+    /// Waits until the process is confined, and returns the account and the certificate, if there
+    /// are any.
     ///
     /// # Errors
     /// A text for the log.
-    pub(in crate::supervisor::wireguard) fn wait(&mut self) -> Result<Option<AccountText>, String> {
+    pub(in crate::supervisor::wireguard) fn wait(
+        &mut self,
+    ) -> Result<(Option<AccountText>, Option<CertificateResult>), String> {
         match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
-            Ok(Some((FromEditor::Ready(account), _))) => Ok(account),
+            Ok(Some((FromEditor::Ready { account, certificate }, _))) => Ok((account, certificate)),
             Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
-            Ok(Some((FromEditor::Done(_) | FromEditor::Answer(_) | FromEditor::Invitation(_), _))) => {
-                Err("it sent something unexpected".to_owned())
-            }
+            Ok(Some(_)) => Err("it sent something unexpected".to_owned()),
             Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),
             Err(error) => Err(error.to_string()),
         }

@@ -175,7 +175,8 @@ impl WireGuard {
                 Ok(Some(FromEditor::Invitation(result))) => self.handle_edited_invitation(context, result),
                 Ok(None) => return,
                 Ok(Some(
-                    FromEditor::Ready(_)
+                    FromEditor::Ready { .. }
+                    | FromEditor::Certificate(_)
                     | FromEditor::NotReady(_)
                     | FromEditor::Done(_)
                     | FromEditor::Answer(_),

@@ -72,7 +72,7 @@ impl Invitations {
             let folder = std::path::absolute(folder.unwrap_or(std::path::Path::new(".")));
             let folder = folder.map_err(|error| error.to_string())?;
             let name = TunName::of_file(&file.path).unwrap_or_else(|_| tunnel.clone());
-            let start = editor_start(&folder, &name, &file.key_files, is_sandboxed);
+            let start = editor_start(&folder, &name, &file.key_files, None, is_sandboxed);
             let editor = Editor::start_once(starting.stderr(), &start);
             let mut editor = editor.map_err(|error| error.to_string())?;
             editor.wait().map(|_| editor)

@@ -170,10 +170,13 @@ impl WireGuard {
         &mut self,
         context: &mut Context,
         number: u32,
-        links: Option<&[String]>,
+        links: Option<(&[String], Option<&str>)>,
     ) {
         let Some(client) = self.uapi.clients.get_mut(&number) else { return };
-        let response = links.map_or_else(|| error_response(-(Errno::ENOENT as i32)), links_response);
+        let response = links.map_or_else(
+            || error_response(-(Errno::ENOENT as i32)),
+            |(links, fingerprint)| links_response(links, fingerprint),
+        );
         if client.stream.respond(response).is_err() {
             self.uapi.clients.remove(&number);
             return;
