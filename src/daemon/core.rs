@@ -226,6 +226,16 @@ impl Core {
         number
     }
 
+    /// Requests the number of packets that rules have denied, which the kernel counts, and returns
+    /// the request's number; `None` without rules.
+    pub(super) fn count_denied(&mut self) -> Option<u64> {
+        self.supervisor.host.denied?;
+        self.supervisor.sent_count += 1;
+        let number = self.supervisor.sent_count;
+        self.send(&FromTunnel::CountDenied(number));
+        Some(number)
+    }
+
     /// Wakes all workers, so that each overwrites its stack, if more sessions have ended than
     /// before.
     pub(super) fn wake_for_ended_sessions(&mut self, count: u64) {

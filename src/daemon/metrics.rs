@@ -25,6 +25,12 @@ const PEERS_AT_ONCE: usize = 128;
 /// Pause between two such reads.
 const PAUSE: Duration = Duration::from_micros(200);
 
+/// Time within which the supervisor answers how many packets rules have denied; later the number
+/// is an older one. It may be replacing a large table.
+const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Interval at which the answer is looked for.
+const COUNT_INTERVAL: Duration = Duration::from_millis(1);
+
 /// State kept between samples, so that counters only grow.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
@@ -37,8 +43,20 @@ pub(super) struct Observer {
 }
 
 impl<M: Protocol> Shared<M> {
+    /// Updates the number of packets that rules have denied, without holding the lock meanwhile.
+    fn count_denied(&self) {
+        let Some(request) = self.with_state(|_, core| core.count_denied()) else { return };
+        let deadline = std::time::Instant::now() + COUNT_TIMEOUT;
+        while !self.with_state(|_, core| core.supervisor.has_counted(request))
+            && std::time::Instant::now() < deadline
+        {
+            thread::sleep(COUNT_INTERVAL);
+        }
+    }
+
     /// Takes a sample.
     pub(super) fn sample(&self, observer: &mut Observer, process: &ProcessReader) -> Sample {
+        self.count_denied();
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };
         let mut sockets = Vec::with_capacity(64);
         let mut longest = Duration::ZERO;

@@ -112,6 +112,9 @@ impl Core {
                 self.supervisor.probe = Some((number, probe));
             }
             ToTunnel::HostState(host) => self.supervisor.host = *host,
+            ToTunnel::DeniedCounted(number) => {
+                self.supervisor.answered_count = self.supervisor.answered_count.max(number);
+            }
             ToTunnel::Alive(probe) => {
                 self.supervisor.answered_probe = self.supervisor.answered_probe.max(probe);
                 self.post_to(0, Token::Health);

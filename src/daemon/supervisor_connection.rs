@@ -18,6 +18,10 @@ pub(super) struct SupervisorConnection {
     pub(super) sent_probe: u64,
     /// Number of the last probe answered.
     pub(super) answered_probe: u64,
+    /// Number of the last request to count the packets that rules have denied.
+    pub(super) sent_count: u64,
+    /// Number of the last such request answered.
+    pub(super) answered_count: u64,
     /// State of the host, as last reported by the supervisor.
     pub(super) host: HostState,
     /// Time of the pending request for spare sockets, if there is one.
@@ -33,6 +37,8 @@ impl SupervisorConnection {
             probe: None,
             sent_probe: 0,
             answered_probe: 0,
+            sent_count: 0,
+            answered_count: 0,
             host: HostState::default(),
             sockets_requested_at: None,
             export_to: None,
@@ -42,6 +48,12 @@ impl SupervisorConnection {
     /// Waits until the supervisor has received all messages, at most `limit`.
     pub(super) fn flush_within(&mut self, limit: Duration) {
         let _ = self.channel.flush_until(std::time::Instant::now() + limit);
+    }
+
+    /// Returns true if the supervisor has answered the request to count of that number, or a later
+    /// one.
+    pub(super) const fn has_counted(&self, request: u64) -> bool {
+        self.answered_count >= request
     }
 
     /// Returns true if the supervisor has answered the probe of that number, or a later one.

@@ -129,6 +129,9 @@ pub enum ToTunnel {
     Alive(u64),
     /// State of the host, for health and metrics.
     HostState(Box<HostState>),
+    /// Answer to [`FromTunnel::CountDenied`], sent after [`Self::HostState`] with what the kernel
+    /// has counted. The number is the request's.
+    DeniedCounted(u64),
     /// Write this answer to the connection passed with the message, then send
     /// [`FromTunnel::Answered`].
     Answer {
@@ -213,6 +216,9 @@ pub enum FromTunnel {
     },
     /// Liveness probe, to be answered by [`ToTunnel::Alive`] with its number.
     Probe(u64),
+    /// Count the packets that the rules of peers have denied, and send [`ToTunnel::DeniedCounted`]
+    /// with this number.
+    CountDenied(u64),
     /// The answer was written, or its client is gone.
     Answered(u32),
     /// The process was asked to end (SIGTERM, SIGINT) and waits for [`ToTunnel::Stop`].
@@ -440,6 +446,8 @@ pub struct HostState {
     pub warnings: Vec<String>,
     /// Error of the last reload.
     pub reload_error: Option<String>,
+    /// Packets that the rules of peers have denied, as last counted; `None` without rules.
+    pub denied: Option<u64>,
 }
 
 impl HostState {

@@ -251,6 +251,11 @@ pub static FAMILIES: &[Family] = &[
         Values::Peers(|peer| peer.is_over_quota.map(Number::from)),
     ),
     counter(
+        "wontun_denied_packets_total",
+        "Packets of new connections that the rules of peers denied; absent without rules.",
+        Values::One(|sample| sample.host.denied.map(Number::Whole)),
+    ),
+    counter(
         "wontun_repairs_total",
         "State of the host that other programs removed or changed and that was restored.",
         Values::Lines(repairs),

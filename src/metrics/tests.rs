@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::counters::Counters;
+use crate::messages::HostState;
 use crate::traffic::Traffic;
 use wontun_packet::DropReason;
 use wontun_proto::wireguard::{PublicKey, Transfer};
@@ -44,6 +45,7 @@ fn wireguard(peers: u32) -> Sample {
         tun: "tun0".to_owned(),
         is_up: true,
         mtu: 1420,
+        host: HostState { denied: Some(7), ..HostState::default() },
         workers: vec![WorkerSample { receive_queue: 9, ..WorkerSample::default() }; 2],
         peer_count: peers as usize,
         queues: Some(QueueSample { handshakes: 1, backlog: 2 }),
@@ -156,7 +158,7 @@ fn all_that_is_known_is_told() {
     assert_eq!(number(&lines, "wontun_drops_total", Some(("reason", "replay"))), Some(5.0));
     assert_eq!(lines.iter().filter(|line| line.0 == "wontun_drops_total").count(), DropReason::ALL.len());
     assert_eq!([of("wontun_staged_packets"), of("wontun_peers"), of("wontun_workers")], [6.0, 3.0, 2.0]);
-    assert_eq!(of("wontun_handshake_backlog_messages"), 2.0);
+    assert_eq!([of("wontun_handshake_backlog_messages"), of("wontun_denied_packets_total")], [2.0, 7.0]);
     assert!(of("process_resident_memory_bytes") > 100_000.0 && of("process_start_time_seconds") > 1e9);
     assert_eq!(number(&lines, "wontun_socket_receive_queue_bytes", Some(("worker", "1"))), Some(9.0));
     let ages: Vec<_> = lines.iter().filter(|line| line.0 == "wontun_peer_handshake_age_seconds").collect();

@@ -290,7 +290,7 @@ fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolat
         rule.push(Expression::Verdict(Verdict::Drop));
         rules.push(rule);
         sets.push(Set {
-            name,
+            name: name.into(),
             family: if v6 { Family::Ip6 } else { Family::Ip },
             elements: Elements::Ranges(ranges),
         });
@@ -309,7 +309,7 @@ fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolat
         let rule = [&by(device)[..], &back, &[Expression::Verdict(Verdict::Drop)]].concat();
         chains.push(chain("forward", Hook::Forward, Priority::Filter, vec![rule]));
     }
-    Table { family: Family::Inet, name: table_name(tunnel), sets, chains, regular: vec![] }
+    Table { family: Family::Inet, name: table_name(tunnel), sets, counters: vec![], chains, regular: vec![] }
 }
 
 #[cfg(test)]

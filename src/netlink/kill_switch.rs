@@ -308,7 +308,7 @@ fn table_name(tunnel: &str) -> String {
 }
 
 fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<AllowedTraffic>) -> Table {
-    let set = |name, family, elements| Set { name, family, elements };
+    let set = |name: &'static str, family, elements| Set { name: name.into(), family, elements };
     let mut sets = vec![
         set("next-hops-v4", Family::Ip, Elements::Dynamic),
         set("next-hops-v6", Family::Ip6, Elements::Dynamic),
@@ -352,7 +352,14 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<Allowed
         policy: Verdict::Drop,
         rules: rules.collect(),
     };
-    Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving], regular: vec![] }
+    Table {
+        family: Family::Inet,
+        name: table_name(tunnel),
+        sets,
+        counters: vec![],
+        chains: vec![leaving],
+        regular: vec![],
+    }
 }
 
 /// Returns the conditions for the tunnel's own packets, one item per rule.

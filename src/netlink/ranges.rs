@@ -23,7 +23,8 @@ pub(super) fn merged(prefixes: &[Prefix], v6: bool) -> Vec<RangeInclusive<u128>>
     merged
 }
 
-fn range(prefix: Prefix) -> RangeInclusive<u128> {
+/// Returns the addresses of a network.
+pub(super) fn range(prefix: Prefix) -> RangeInclusive<u128> {
     let (first, bits) = match prefix.network() {
         IpAddr::V4(network) => (u128::from(network.to_bits()), 32),
         IpAddr::V6(network) => (network.to_bits(), 128),

@@ -219,6 +219,9 @@ const SUPERVISOR: &[Syscall] = &[
             &[Is(1, libc::IPPROTO_UDP), Is(2, libc::UDP_SEGMENT)],
             &[Is(1, libc::IPPROTO_UDP), Is(2, libc::UDP_GRO)],
             &[Is(1, libc::IPPROTO_TCP), Is(2, libc::TCP_NODELAY)],
+            // a pause of the notifications about the ruleset
+            &[Is(1, libc::SOL_NETLINK), Is(2, libc::NETLINK_ADD_MEMBERSHIP)],
+            &[Is(1, libc::SOL_NETLINK), Is(2, libc::NETLINK_DROP_MEMBERSHIP)],
         ],
     ),
     // wg(8), `wontun health`, the metrics

@@ -251,6 +251,11 @@ impl<M: Mode> Supervisor<M> {
                     self.context.send_host(&self.mode);
                     self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
                 }
+                FromTunnel::CountDenied(number) => {
+                    self.mode.count_denied();
+                    self.context.send_host(&self.mode);
+                    self.context.tunnel.answer(&ToTunnel::DeniedCounted(number), Vec::new());
+                }
                 FromTunnel::StopRequested => {
                     // a signal to all processes comes after one to this process alone
                     self.drain_signals()?;

@@ -67,6 +67,15 @@ pub(crate) trait Mode: Sized {
     /// Handles one of these descriptors that is ready.
     fn handle_ready(&mut self, context: &mut Context, source: EventSource, events: PollFlags);
 
+    /// Reads how many packets the rules of peers have denied.
+    fn count_denied(&mut self) {}
+
+    /// Returns how many packets the rules of peers had denied when that was read last; `None`
+    /// without rules.
+    fn denied(&self) -> Option<u64> {
+        None
+    }
+
     /// Handles a message of the tunnel process, which is not trusted.
     fn handle_message(&mut self, context: &mut Context, message: FromTunnel);
 

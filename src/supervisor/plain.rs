@@ -168,6 +168,7 @@ impl Mode for Plain {
             | FromTunnel::Endpoint { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)
+            | FromTunnel::CountDenied(_)
             | FromTunnel::Answered(_)
             | FromTunnel::StopRequested
             | FromTunnel::Exported(_)

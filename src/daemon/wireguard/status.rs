@@ -33,7 +33,8 @@ impl WireGuard {
         let mut totals = core.totals();
         totals.set_drops(DropReason::Unsent, self.lost_packets());
         let drops = DropReason::ALL.map(|reason| (reason.name(), totals.drops(reason)));
-        let mut answer = Response::new(report, &interface, drops);
+        let denied = host.denied.map(|packets| ("denied", packets));
+        let mut answer = Response::new(report, &interface, drops.into_iter().chain(denied));
         let today = Today::at(unix_now());
         for id in self.engine.peer_ids() {
             self.answer_peer(core, &mut answer, id, today);

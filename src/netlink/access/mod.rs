@@ -9,6 +9,7 @@
 //! examined as that of a new one.
 
 mod conntrack;
+mod lists;
 mod table;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::error::LinkError;
 use super::interfaces::index_of;
-use super::nft::{Family, Nft, Table};
+use super::nft::{Counted, Family, Nft, Table};
 use super::request_error::RequestError;
 use crate::config::access::AccessRules;
 
@@ -37,6 +38,8 @@ pub(crate) struct AccessTable {
     rules: Option<AccessRules>,
     /// The table that was installed; it is in place unless another program has removed it.
     installed: Option<Installed>,
+    /// The packets that the rules have denied, as last read.
+    denied: Counted,
     hasher: RandomState,
 }
 
@@ -63,6 +66,7 @@ impl AccessTable {
             nft: None,
             rules: None,
             installed: None,
+            denied: Counted::default(),
             hasher: RandomState::new(),
         }
     }
@@ -76,7 +80,7 @@ impl AccessTable {
         match &self.rules {
             Some(rules) if self.installed.is_some() => {
                 let wanted = self.table(rules)?;
-                self.install(&wanted).map(drop).map_err(|failure| install_error(&wanted, failure))
+                self.install(wanted).map(drop).map_err(|failure| self.install_error(failure))
             }
             _ => Ok(()),
         }
@@ -112,7 +116,7 @@ impl AccessTable {
             return Ok(());
         }
         let wanted = self.table(&rules)?;
-        let changed = self.install(&wanted).map_err(|failure| install_error(&wanted, failure))?;
+        let changed = self.install(wanted).map_err(|failure| self.install_error(failure))?;
         self.rules = Some(rules);
         if changed {
             self.end_denied_connections();
@@ -121,17 +125,41 @@ impl AccessTable {
     }
 
     /// Installs the table unless it is in place. Returns true if it has changed.
-    fn install(&mut self, wanted: &Table) -> Result<bool, RequestError> {
-        let digest = self.hasher.hash_one(wanted);
+    fn install(&mut self, wanted: Table) -> Result<bool, RequestError> {
+        let digest = self.hasher.hash_one(&wanted);
         if let Some(installed) = self.installed.as_ref().filter(|installed| installed.digest == digest) {
             let outline = installed.outline.clone();
             if self.nft()?.is_intact(&outline)? {
                 return Ok(false);
             }
         }
-        self.nft()?.replace(wanted)?;
-        self.installed = Some(Installed { outline: wanted.outline(), digest });
+        let outline = wanted.outline();
+        self.replace(wanted)?;
+        self.installed = Some(Installed { outline, digest });
         Ok(true)
+    }
+
+    /// Replaces the table. Its counter continues.
+    fn replace(&mut self, mut wanted: Table) -> Result<(), RequestError> {
+        self.count();
+        wanted.counters.iter_mut().for_each(|counter| counter.start = self.denied);
+        self.nft()?.replace(&wanted)
+    }
+
+    /// Reads the counter. If another program has removed it, the last values are kept.
+    pub(crate) fn count(&mut self) {
+        let Some(installed) = &self.installed else { return };
+        let outline = installed.outline.clone();
+        match self.nft().and_then(|nft| nft.counted(&outline, table::DENIED)) {
+            Ok(counted) => self.denied = counted.unwrap_or(self.denied),
+            Err(failure) => debug!("cannot read a counter of {}: {}", outline.name, failure.description()),
+        }
+    }
+
+    /// Returns the number of packets that the rules have denied until [`Self::count`] was called
+    /// last; `None` if there are no rules.
+    pub(crate) fn denied(&self) -> Option<u64> {
+        self.installed.as_ref().map(|_| self.denied.packets)
     }
 
     /// Removes what the rules do not allow from the kernel's connection tracking.
@@ -163,7 +191,7 @@ impl AccessTable {
         }
         let Some(rules) = &self.rules else { return Ok(None) };
         let wanted = self.table(rules)?;
-        self.nft().and_then(|nft| nft.replace(&wanted)).map_err(|failure| {
+        self.replace(wanted).map_err(|failure| {
             LinkError::new(format!("restore the nftables table {name}"), failure, REMEDY)
         })?;
         self.end_denied_connections();
@@ -177,7 +205,12 @@ impl AccessTable {
         self.nft().is_ok_and(|nft| nft.is_intact(&outline).unwrap_or(true))
     }
 
+    fn install_error(&self, failure: RequestError) -> LinkError {
+        LinkError::new(format!("install the nftables table {}", table::name(&self.tunnel)), failure, REMEDY)
+    }
+
     fn remove(&mut self) {
+        self.count();
         let name = table::name(&self.tunnel);
         if let Err(failure) = self.nft().and_then(|nft| nft.delete(Family::Inet, &name)) {
             debug!("cannot remove {name}: {}", failure.description());
@@ -191,10 +224,6 @@ impl AccessTable {
             none => Ok(none.insert(Nft::open().map_err(RequestError::opening)?)),
         }
     }
-}
-
-fn install_error(wanted: &Table, failure: RequestError) -> LinkError {
-    LinkError::new(format!("install the nftables table {}", wanted.name), failure, REMEDY)
 }
 
 impl Drop for AccessTable {

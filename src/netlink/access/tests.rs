@@ -9,6 +9,7 @@ use super::*;
 use crate::config::PeerPolicy;
 use crate::config::access::{AccessRules, Connection, Host};
 use crate::config::wg_quick::{Hooks, parse};
+use crate::netlink::nft::Key;
 
 const TUNNEL: u32 = 7;
 const OTHER: u32 = 2;
@@ -92,6 +93,16 @@ impl Packet {
                 Expression::LoadPayload { offset: 2, length: 2, .. } => {
                     register = port.to_be_bytes().to_vec();
                 }
+                Expression::LoadMetaField(word, MetaKey::L4Proto) => load(&mut register, *word, &[protocol]),
+                Expression::LoadPayloadField { word, base: PayloadBase::Network, offset, .. } => {
+                    let is_source = *offset == if source.address.is_ipv4() { 12 } else { 8 };
+                    let address = if is_source { source.address } else { destination.address };
+                    load(&mut register, *word, &bytes(address));
+                }
+                Expression::LoadPayloadField { word, offset: 2, length: 2, .. } => {
+                    load(&mut register, *word, &port.to_be_bytes());
+                }
+                Expression::Count(0) => {}
                 Expression::Mask(mask) => {
                     register.iter_mut().zip(mask).for_each(|(byte, mask)| *byte &= mask);
                 }
@@ -139,9 +150,24 @@ fn number(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
+/// Loads a field of a key; the fields come one after the other.
+fn load(register: &mut Vec<u8>, word: u32, value: &[u8]) {
+    register.truncate(word as usize * 4);
+    assert_eq!(register.len(), word as usize * 4);
+    register.extend(value);
+    register.resize(register.len().next_multiple_of(4), 0);
+}
+
 fn found(table: &Table, set: usize, key: &[u8]) -> bool {
-    let Elements::Ranges(ranges) = &table.sets[set].elements else { panic!() };
-    ranges.iter().any(|range| range.contains(&number(key)))
+    match &table.sets[set].elements {
+        Elements::Ranges(ranges) => ranges.iter().any(|range| range.contains(&number(key))),
+        Elements::Keys { length, ranges } => {
+            assert_eq!(key.len(), *length as usize);
+            let bytes = |bound: &Key| bound[..key.len()].to_vec();
+            ranges.iter().any(|range| (bytes(range.start())..=bytes(range.end())).contains(&key.to_vec()))
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Returns two addresses, each of one of the places: the server, peers, nobody in the VPN, a

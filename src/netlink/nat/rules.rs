@@ -49,7 +49,7 @@ pub(super) fn table_name(tunnel: &str) -> String {
 
 pub(super) fn has_family(table: &Table, v6: bool) -> bool {
     let family = if v6 { Family::Ip6 } else { Family::Ip };
-    table.sets.iter().any(|set| set.family == family && VPN_SETS.contains(&set.name))
+    table.sets.iter().any(|set| set.family == family && VPN_SETS.contains(&&*set.name))
 }
 
 /// Builds the table for a device and the networks behind it.
@@ -61,7 +61,11 @@ pub(super) fn table(wanted: &TableParams<'_>) -> Table {
             .zip(names)
             .map(|((v6, family), name)| (name, family, ranges::merged(networks, v6)))
             .filter(|(_, _, ranges)| !ranges.is_empty())
-            .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
+            .map(|(name, family, ranges)| Set {
+                name: name.into(),
+                family,
+                elements: Elements::Ranges(ranges),
+            })
             .collect()
     };
     let mut sets = of(VPN_SETS, wanted.networks);
@@ -97,7 +101,14 @@ pub(super) fn table(wanted: &TableParams<'_>) -> Table {
             rules: dropped,
         });
     }
-    Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains, regular: vec![] }
+    Table {
+        family: Family::Inet,
+        name: table_name(wanted.tunnel),
+        sets,
+        counters: vec![],
+        chains,
+        regular: vec![],
+    }
 }
 
 /// Builds these rules:

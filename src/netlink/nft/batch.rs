@@ -1,30 +1,27 @@
-//! Encoding of nf_tables messages.
+//! Encoding of transactions.
 //!
 //! The order of attributes is that of nft(8), so that its `--debug=mnl` shows the same bytes.
 //! Integers are big-endian, except for values that the kernel compares in registers, which keep the
 //! order in which they are stored there.
 
-use std::ops::RangeInclusive;
-
-use netlink_packet_core::{
-    NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use nix::libc;
 
+use super::attributes::{Attributes, VERDICT_REGISTER, message};
 use super::constants::*;
-
-use super::table::{Chain, ChainType, Elements, Expression, Family, Set, Table, Verdict};
+use super::table::{Chain, ChainType, Counter, Elements, Expression, Family, Set, Table, Verdict};
 
 /// The register used for all values.
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
+/// The word of the register that comes first; the others follow.
+const FIRST_WORD: u32 = libc::NFT_REG32_00 as u32;
 /// The register of the port, where an address is in the other one.
 const SECOND_REGISTER: u32 = libc::NFT_REG_2 as u32;
-const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
 const JUMP: u32 = libc::NFT_JUMP.cast_unsigned();
 const GOTO: u32 = libc::NFT_GOTO.cast_unsigned();
 const RETURN: u32 = libc::NFT_RETURN.cast_unsigned();
 /// Maximum number of ranges in one message. A list of elements is one attribute, of 64 KiB at most;
-/// a range of IPv6 addresses takes 64 bytes, and one with a chain about 100.
+/// a range of IPv6 addresses takes 64 bytes, one of keys 112 at most, and one with a chain about 100.
 const RANGES_IN_A_MESSAGE: usize = 500;
 /// Offset of the flags in netlink's header.
 const FLAGS_OFFSET: usize = 6;
@@ -67,6 +64,9 @@ impl Batch {
         }
         for chain in &table.regular {
             self.new_regular_chain(&table.name, &chain.name);
+        }
+        for counter in &table.counters {
+            self.new_counter(&table.name, counter);
         }
         for (number, set) in table.sets.iter().enumerate() {
             self.new_set(&table.name, set, set_id(number));
@@ -126,14 +126,30 @@ impl Batch {
         self.push(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &attributes);
     }
 
+    fn new_counter(&mut self, table: &str, counter: &Counter) {
+        let mut attributes = Attributes::default();
+        attributes.text(NFTA_OBJ_TABLE, table);
+        attributes.text(NFTA_OBJ_NAME, counter.name);
+        attributes.number(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
+        attributes.nest(NFTA_OBJ_DATA, |data| {
+            data.value(NFTA_COUNTER_BYTES, &counter.start.bytes.to_be_bytes());
+            data.value(NFTA_COUNTER_PACKETS, &counter.start.packets.to_be_bytes());
+        });
+        self.push(NFT_MSG_NEWOBJ, NLM_F_CREATE, &attributes);
+    }
+
     fn new_set(&mut self, table: &str, set: &Set, id: u32) {
-        // nft(8) shows elements as addresses by that type
-        let (kind, length) = if set.family == Family::Ip { (TYPE_IPADDR, 4) } else { (TYPE_IP6ADDR, 16) };
+        // nft(8) shows elements by that type
+        let (kind, length) = match (&set.elements, set.family) {
+            (Elements::Keys { length, .. }, _) => (TYPE_INTEGER, *length),
+            (_, Family::Ip) => (TYPE_IPADDR, 4),
+            _ => (TYPE_IP6ADDR, 16),
+        };
         let mut attributes = Attributes::default();
         attributes.text(NFTA_SET_TABLE, table);
-        attributes.text(NFTA_SET_NAME, set.name);
+        attributes.text(NFTA_SET_NAME, &set.name);
         let flags = match set.elements {
-            Elements::Ranges(_) => libc::NFT_SET_INTERVAL as u32,
+            Elements::Ranges(_) | Elements::Keys { .. } => libc::NFT_SET_INTERVAL as u32,
             Elements::Chains(_) => (libc::NFT_SET_INTERVAL | libc::NFT_SET_MAP) as u32,
             Elements::Dynamic => (libc::NFT_SET_EVAL | libc::NFT_SET_TIMEOUT) as u32,
         };
@@ -165,8 +181,15 @@ impl Batch {
                 for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
                     self.new_elements(&table.name, set, id, |list| {
                         for (range, chain) in ranges {
-                            list.range(set.family, range, Some(table.regular_name(*chain)));
+                            list.range(set.family, range, Some((GOTO, table.regular_name(*chain))));
                         }
+                    });
+                }
+            }
+            Elements::Keys { length, ranges } => {
+                for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
+                    self.new_elements(&table.name, set, id, |list| {
+                        ranges.iter().for_each(|range| list.keys(*length, range));
                     });
                 }
             }
@@ -177,7 +200,7 @@ impl Batch {
     fn new_elements(&mut self, table: &str, set: &Set, id: u32, fill: impl FnOnce(&mut Attributes)) {
         let mut attributes = Attributes::default();
         attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
-        attributes.text(NFTA_SET_ELEM_LIST_SET, set.name);
+        attributes.text(NFTA_SET_ELEM_LIST_SET, &set.name);
         attributes.number(NFTA_SET_ELEM_LIST_SET_ID, id);
         attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS, fill);
         self.push(NFT_MSG_NEWSETELEM, NLM_F_CREATE, &attributes);
@@ -209,43 +232,6 @@ impl Batch {
     }
 }
 
-/// Builds a request for the table of that name.
-pub(super) fn get_table(family: Family, name: &str, sequence: u32) -> Vec<u8> {
-    let mut attributes = Attributes::default();
-    attributes.text(NFTA_TABLE_NAME, name);
-    message(NFT_MSG_GETTABLE, NLM_F_ACK, sequence, family as u8, 0, &attributes.0)
-}
-
-/// Builds a request for all tables of a family.
-pub(super) fn list_tables(family: Family, sequence: u32) -> Vec<u8> {
-    message(NFT_MSG_GETTABLE, NLM_F_DUMP, sequence, family as u8, 0, &[])
-}
-
-/// Builds a request for all chains of all families.
-pub(super) fn list_chains(sequence: u32) -> Vec<u8> {
-    message(NFT_MSG_GETCHAIN, NLM_F_DUMP, sequence, 0, 0, &[])
-}
-
-/// Builds a request for the rules of one table; `family` is the kernel's number.
-pub(super) fn list_rules(family: u8, table: &str, sequence: u32) -> Vec<u8> {
-    let mut attributes = Attributes::default();
-    attributes.text(NFTA_RULE_TABLE, table);
-    message(NFT_MSG_GETRULE, NLM_F_DUMP, sequence, family, 0, &attributes.0)
-}
-
-/// Builds a request for the elements of a set of one table; `family` is the kernel's number.
-pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -> Vec<u8> {
-    let mut attributes = Attributes::default();
-    attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
-    attributes.text(NFTA_SET_ELEM_LIST_SET, set);
-    message(NFT_MSG_GETSETELEM, NLM_F_DUMP, sequence, family, 0, &attributes.0)
-}
-
-/// Builds a request for the generation number of the ruleset.
-pub(super) fn get_generation(sequence: u32) -> Vec<u8> {
-    message(NFT_MSG_GETGEN, NLM_F_ACK, sequence, 0, 0, &[])
-}
-
 /// Returns the identifier of a set within its transaction.
 fn set_id(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1)
@@ -258,7 +244,7 @@ impl Table {
     }
 
     fn set_name(&self, number: usize) -> &str {
-        self.sets.get(number).map_or("", |set| set.name)
+        self.sets.get(number).map_or("", |set| &*set.name)
     }
 }
 
@@ -291,6 +277,16 @@ impl Expression {
             }),
             Self::LoadPayload { base, offset, length } => element.expression("payload", |data| {
                 data.number(NFTA_PAYLOAD_DREG, REGISTER);
+                data.number(NFTA_PAYLOAD_BASE, *base as u32);
+                data.number(NFTA_PAYLOAD_OFFSET, *offset);
+                data.number(NFTA_PAYLOAD_LEN, *length);
+            }),
+            Self::LoadMetaField(word, key) => element.expression("meta", |data| {
+                data.number(NFTA_META_KEY, *key as u32);
+                data.number(NFTA_META_DREG, FIRST_WORD.saturating_add(*word));
+            }),
+            Self::LoadPayloadField { word, base, offset, length } => element.expression("payload", |data| {
+                data.number(NFTA_PAYLOAD_DREG, FIRST_WORD.saturating_add(*word));
                 data.number(NFTA_PAYLOAD_BASE, *base as u32);
                 data.number(NFTA_PAYLOAD_OFFSET, *offset);
                 data.number(NFTA_PAYLOAD_LEN, *length);
@@ -382,113 +378,19 @@ impl Expression {
                 data.number(NFTA_NAT_REG_PROTO_MIN, SECOND_REGISTER);
                 data.number(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
             }),
+            Self::Count(number) => element.expression("objref", |data| {
+                data.number(NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
+                data.text(
+                    NFTA_OBJREF_IMM_NAME,
+                    table.counters.get(*number).map_or("", |counter| counter.name),
+                );
+            }),
             Self::Verdict(verdict) => element.verdict(*verdict as u32, None),
             Self::Jump(chain) => element.verdict(JUMP, Some(table.regular_name(*chain))),
             Self::Goto(chain) => element.verdict(GOTO, Some(table.regular_name(*chain))),
             Self::Return => element.verdict(RETURN, None),
         }
     }
-}
-
-/// A buffer of encoded attributes.
-#[derive(Debug, Default)]
-struct Attributes(Vec<u8>);
-
-impl Attributes {
-    fn value(&mut self, kind: u16, value: &[u8]) {
-        // all values written here are shorter than 64 KiB
-        let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    fn number(&mut self, kind: u16, value: u32) {
-        self.value(kind, &value.to_be_bytes());
-    }
-
-    fn text(&mut self, kind: u16, text: &str) {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.push(0);
-        self.value(kind, &bytes);
-    }
-
-    fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.value(NLA_F_NESTED | kind, &inner.0);
-    }
-
-    fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
-        self.text(NFTA_EXPR_NAME, name);
-        self.nest(NFTA_EXPR_DATA, fill);
-    }
-
-    fn constant(&mut self, register: u32, value: &[u8]) {
-        self.expression("immediate", |data| {
-            data.number(NFTA_IMMEDIATE_DREG, register);
-            data.nest(NFTA_IMMEDIATE_DATA, |data| data.value(NFTA_DATA_VALUE, value));
-        });
-    }
-
-    fn verdict(&mut self, code: u32, chain: Option<&str>) {
-        self.expression("immediate", |data| {
-            data.number(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
-            data.nest(NFTA_IMMEDIATE_DATA, |data| data.verdict_data(code, chain));
-        });
-    }
-
-    fn verdict_data(&mut self, code: u32, chain: Option<&str>) {
-        self.nest(NFTA_DATA_VERDICT, |verdict| {
-            verdict.number(NFTA_VERDICT_CODE, code);
-            if let Some(chain) = chain {
-                verdict.text(NFTA_VERDICT_CHAIN, chain);
-            }
-        });
-    }
-
-    /// Adds the elements of a range of addresses, for which a map goes to `chain`.
-    fn range(&mut self, family: Family, range: &RangeInclusive<u128>, chain: Option<&str>) {
-        self.nest(NFTA_LIST_ELEM, |element| {
-            element.address(family, *range.start(), false);
-            if let Some(chain) = chain {
-                element.nest(NFTA_SET_ELEM_DATA, |data| data.verdict_data(GOTO, Some(chain)));
-            }
-        });
-        // a range that reaches to the last address has no end element
-        let last = if family == Family::Ip { u32::MAX.into() } else { u128::MAX };
-        if let Some(after) = range.end().checked_add(1).filter(|after| *after <= last) {
-            self.nest(NFTA_LIST_ELEM, |element| element.address(family, after, true));
-        }
-    }
-
-    /// Adds an element of a set: the start of a range, or the first address after it if `ends` is
-    /// true.
-    fn address(&mut self, family: Family, address: u128, ends: bool) {
-        if ends {
-            self.number(NFTA_SET_ELEM_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END as u32);
-        }
-        let bytes = address.to_be_bytes();
-        let start = if family == Family::Ip { 12 } else { 0 };
-        self.nest(NFTA_SET_ELEM_KEY, |key| {
-            key.value(NFTA_DATA_VALUE, bytes.get(start..).unwrap_or_default());
-        });
-    }
-}
-
-/// Encodes one message: netlink's header, netfilter's header (`struct nfgenmsg`), attributes.
-fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(attributes.len().saturating_add(20)).unwrap_or(u32::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend([family, 0]);
-    bytes.extend(resource.to_be_bytes());
-    bytes.extend(attributes);
-    bytes
 }
 
 #[cfg(test)]
@@ -525,7 +427,14 @@ pub(in crate::netlink) mod tests {
     }
 
     fn table(family: Family, sets: Vec<Set>) -> Table {
-        Table { family, name: "wontun-tun0".to_owned(), sets, chains: vec![], regular: vec![] }
+        Table {
+            family,
+            name: "wontun-tun0".to_owned(),
+            sets,
+            counters: vec![],
+            chains: vec![],
+            regular: vec![],
+        }
     }
 
     #[test]
@@ -543,7 +452,7 @@ pub(in crate::netlink) mod tests {
     #[test]
     fn a_set_of_ranges() {
         let ranges = vec![0x0a08_0000..=0x0a08_00ff, 0xff00_0000..=0xffff_ffff];
-        let set = Set { name: "v4", family: Family::Ip, elements: Elements::Ranges(ranges) };
+        let set = Set { name: "v4".into(), family: Family::Ip, elements: Elements::Ranges(ranges) };
         let sent = hex(&table(Family::Inet, vec![set]));
         let name = "0100000010000100776f6e74756e2d74756e3000";
         let begin = |address: &str| format!("100001800c00018008000100{address}");
@@ -573,7 +482,7 @@ pub(in crate::netlink) mod tests {
     #[test]
     fn a_large_set_comes_in_several_messages() {
         let ranges = (0..1200_u128).map(|i| i << 64..=i << 64).collect();
-        let set = Set { name: "v6", family: Family::Ip6, elements: Elements::Ranges(ranges) };
+        let set = Set { name: "v6".into(), family: Family::Ip6, elements: Elements::Ranges(ranges) };
         let sent = messages(&table(Family::Inet, vec![set]));
         let lists: Vec<usize> =
             sent.iter().filter(|m| m.0 == NFT_MSG_NEWSETELEM).map(|m| m.1.len()).collect();

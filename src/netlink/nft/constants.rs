@@ -18,6 +18,8 @@ pub(super) const NFT_MSG_NEWSETELEM: u16 = message_type(libc::NFT_MSG_NEWSETELEM
 pub(super) const NFT_MSG_GETSETELEM: u16 = message_type(libc::NFT_MSG_GETSETELEM);
 pub(super) const NFT_MSG_NEWGEN: u16 = message_type(libc::NFT_MSG_NEWGEN);
 pub(super) const NFT_MSG_GETGEN: u16 = message_type(libc::NFT_MSG_GETGEN);
+pub(super) const NFT_MSG_NEWOBJ: u16 = message_type(libc::NFT_MSG_NEWOBJ);
+pub(super) const NFT_MSG_GETOBJ: u16 = message_type(libc::NFT_MSG_GETOBJ);
 
 pub(super) const SUBSYSTEM: u16 = to_u16(libc::NFNL_SUBSYS_NFTABLES);
 pub(super) const BATCH_BEGIN: u16 = to_u16(libc::NFNL_MSG_BATCH_BEGIN);
@@ -51,6 +53,8 @@ pub(super) const NFT_NAT_DNAT: u32 = 1;
 pub(super) const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 1 << 1;
 /// The data type of a map of verdicts.
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+/// The type of the objects that are counters.
+pub(super) const NFT_OBJECT_COUNTER: u32 = 1;
 pub(super) const NFT_RT_NEXTHOP4: u32 = 1;
 pub(super) const NFT_RT_NEXTHOP6: u32 = 2;
 pub(super) const NFT_RT_TCPMSS: u32 = 3;
@@ -58,6 +62,7 @@ pub(super) const NFT_RT_TCPMSS: u32 = 3;
 pub(super) const TCPOPT_MAXSEG: u8 = 2;
 
 // data types of nft(8), which the kernel stores and ignores (`datatype.h` of nftables)
+pub(super) const TYPE_INTEGER: u32 = 4;
 pub(super) const TYPE_IPADDR: u32 = 7;
 pub(super) const TYPE_IP6ADDR: u32 = 8;
 
@@ -93,6 +98,14 @@ pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 pub(super) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub(super) const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
+pub(super) const NFTA_OBJ_TABLE: u16 = 1;
+pub(super) const NFTA_OBJ_NAME: u16 = 2;
+pub(super) const NFTA_OBJ_TYPE: u16 = 3;
+pub(super) const NFTA_OBJ_DATA: u16 = 4;
+pub(super) const NFTA_OBJREF_IMM_TYPE: u16 = 1;
+pub(super) const NFTA_OBJREF_IMM_NAME: u16 = 2;
+pub(super) const NFTA_COUNTER_BYTES: u16 = 1;
+pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
 pub(super) const NFTA_DATA_VALUE: u16 = 1;
 pub(super) const NFTA_DATA_VERDICT: u16 = 2;
 pub(super) const NFTA_VERDICT_CODE: u16 = 1;

@@ -39,8 +39,8 @@ pub(super) fn next_generation(generation: u32) -> u32 {
 }
 
 /// Returns the names of the sets that rules do not change.
-pub(super) fn fixed_sets(table: &Table) -> impl Iterator<Item = &'static str> {
-    table.sets.iter().filter(|set| set.elements != Elements::Dynamic).map(|set| set.name)
+pub(super) fn fixed_sets(table: &Table) -> impl Iterator<Item = &str> {
+    table.sets.iter().filter(|set| set.elements != Elements::Dynamic).map(|set| &*set.name)
 }
 
 #[cfg(test)]
@@ -64,6 +64,7 @@ mod tests {
             family: Family::Inet,
             name: name.to_owned(),
             sets: vec![],
+            counters: vec![],
             chains: vec![chain],
             regular: vec![],
         }

@@ -371,8 +371,14 @@ mod tests {
         let (kind, priority, policy) = (ChainType::Filter, Priority::Filter, Verdict::Drop);
         let chains =
             vec![Chain { name: "INPUT", kind, hook: Hook::Input, priority, policy, rules: vec![rule] }];
-        let table =
-            Table { family: Family::Ip, name: "filter".to_owned(), sets: vec![], chains, regular: vec![] };
+        let table = Table {
+            family: Family::Ip,
+            name: "filter".to_owned(),
+            sets: vec![],
+            counters: vec![],
+            chains,
+            regular: vec![],
+        };
         let message = messages(&table).into_iter().last().unwrap();
         FoundRule::parse(&message.1, packet).unwrap()
     }

@@ -1,7 +1,7 @@
 //! Parsing of the chains, tables and rules of other programs.
 
 use super::constants::*;
-use super::table::{Family, Hook, MetaKey, Verdict};
+use super::table::{Counted, Family, Hook, MetaKey, Verdict};
 use crate::netlink::message::{attribute, attributes};
 
 /// The families whose hooks packets of this host pass.
@@ -171,6 +171,13 @@ pub(super) fn dropped_packets(body: &[u8], chain: &str) -> Option<(bool, Option<
     v6.filter(|_| drops).map(|v6| (v6, device))
 }
 
+/// Returns the values in an `NFT_MSG_NEWOBJ` of a counter.
+pub(super) fn counted(body: &[u8]) -> Option<Counted> {
+    let data = attribute(body.get(NFGENMSG_LEN..)?, NFTA_OBJ_DATA)?;
+    let value = |kind| Some(u64::from_be_bytes(*attribute(&data, kind)?.first_chunk()?));
+    Some(Counted { packets: value(NFTA_COUNTER_PACKETS)?, bytes: value(NFTA_COUNTER_BYTES)? })
+}
+
 pub(super) fn text(list: &[u8], kind: u16) -> Option<String> {
     let value = attribute(list, kind)?;
     let text = value.split(|byte| *byte == 0).next()?;
@@ -197,7 +204,14 @@ mod tests {
     ) -> Vec<(u16, Vec<u8>)> {
         let (kind, priority) = (ChainType::Filter, Priority::Filter);
         let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
-        let table = Table { family, name: "filter".to_owned(), sets: vec![], chains, regular: vec![] };
+        let table = Table {
+            family,
+            name: "filter".to_owned(),
+            sets: vec![],
+            counters: vec![],
+            chains,
+            regular: vec![],
+        };
         messages(&table).into_iter().skip(2).collect()
     }
 
@@ -243,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (FoundChain::parse(&body), table_name(&body), FoundTable::parse(&body));
+            let _ = (FoundChain::parse(&body), table_name(&body), FoundTable::parse(&body), counted(&body));
             let _ = (dropped_packets(&body, "others"), input_device(&body, "others"));
         }
     }

@@ -13,12 +13,14 @@
 //! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`NftMonitor`] reports
 //! each change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
 
+mod attributes;
 mod batch;
 mod constants;
 mod contents;
 mod found_rule;
 mod listing;
 mod monitor;
+mod requests;
 mod set;
 mod table;
 
@@ -40,9 +42,11 @@ pub(super) use listing::FoundChain;
 use listing::FoundTable;
 pub(crate) use monitor::{NftMonitor, RulesetChange};
 use set::Element;
+pub(crate) use table::Counted;
 pub(super) use table::{
-    AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Hook,
-    IPS_DST_NAT, MetaKey, PayloadBase, Priority, RegularChain, Set, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, Counter, ESTABLISHED_OR_RELATED, Elements, Expression, Family,
+    Hook, IPS_DST_NAT, Key, MAX_KEY, MetaKey, PayloadBase, Priority, RegularChain, Set, Table, Verdict,
+    next_key,
 };
 
 /// Flags of an owned table. Never `NFT_TABLE_F_OWNER` alone: such a table is deleted with its
@@ -191,13 +195,13 @@ impl Nft {
         let entry = |body: &[u8]| contents::entry(body).map(|entry| hasher.hash_one(entry));
         let chain_of = |chain: &[u8]| contents::chain_of(chain, table).map(|entry| hasher.hash_one(entry));
         let own =
-            self.netlink.request_raw(|sequence| batch::get_table(table.family, &table.name, sequence))?;
+            self.netlink.request_raw(|sequence| requests::get_table(table.family, &table.name, sequence))?;
         let mut contents: TableContents = own.as_deref().and_then(entry).into_iter().collect();
-        contents.extend(self.netlink.dump_raw(batch::list_chains, chain_of)?);
-        let list = |sequence| batch::list_rules(family, &table.name, sequence);
+        contents.extend(self.netlink.dump_raw(requests::list_chains, chain_of)?);
+        let list = |sequence| requests::list_rules(family, &table.name, sequence);
         contents.extend(self.netlink.dump_raw(list, entry)?);
         for set in contents::fixed_sets(table) {
-            let list = |sequence| batch::list_elements(family, &table.name, set, sequence);
+            let list = |sequence| requests::list_elements(family, &table.name, set, sequence);
             contents.extend(self.netlink.dump_raw(list, entry)?);
         }
         Ok(contents)
@@ -205,7 +209,7 @@ impl Nft {
 
     /// Returns the generation number of the ruleset.
     fn generation(&mut self) -> Result<u32, RequestError> {
-        let answer = self.netlink.request_raw(batch::get_generation)?;
+        let answer = self.netlink.request_raw(requests::get_generation)?;
         answer.as_deref().and_then(contents::generation).ok_or(RequestError::NoReply)
     }
 
@@ -251,7 +255,7 @@ impl Nft {
     }
 
     fn find(&mut self, family: Family, name: &str) -> Result<Option<FoundTable>, RequestError> {
-        match self.netlink.request_raw(|sequence| batch::get_table(family, name, sequence)) {
+        match self.netlink.request_raw(|sequence| requests::get_table(family, name, sequence)) {
             Ok(Some(body)) => Ok(FoundTable::parse(&body)),
             Ok(None) => Err(RequestError::NoReply),
             Err(RequestError::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
@@ -261,12 +265,12 @@ impl Nft {
 
     /// Returns the names of all tables of that family.
     pub(super) fn tables(&mut self, family: Family) -> Result<Vec<String>, RequestError> {
-        self.netlink.dump_raw(|sequence| batch::list_tables(family, sequence), listing::table_name)
+        self.netlink.dump_raw(|sequence| requests::list_tables(family, sequence), listing::table_name)
     }
 
     /// Returns the chains of all tables.
     pub(super) fn chains(&mut self) -> Result<Vec<FoundChain>, RequestError> {
-        self.netlink.dump_raw(batch::list_chains, FoundChain::parse)
+        self.netlink.dump_raw(requests::list_chains, FoundChain::parse)
     }
 
     /// Returns the rules of the table that contains `chain`, evaluated for `packet`.
@@ -275,12 +279,12 @@ impl Nft {
         chain: &FoundChain,
         packet: Packet<'_>,
     ) -> Result<Vec<FoundRule>, RequestError> {
-        let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
+        let list = |sequence| requests::list_rules(chain.family, &chain.table, sequence);
         let mut rules = self.netlink.dump_raw(list, |rule| FoundRule::parse(rule, packet))?;
         let sets: BTreeSet<String> = rules.iter().flat_map(FoundRule::sets).map(str::to_owned).collect();
         let mut elements = BTreeMap::new();
         for set in sets.into_iter().take(SETS) {
-            let list = |sequence| batch::list_elements(chain.family, &chain.table, &set, sequence);
+            let list = |sequence| requests::list_elements(chain.family, &chain.table, &set, sequence);
             let found = self.netlink.dump_raw(list, Element::parse).ok().map(|elements| elements.concat());
             elements.insert(set, found);
         }
@@ -298,7 +302,7 @@ impl Nft {
             .map(|chain| (chain.family, chain.table.as_str()))
             .collect();
         for (family, table) in tables {
-            let list = |sequence| batch::list_rules(family, table, sequence);
+            let list = |sequence| requests::list_rules(family, table, sequence);
             if self.netlink.dump_raw(list, listing::translates_source)?.contains(&true) {
                 return Ok(true);
             }
@@ -306,10 +310,20 @@ impl Nft {
         Ok(false)
     }
 
+    /// Returns what a counter of the table has counted; `None` if it does not exist.
+    pub(super) fn counted(&mut self, table: &Table, counter: &str) -> Result<Option<Counted>, RequestError> {
+        let get = |sequence| requests::get_counter(table.family, &table.name, counter, sequence);
+        match self.netlink.request_raw(get) {
+            Ok(answer) => Ok(answer.as_deref().and_then(listing::counted)),
+            Err(RequestError::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Returns the input device that a rule of `chain` in the inet table `table` names, the first
     /// if there are several.
     pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, RequestError> {
-        let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
+        let list = |sequence| requests::list_rules(Family::Inet as u8, table, sequence);
         let devices = self.netlink.dump_raw(list, |rule| listing::input_device(rule, chain))?;
         Ok(devices.into_iter().next())
     }
@@ -321,7 +335,7 @@ impl Nft {
         table: &str,
         chain: &str,
     ) -> Result<Vec<(bool, Option<String>)>, RequestError> {
-        let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
+        let list = |sequence| requests::list_rules(Family::Inet as u8, table, sequence);
         self.netlink.dump_raw(list, |rule| listing::dropped_packets(rule, chain))
     }
 }

@@ -48,8 +48,25 @@ impl NftMonitor {
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         SockRef::from(&socket).attach_filter(&only(NFT_MSG_NEWGEN))?;
-        socket.add_membership(libc::NFNLGRP_NFTABLES as u32)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(BUFFER) })
+        let mut monitor = Self { socket, buffer: Vec::with_capacity(BUFFER) };
+        monitor.subscribe()?;
+        Ok(monitor)
+    }
+
+    /// Subscribes, also again.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(crate) fn subscribe(&mut self) -> io::Result<()> {
+        self.socket.add_membership(libc::NFNLGRP_NFTABLES as u32)
+    }
+
+    /// Ends the subscription. Queued messages stay.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn unsubscribe(&mut self) -> io::Result<()> {
+        self.socket.drop_membership(libc::NFNLGRP_NFTABLES as u32)
     }
 
     /// Reads all queued messages. Returns `None` if there were none.

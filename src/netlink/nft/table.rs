@@ -1,5 +1,6 @@
 //! Contents of wontun's tables.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -108,7 +109,7 @@ pub(in crate::netlink) enum CmpOp {
 }
 
 /// A step of a rule. All values use one register: a load sets it, a failed comparison ends the
-/// rule.
+/// rule. A key of several fields is loaded into words of the register, one field after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) enum Expression {
     LoadMeta(MetaKey),
@@ -123,6 +124,15 @@ pub(in crate::netlink) enum Expression {
     LoadCtStatus,
     /// Loads bytes of a header.
     LoadPayload {
+        base: PayloadBase,
+        offset: u32,
+        length: u32,
+    },
+    /// Loads metadata into the word of the register with that number, 0 for the first.
+    LoadMetaField(u32, MetaKey),
+    /// Loads bytes of a header from the word of the register with that number on.
+    LoadPayloadField {
+        word: u32,
         base: PayloadBase,
         offset: u32,
         length: u32,
@@ -165,6 +175,8 @@ pub(in crate::netlink) enum Expression {
     /// Translates the destination of packets of that family to the address in the register, and the
     /// port in the second register.
     DestinationNat(Family),
+    /// Counts the packet in the counter with that number.
+    Count(usize),
     Verdict(Verdict),
     /// Evaluates the regular chain with that number, and continues behind this rule.
     Jump(usize),
@@ -302,13 +314,46 @@ pub(in crate::netlink) struct RegularChain {
     pub(in crate::netlink) rules: Vec<Vec<Expression>>,
 }
 
-/// A set of addresses of one family.
+/// A set of addresses of one family, or of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::netlink) struct Set {
-    pub(in crate::netlink) name: &'static str,
-    /// The address family, not [`Family::Inet`].
+    pub(in crate::netlink) name: Cow<'static, str>,
+    /// The family of the addresses, not [`Family::Inet`].
     pub(in crate::netlink) family: Family,
     pub(in crate::netlink) elements: Elements,
+}
+
+/// A key of several fields, each of whole words, with zeros behind it.
+pub(in crate::netlink) type Key = [u8; MAX_KEY];
+
+/// Maximum length of a [`Key`]: two IPv6 addresses and two words.
+pub(in crate::netlink) const MAX_KEY: usize = 40;
+
+/// Returns the key of `length` bytes that follows; `None` after the last one.
+pub(in crate::netlink) fn next_key(key: &Key, length: usize) -> Option<Key> {
+    let mut next = *key;
+    for byte in next.get_mut(..length)?.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            return Some(next);
+        }
+    }
+    None
+}
+
+/// A counter of packets and bytes, which rules share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::netlink) struct Counter {
+    pub(in crate::netlink) name: &'static str,
+    /// The packets and bytes with which it begins.
+    pub(in crate::netlink) start: Counted,
+}
+
+/// Counted packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Counted {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The elements of a set.
@@ -320,6 +365,8 @@ pub(in crate::netlink) enum Elements {
     /// As [`Self::Ranges`], except that they may touch; with the number of the regular chain for
     /// each.
     Chains(Vec<(RangeInclusive<u128>, usize)>),
+    /// Ranges of keys of `length` bytes in ascending order that do not overlap. The kernel compares a key as one value, so that a range is one of its last field only.
+    Keys { length: u32, ranges: Vec<RangeInclusive<Key>> },
     /// Addresses that rules add and remove: [`Expression::DynsetUpdate`],
     /// [`Expression::DynsetDelete`].
     Dynamic,
@@ -332,6 +379,8 @@ pub(in crate::netlink) struct Table {
     pub(in crate::netlink) name: String,
     /// The sets, whose indexes [`Expression::Lookup`] uses.
     pub(in crate::netlink) sets: Vec<Set>,
+    /// The counters, whose indexes [`Expression::Count`] uses.
+    pub(in crate::netlink) counters: Vec<Counter>,
     pub(in crate::netlink) chains: Vec<Chain>,
     /// The other chains, whose indexes [`Expression::Jump`] uses.
     pub(in crate::netlink) regular: Vec<RegularChain>,
@@ -340,11 +389,13 @@ pub(in crate::netlink) struct Table {
 impl Table {
     /// Returns the table without its rules and elements, by which it is found and compared.
     pub(in crate::netlink) fn outline(&self) -> Self {
-        let empty = |set: &Set| Set { elements: set.elements.outline(), ..*set };
+        let empty =
+            |set: &Set| Set { name: set.name.clone(), family: set.family, elements: set.elements.outline() };
         Self {
             family: self.family,
             name: self.name.clone(),
             sets: self.sets.iter().map(empty).collect(),
+            counters: Vec::new(),
             chains: Vec::new(),
             regular: Vec::new(),
         }
@@ -356,6 +407,7 @@ impl Elements {
         match self {
             Self::Ranges(_) => Self::Ranges(Vec::new()),
             Self::Chains(_) => Self::Chains(Vec::new()),
+            Self::Keys { length, .. } => Self::Keys { length: *length, ranges: Vec::new() },
             Self::Dynamic => Self::Dynamic,
         }
     }

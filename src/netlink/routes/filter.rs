@@ -153,6 +153,7 @@ fn table(tunnel: &str, device: &str, family: IpFamily, addresses: &[IpAddr], mar
         family: family.nft(),
         name: table_name(tunnel),
         sets: vec![],
+        counters: vec![],
         chains: vec![
             chain(
                 "preraw",

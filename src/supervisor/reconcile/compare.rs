@@ -111,6 +111,7 @@ impl Context {
             failure: self.unreachable_warning(mode).or_else(|| self.reconciler.failure(self.name.as_str())),
             warnings,
             reload_error: self.reconciler.reload_error.clone(),
+            denied: mode.denied(),
         };
         if self.reconciler.sent != host {
             let is_sent = self.tunnel.answer(&ToTunnel::HostState(Box::new(host.clone())), Vec::new());

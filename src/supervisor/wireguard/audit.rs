@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use super::excluded::Excluded;
@@ -10,7 +11,7 @@ use super::peers::PeerRecord;
 use super::state::WireGuard;
 use crate::config::peer_settings::{Exclusion, PeerComment, PeerSettings};
 use crate::config::wg_quick::Table;
-use crate::config::{Cidr, display_name};
+use crate::config::{Cidr, PeerPolicy, display_name};
 use crate::uapi::{Changes, PeerChanges};
 use wontun_proto::wireguard::PublicKey;
 
@@ -55,6 +56,10 @@ struct FileRecord {
     mtu: Option<u32>,
     table: Table,
     dns: Vec<String>,
+    /// Policy for peers without rules.
+    policy: PeerPolicy,
+    /// Name servers of clients, which rules may name.
+    client_dns: Vec<IpAddr>,
 }
 
 /// The differences. There may be as many as peers, so that only those that fit a line are kept.
@@ -242,13 +247,15 @@ fn join(words: &[&str]) -> String {
 
 impl InterfaceRecord {
     fn new(tunnel: &WireGuard) -> Self {
-        let file = tunnel.source.configuration().map(|configuration| {
-            let interface = &configuration.interface;
+        let file = tunnel.source.file().map(|file| {
+            let interface = &file.configuration.interface;
             FileRecord {
                 addresses: interface.addresses.clone(),
                 mtu: interface.mtu,
                 table: interface.table,
                 dns: interface.dns.clone(),
+                policy: file.policy(),
+                client_dns: file.server.dns.clone(),
             }
         });
         Self {
@@ -277,6 +284,8 @@ impl InterfaceRecord {
             (differs(files, |file| &file.mtu), "MTU"),
             (differs(files, |file| &file.table), "routing table"),
             (differs(files, |file| &file.dns), "DNS"),
+            (differs(files, |file| &file.policy), "policy"),
+            (differs(files, |file| &file.client_dns), "name servers of clients"),
         ];
         fields.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name)
     }

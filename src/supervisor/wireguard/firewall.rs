@@ -126,11 +126,12 @@ impl Firewall {
         let by_guard = rules.policy() == PeerPolicy::Isolate && rules.needs_no_table();
         let Some(access) = &mut self.rules else { return Ok(()) };
         if !by_guard {
-            access.apply(rules)?;
+            self.ruleset.unmonitored(|| access.apply(rules))?;
             return self.set_isolates(false, addresses);
         }
         self.set_isolates(true, addresses)?;
-        self.rules.as_mut().map_or(Ok(()), |access| access.apply(rules))
+        let (access, ruleset) = (&mut self.rules, &mut self.ruleset);
+        access.as_mut().map_or(Ok(()), |access| ruleset.unmonitored(|| access.apply(rules)))
     }
 
     fn set_isolates(&mut self, isolates: bool, addresses: &[Cidr]) -> Result<(), LinkError> {

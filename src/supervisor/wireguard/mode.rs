@@ -9,6 +9,7 @@ use nix::poll::PollFlags;
 use super::file::ConfigSource;
 use super::state::WireGuard;
 use crate::messages::FromTunnel;
+use crate::netlink::AccessTable;
 use crate::sandbox::AllowedPaths;
 use crate::supervisor::context::Context;
 use crate::supervisor::hand_over::ModeOffer;
@@ -86,6 +87,7 @@ impl Mode for WireGuard {
             | FromTunnel::OuterFamily { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)
+            | FromTunnel::CountDenied(_)
             | FromTunnel::StopRequested
             | FromTunnel::Exported(_)
             | FromTunnel::Imported(_) => {}
@@ -107,6 +109,16 @@ impl Mode for WireGuard {
 
     fn mark(&self) -> Option<NonZeroU32> {
         self.mark
+    }
+
+    fn count_denied(&mut self) {
+        if let Some(rules) = &mut self.firewall.rules {
+            rules.count();
+        }
+    }
+
+    fn denied(&self) -> Option<u64> {
+        self.firewall.rules.as_ref().and_then(AccessTable::denied)
     }
 
     fn handle_paths_compared(&mut self, context: &mut Context, changes: &[PathChange]) {

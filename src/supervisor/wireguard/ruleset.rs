@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::netlink::{NftMonitor, RulesetChange};
 use wontun_proto::time::Instant;
@@ -24,6 +24,8 @@ pub(super) struct RulesetMonitor {
     check_at: Option<Instant>,
     /// Time of the first change since the last check.
     changed_at: Option<Instant>,
+    /// True if changes of other programs may have been missed.
+    has_missed: bool,
 }
 
 impl RulesetMonitor {
@@ -50,6 +52,30 @@ impl RulesetMonitor {
             self.schedule_check(now);
         }
         Ok(change)
+    }
+
+    /// Calls `change`, which may change hundreds of thousands of elements, without monitoring: for a
+    /// monitor the kernel would prepare a message of several KiB for each of them. Changes of other
+    /// programs meanwhile are reported by [`Self::take_missed`].
+    pub(super) fn unmonitored<T>(&mut self, change: impl FnOnce() -> T) -> T {
+        let is_ended = self.watch.as_mut().is_some_and(|watch| watch.unsubscribe().is_ok());
+        let outcome = change();
+        if let (Some(watch), true) = (&mut self.watch, is_ended) {
+            self.has_missed = true;
+            if let Err(error) = watch.subscribe() {
+                warn!(%error, "changes of the nf_tables ruleset are not noticed any more: restart wontun");
+            }
+        }
+        outcome
+    }
+
+    /// Returns true once if changes may have been missed, and schedules a check.
+    pub(super) fn take_missed(&mut self, now: Instant) -> bool {
+        let has_missed = std::mem::take(&mut self.has_missed);
+        if has_missed {
+            self.schedule_check(now);
+        }
+        has_missed
     }
 
     /// Returns true once if a check is due.

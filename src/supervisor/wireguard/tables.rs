@@ -19,6 +19,11 @@ use wontun_proto::allowed_ips::Prefix;
 /// Number of changes read per turn.
 const BUDGET: usize = 128;
 
+fn compare_tables(context: &mut Context) {
+    context.reconciler.schedule(HostResource::KillSwitch);
+    context.reconciler.schedule(HostResource::Tables);
+}
+
 impl WireGuard {
     /// Reads changes of the ruleset: this tunnel's tables are compared at once, other programs'
     /// rules are checked later.
@@ -29,8 +34,7 @@ impl WireGuard {
                 Ok(None) => return,
                 Ok(Some(change)) => {
                     context.reconciler.author = change.author;
-                    context.reconciler.schedule(HostResource::KillSwitch);
-                    context.reconciler.schedule(HostResource::Tables);
+                    compare_tables(context);
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.log_limits.ruleset.allow(now) {
@@ -42,9 +46,13 @@ impl WireGuard {
         }
     }
 
-    /// Schedules a check, some time after a change, for rules of other programs that drop what this
-    /// tunnel forwards.
+    /// Schedules a comparison of this tunnel's tables after unmonitored changes, and, some time after
+    /// a change, a check for rules of other programs that drop what this tunnel forwards.
     pub(super) fn handle_ruleset_timeout(&mut self, context: &mut Context) {
+        if self.firewall.ruleset.take_missed(context.now) {
+            context.reconciler.author = None;
+            compare_tables(context);
+        }
         if self.firewall.ruleset.take_due_check(context.now) {
             context.reconciler.schedule(HostResource::Settings);
         }

@@ -4,7 +4,7 @@
 //! host, on which the peer `b` runs too, with another implementation.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +21,7 @@ use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
+use crate::metrics::scrape;
 use crate::mounts::BINARY;
 use crate::waiting::{TIMEOUT, eventually, finish};
 
@@ -35,6 +36,8 @@ const LAN: [&str; 2] = ["192.168.77.1", "fd77::1"];
 /// The server, as the outside host sees it.
 const PUBLIC: [&str; 2] = ["192.0.2.254", "2001:db8::fe"];
 const DENIED_PORT: u16 = 9999;
+/// Where the server's metrics are.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
 
 /// The hosts with the server's settings; nothing runs yet.
 struct Stage {
@@ -86,11 +89,36 @@ impl Stage {
     }
 
     fn serve(&self) -> Daemon {
+        self.serve_with(&[])
+    }
+
+    fn serve_with(&self, more: &[&str]) -> Daemon {
         let file = self.plan.server_site.path().join("wg0.conf");
-        let arguments = ["--config", file.to_str().unwrap(), "--nat", "auto"];
+        let metrics = METRICS.to_string();
+        let arguments = ["--config", file.to_str().unwrap(), "--nat", "auto", "--metrics", &metrics];
+        let arguments = [&arguments[..], more].concat();
         let daemon = self.plan.server_site.launch(BINARY.as_ref(), &arguments).spawn();
         daemon.wait_for(" ready mode=");
         daemon
+    }
+
+    /// Returns the number of denied packets, by the metrics and by `wontun show` of the tunnel
+    /// `name`.
+    fn denied(&self, name: &str) -> [f64; 2] {
+        let site = &self.plan.server_site;
+        let counted = scrape(site.host(), METRICS).get("wontun_denied_packets_total");
+        let shown = finish(site.command(BINARY).args(["show", name, "--json"]), TIMEOUT).stdout;
+        let (_, shown) = shown.split_once("\"denied\":").unwrap_or_else(|| panic!("{shown}"));
+        let end = shown.find([',', '}']).unwrap();
+        [counted, shown[..end].parse().unwrap()]
+    }
+
+    /// Reloads the server's file, and returns the line in the log.
+    fn reload(&self, server: &Daemon) -> String {
+        let seen = server.count("reloaded the configuration");
+        server.signal(Signal::SIGHUP);
+        server.wait_for_more("reloaded the configuration", seen);
+        server.lines().into_iter().rfind(|line| line.contains("reloaded the configuration")).unwrap()
     }
 
     /// Starts both clients.
@@ -326,9 +354,12 @@ fn a_peer_reaches_what_its_rules_allow() {
     accepted.read_exact(&mut [0; 5]).unwrap();
     forbidden.check("after a flush");
     stage.write("", &allow.replace("192.0.2.1:7001/tcp, [2001:db8::1]:7001/tcp, ", ""), "");
-    let seen = server.count("reloaded the configuration");
-    server.signal(Signal::SIGHUP);
-    server.wait_for_more("reloaded the configuration", seen);
+    let before = stage.denied("wg0");
+    assert!(before[0] >= 10.0 && before[1] >= before[0], "{before:?}");
+    let line = stage.reload(&server);
+    assert!(line.contains(": Allow of a peers="), "{line}");
+    // the count continues in the new table
+    assert!(stage.denied("wg0")[0] >= before[1], "{before:?}");
     // an existing connection ends with the permission
     stream.write_all(b"after").unwrap();
     accepted.set_read_timeout(Some(ARRIVES)).unwrap();
@@ -336,7 +367,15 @@ fn a_peer_reaches_what_its_rules_allow() {
     drop((stream, accepted, listener));
     forbidden.check("after a reload");
     stage.check("after a flush and a reload", &probes(true)[..12]);
-    assert!(server.stop().status.success());
+    // another process takes the tunnel over, and its device is renamed
+    let successor = stage.serve_with(&["--take-over"]);
+    assert!(server.wait_exit().status.success());
+    forbidden.check("after a hand-over");
+    stage.plan.server_site.ip(&["link", "set", "wg0", "name", "vpn0"]);
+    successor.wait_for("vpn0");
+    assert!(stage.arrives(&probes(true)[3].0) && !stage.arrives(&probes(true)[0].0));
+    forbidden.check("after a rename");
+    assert!(successor.stop().status.success());
     forbidden.check("after the end");
     let server = stage.serve();
     forbidden.check("after the start");
@@ -347,9 +386,7 @@ fn a_peer_reaches_what_its_rules_allow() {
 
     // Without rules the table is removed.
     stage.write("", "", "");
-    let seen = server.count("reloaded the configuration");
-    server.signal(Signal::SIGHUP);
-    server.wait_for_more("reloaded the configuration", seen);
+    stage.reload(&server);
     stage.check(
         "without rules",
         &[(Probe::ping(a, Server, SERVER[0]), true), (Probe::ping(Server, a, A[0]), true)],
@@ -361,13 +398,23 @@ fn a_peer_reaches_what_its_rules_allow() {
 fn the_policy_is_internet_only() {
     use Place::{A as a, B as b, Outside, Server};
     let stage = Stage::new();
-    stage.write("# Policy = internet-only\n", "", "# Allow = a\n");
+    let rules = ["# AllowFrom = b:7004/tcp\n", "# Allow = a, server:7005\n"];
+    stage.write("", rules[0], rules[1]);
     let server = stage.serve();
     let _clients = stage.clients();
     eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, OUTSIDE[0])));
+    // the peer with wireguard-go has rules, too
+    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, Server, SERVER[0], 7005)));
+    stage.write("# Policy = internet-only\n", rules[0], rules[1]);
+    let line = stage.reload(&server);
+    assert!(line.contains(": policy peers="), "{line}");
     stage.check(
-        "at the start",
+        "with the policy",
         &[
+            (Probe::tcp(b, a, A[0], 7004), true),
+            (Probe::tcp(b, a, A[1], 7010), false),
+            (Probe::udp(b, Server, SERVER[1], 7005), true),
+            (Probe::tcp(b, Server, SERVER[0], 7006), false),
             (Probe::tcp(a, Outside, OUTSIDE[0], 7001), true),
             (Probe::tcp(a, Outside, OUTSIDE[1], 7001), true),
             (Probe::ping(a, Server, SERVER[0]), true),

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use super::connections::Client;
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, StopReason};
+use crate::supervisor::mode::Mode as _;
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::audit::Audit;
 use crate::supervisor::wireguard::change::ChangeError;
@@ -157,6 +158,10 @@ impl WireGuard {
         };
         match client.stream.as_fd().try_clone_to_owned() {
             Ok(descriptor) => {
+                if report == ResponseFormat::Status {
+                    self.count_denied();
+                    context.send_host(self);
+                }
                 context.tunnel.send_with(&ToTunnel::Answer { client: number, report }, vec![descriptor]);
                 true
             }
