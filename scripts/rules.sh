@@ -140,13 +140,21 @@ Endpoint = 192.0.2.1:51820
 END
 chmod 600 "$dir/client.conf"
 ip netns exec "$behind" iperf3 --server --daemon --pidfile "$dir/iperf3.pid" >/dev/null
-for _ in $(seq 100); do [[ -s $dir/iperf3.pid ]] && break || sleep 0.05; done
+for _ in $(seq 100); do
+    if [[ -s $dir/iperf3.pid ]]; then break; fi
+    sleep 0.05
+done
 daemons+=("$(tr -d '\0' <"$dir/iperf3.pid")")
 measure() { # ARGUMENTS
-    ip netns exec "$client" iperf3 --client 203.0.113.2 --time 3 --json "$@" |
-        python3 -c 'import json, sys; end = json.load(sys.stdin)["end"]; s = end.get("sum_received") or end["sum"]
-print(f"{s.get(\"packets\", 0) * (1 - s.get(\"lost_percent\", 0) / 100) / s[\"seconds\"] / 1e3:.0f} kpps"
-      if "packets" in s else f"{s[\"bits_per_second\"] / 1e9:.2f} Gbit/s")'
+    ip netns exec "$client" iperf3 --client 203.0.113.2 --time 3 --json "$@" | python3 -c '
+import json, sys
+
+end = json.load(sys.stdin)["end"]
+if "--udp" in sys.argv:
+    received = end["sum"]["packets"] - end["sum"]["lost_packets"]
+    print("%.0f kpps" % (received / end["sum"]["seconds"] / 1e3))
+else:
+    print("%.2f Gbit/s" % (end["sum_received"]["bits_per_second"] / 1e9))' "$@"
 }
 for _ in $(seq "$rounds"); do
     for kind in none distinct; do

@@ -270,6 +270,7 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
         FromTunnel::OuterFamily { is_ipv4: number.is_multiple_of(2) },
         FromTunnel::Alive { probe: u64::from(number), status },
         FromTunnel::Probe(u64::from(number)),
+        FromTunnel::CountDenied(u64::from(number)),
         FromTunnel::Changed(number),
         FromTunnel::Answered(number),
         FromTunnel::Ready,
