@@ -1,7 +1,8 @@
 //! The filter of the `dns` process that is connected to the system bus, and of the one that sets
 //! name servers: they have their connections, and open nothing.
 
-use super::tests::{ATTACKS, Stage};
+use super::attacks::ATTACKS;
+use super::tests::Stage;
 
 #[test]
 fn a_process_on_the_bus_opens_nothing() {

@@ -1,6 +1,7 @@
 //! Attacks by the process that enrols devices.
 
-use super::tests::{ATTACKS, Stage};
+use super::attacks::ATTACKS;
+use super::tests::Stage;
 
 #[test]
 fn a_process_that_enrols_devices_opens_nothing() {

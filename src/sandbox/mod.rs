@@ -265,6 +265,8 @@ impl LogSandbox {
 }
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod dns_bus_tests;
 #[cfg(test)]
 mod enroll_tests;

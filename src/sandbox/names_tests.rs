@@ -1,6 +1,7 @@
 //! Attacks by the process that answers the peers' DNS queries.
 
-use super::tests::{ATTACKS, Stage, has_landlock};
+use super::attacks::ATTACKS;
+use super::tests::{Stage, has_landlock};
 
 #[test]
 fn a_process_that_answers_queries_listens_nowhere_else_and_writes_nothing() {

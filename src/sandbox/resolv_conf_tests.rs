@@ -8,8 +8,9 @@ use std::io;
 use nix::libc::{self, c_int, c_long};
 use wontun_sys::trap::raw_call;
 
+use super::attacks::ATTACKS;
 use super::resolv_conf_calls::RESOLV_CONF_PATH;
-use super::tests::{ATTACKS, Stage};
+use super::tests::Stage;
 
 const OTHER: &CStr = c"/etc/shadow";
 /// The same text at another address, which could be changed.
