@@ -146,7 +146,7 @@ let
         assertion =
           lib.any (address: lib.hasPrefix "0.0.0.0:" address || lib.hasPrefix "[::]:" address) tunnel.admin.addresses
           -> tunnel.admin.names != [ ];
-        message = "${option}.admin.addresses: all addresses need the name by which browsers reach the page: admin.names";
+        message = "${option}.admin.addresses: for all addresses browsers need a name of the page: admin.names";
       }
       {
         assertion = tunnel.admin.proxy != null -> tunnel.admin.names != [ ];
