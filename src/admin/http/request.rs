@@ -224,7 +224,7 @@ fn content_length(value: &[u8]) -> Result<usize, Status> {
 }
 
 impl Request {
-    /// Returns the value of a cookie: by HTTPS, of the one that [`SECURE_PREFIX`] protects. A name
+    /// Returns the value of a cookie: by HTTPS, of the one that `SECURE_PREFIX` protects. A name
     /// that is there twice has none: another page of this host may have set the second.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let prefix = if self.is_secure { SECURE_PREFIX } else { "" };
