@@ -52,6 +52,8 @@ fn a_screen_says_what_runs_and_what_is_wrong() {
         words.starts_with("wg0: up, with a problem /") && words.contains("has not answered yet: check that")
     });
     kill(daemon);
+    // the tunnel process ends after its supervisor, and the device with it
+    eventually("the device is gone", || !client.has_device("wg0"));
     let run = status(client, &["wg0"]);
     assert_eq!(run.code(), 1, "{run:?}");
     assert!(run.stdout.starts_with("The tunnel wg0 is not running here.\n"), "{run:?}");
