@@ -2,9 +2,11 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use zeroize::Zeroizing;
 
 use crate::cli::{DeliveryOptions, InviteOptions};
@@ -15,6 +17,9 @@ use crate::enroll::code::InvitationCode;
 use crate::server::peers::AddedPeer;
 use crate::server::{QrCode, ServerError, create_secret, create_unsynced, sync_all_in};
 use crate::uapi::SecretText;
+
+/// Time for an answer on the terminal, in ms.
+const ANSWER_TIME: u16 = 10_000;
 
 /// Destination of the files of clients.
 #[derive(Debug)]
@@ -212,8 +217,14 @@ fn offer(text: &[u8], is_only_copy: bool) -> Result<(), CommandError> {
     }
     write(&mut stdout()?, format!("{copy}Print the text, too? [y/N] ").as_bytes())?;
     let mut answer = String::new();
-    // an answer that cannot be read is none
-    let _ = io::stdin().read_line(&mut answer);
+    // an answer that cannot be read is none; nobody can answer after `docker exec -t` without -i
+    let stdin = io::stdin();
+    let mut wanted = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wanted, ANSWER_TIME).is_ok_and(|ready| ready > 0) {
+        let _ = stdin.read_line(&mut answer);
+    } else {
+        write(&mut stdout()?, b"\n")?;
+    }
     let is_yes = ["y", "yes"].iter().any(|yes| answer.trim().eq_ignore_ascii_case(yes));
     if is_yes { print_secret(text) } else { Ok(()) }
 }
