@@ -6,9 +6,8 @@
 //! address in the key. Lists that differ only in these have one chain.
 //!
 //! The kernel takes a key of several fields as one value unless told otherwise, and keeps ranges of
-//! such values in a tree, which it searches within a microsecond. Its sets of ranges in several
-//! fields (pipapo) are searched by bitmaps of all elements, and before Linux 6.10 are copied for
-//! each element that is added.
+//! such values in a tree. Its sets of ranges in several fields (pipapo) are searched by bitmaps of
+//! all elements, and before Linux 6.10 are copied for each element that is added.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
