@@ -80,7 +80,7 @@ pub enum Question {
         /// True if the other end opens the connection.
         from: bool,
     },
-    /// What the file says for all clients, and the latest changes.
+    /// The file's settings for all clients, and the latest changes.
     Server,
 }
 
@@ -132,7 +132,7 @@ pub struct Refusal(Vec<FieldError>);
 pub struct FieldError {
     /// The field with the wrong value; `None` if it is none of them.
     pub field: Option<Field>,
-    /// What is wrong, and what to do.
+    /// The error, and its remedy.
     pub text: ErrorMessage,
 }
 

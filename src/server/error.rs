@@ -158,7 +158,7 @@ pub enum ServerError {
     /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
     PublicKey(#[from] KeyError),
-    /// What a client sends through the tunnel is not known here.
+    /// The networks that a client sends through the tunnel are not known here.
     #[error(
         "the routes of '{0}' are not known, since it was imported: say whether it sends everything through the tunnel, \
          'wontun peer set {0} --route 0.0.0.0/0,::/0', only what is for the VPN, --route none, or which networks; its \

@@ -6,7 +6,7 @@ use super::host::Hosts;
 use super::request::{Request, Status};
 
 /// Returns the address of the browser that made a request, which came over a connection of `from`.
-/// What the proxy passes on came by HTTPS.
+/// The requests that the proxy passes on came by HTTPS.
 ///
 /// # Errors
 /// The proxy passed a request on that is not for one of its names.

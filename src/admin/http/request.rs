@@ -33,7 +33,7 @@ pub struct Request {
     pub method: Method,
     /// The path.
     pub path: String,
-    /// What follows a `?`, which has no secret.
+    /// The part after a `?`, which has no secret.
     pub query: String,
     /// The value of `Host`, which names this server, in lower case.
     pub host: String,

@@ -38,7 +38,7 @@ pub(super) const CLIENT: [Field; 4] = [
     Field::Setting(PeerComment::ClientKeepalive),
 ];
 
-/// What the page shows about a form that was sent.
+/// The outcome of a form that was sent, for the page.
 #[derive(Debug, Default)]
 pub(in crate::admin) struct PeerResult {
     pub(in crate::admin) problem: Option<Problem>,

@@ -14,7 +14,7 @@ use super::layout::{Page, token};
 use super::problem::Problem;
 use super::traffic::periods;
 
-/// What the page shows of the files, and about a form that was sent.
+/// The contents of the files, and the outcome of a form that was sent, for the page.
 #[derive(Debug, Default)]
 pub(in crate::admin) struct ServerResult {
     pub(in crate::admin) problem: Option<Problem>,

@@ -1,5 +1,5 @@
-//! Implements `wontun peer`: `add`, `invite`, `list`, `show`, `set`, `disable`, `enable`, `renew`, `remove`,
-//! `reset` and `rename` for the clients of a server.
+//! Implements `wontun peer`: `add`, `invite`, `list`, `show`, `set`, `disable`, `enable`, `renew`,
+//! `remove`, `reset` and `rename` for the clients of a server.
 
 mod add;
 mod check_access;

@@ -365,7 +365,8 @@ pub(in crate::netlink) enum Elements {
     /// As [`Self::Ranges`], except that they may touch; with the number of the regular chain for
     /// each.
     Chains(Vec<(RangeInclusive<u128>, usize)>),
-    /// Ranges of keys of `length` bytes in ascending order that do not overlap. The kernel compares a key as one value, so that a range is one of its last field only.
+    /// Ranges of keys of `length` bytes in ascending order that do not overlap. The kernel compares
+    /// a key as one value, so that a range is one of its last field only.
     Keys { length: u32, ranges: Vec<RangeInclusive<Key>> },
     /// Addresses that rules add and remove: [`Expression::DynsetUpdate`],
     /// [`Expression::DynsetDelete`].

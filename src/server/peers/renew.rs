@@ -11,8 +11,8 @@ use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 /// Returns the edited file, and the peer with the file of its client.
 ///
 /// # Errors
-/// [`AddError`]: the peer has no name or no address, its routes are not known, the key is in use, or the file lacks a
-/// required value.
+/// [`AddError`]: the peer has no name or no address, its routes are not known, the key is in use, or
+/// the file lacks a required value.
 pub(crate) fn renew(
     file: &ServerFile,
     number: usize,

@@ -36,7 +36,7 @@ const LAN: [&str; 2] = ["192.168.77.1", "fd77::1"];
 /// The server, as the outside host sees it.
 const PUBLIC: [&str; 2] = ["192.0.2.254", "2001:db8::fe"];
 const DENIED_PORT: u16 = 9999;
-/// Where the server's metrics are.
+/// Address of the server's metrics.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
 
 /// The hosts with the server's settings; nothing runs yet.
