@@ -99,5 +99,6 @@ mod sandbox;
 pub mod server;
 pub mod state_file;
 mod supervisor;
+mod tls_output;
 pub mod traffic;
 pub mod uapi;

@@ -15,6 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::certificate::{client_config, explain};
 use crate::config::{TlsIdentity, TlsNameServer};
+use crate::tls_output;
 use wontun_proto::time::Instant;
 
 /// Time without a query or an answer after which a connection is closed: servers close theirs, and
@@ -283,16 +284,8 @@ impl Connection {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.socket) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if !self.tls.is_handshaking() {
+        tls_output::send(&mut self.tls, &mut self.socket)?;
+        if !self.tls.wants_write() && !self.tls.is_handshaking() {
             self.unsent = 0;
         }
         Ok(())

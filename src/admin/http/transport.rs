@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
+use crate::tls_output;
+
 /// Maximum number of bytes that wait to be encrypted or sent.
 const MAX_BUFFERED: usize = 32 * 1024;
 /// Number of reads from the socket in a turn.
@@ -154,16 +156,7 @@ impl TlsStream {
 
     /// Sends encrypted bytes until there are none or the socket is full.
     fn send(&mut self) -> io::Result<()> {
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.socket) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        tls_output::send(&mut self.tls, &mut self.socket)
     }
 }
 
