@@ -5,12 +5,14 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/fuzz.sh [--seconds NUMBER | --minimise] [TARGET...]
+Usage: scripts/fuzz.sh [--seconds NUMBER | --minimise | --build] [TARGET...]
 
-Runs the fuzz targets of fuzz/fuzz_targets, or those that are named, from the corpus in fuzz/corpus: each for 15 seconds
-unless --seconds says otherwise, one for each processor at a time. Without --seconds the inputs are made from the same
-seed each time, so that a check of one state does not fail at random. It fails when a target breaks one of its rules, panics,
-overflows, or accesses memory that is not its own; the input is then in fuzz/artifacts.
+Runs the fuzz targets of fuzz/fuzz_targets, or those that are named, from the corpus in fuzz/corpus: each for 15 seconds of
+processor time unless --seconds says otherwise, one for each processor at a time. Without --seconds the inputs are made from
+the same seed each time, so that a check of one state does not fail at random. It fails when a target breaks one of its rules,
+panics, overflows, or accesses memory that is not its own; the input is then in fuzz/artifacts.
+
+--build compiles them and ends.
 
 --minimise runs nothing, but replaces the corpus of each target by the smallest one with the same coverage, of the present
 corpus and what earlier runs have found (fuzz/found).
@@ -19,7 +21,7 @@ The toolchain is the project's own: RUSTC_BOOTSTRAP=1 permits the AddressSanitiz
 END
 }
 
-seconds=15 seed=1 minimise='' targets=()
+seconds=15 seed=1 minimise='' only_build='' targets=()
 help_if_asked "$@"
 while (($#)); do
     case $1 in
@@ -29,6 +31,7 @@ while (($#)); do
             shift
             ;;
         --minimise) minimise=yes ;;
+        --build) only_build=yes ;;
         -*) die "unexpected argument '$1': see --help" ;;
         *)
             [[ -e $repo/fuzz/fuzz_targets/$1.rs ]] || die "there is no fuzz target '$1' in fuzz/fuzz_targets"
@@ -48,6 +51,7 @@ flags+=' -Cllvm-args=-sanitizer-coverage-trace-compares'
 triple=$(as_builder rustc -vV | sed -n 's/^host: //p')
 as_builder env RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" cargo build --quiet --release --locked --manifest-path fuzz/Cargo.toml \
     --target "$triple" --target-dir target/fuzz
+[[ -z $only_build ]] || exit 0
 logs=$(as_builder mktemp -d)
 declare -A running=()
 clean_up() {
@@ -60,11 +64,27 @@ clean_up() {
 }
 on_exit clean_up
 
+# Runs a fuzzer, and asks it to end after so many seconds of processor time: as many inputs are tried beside other programs
+# as alone.
+# shellcheck disable=SC2016 # expanded by the user who builds
+for_processor_time='
+    ticks=$(($1 * $(getconf CLK_TCK)))
+    shift
+    "$@" &
+    pid=$!
+    # state, and time in user and kernel mode: see proc_pid_stat(5)
+    while read -r -a stat <"/proc/$pid/stat" && [[ ${stat[2]} != Z ]] && ((stat[13] + stat[14] < ticks)); do
+        sleep 0.2
+    done
+    kill -USR1 "$pid" || true
+    wait "$pid"'
+
 # What is found goes to the first folder, and what is in the others is read.
 run() {
     local target=$1
     as_builder mkdir -p "fuzz/found/$target" fuzz/artifacts
-    as_builder "target/fuzz/$triple/release/$target" -max_total_time="$seconds" -seed="$seed" -timeout=10 -print_final_stats=1 \
+    as_builder bash -euc "$for_processor_time" bash "$seconds" \
+        "target/fuzz/$triple/release/$target" -seed="$seed" -timeout=10 -print_final_stats=1 \
         -artifact_prefix="fuzz/artifacts/$target-" "fuzz/found/$target" "fuzz/corpus/$target" >"$logs/$target" 2>&1
 }
 
@@ -87,7 +107,7 @@ report() {
     if [[ -n $minimise ]]; then
         say "$target: $(find "$repo/fuzz/corpus/$target" -type f | wc -l) inputs remain"
     else
-        say "$target: $(awk '/number_of_executed_units/ { print $2 }' "$logs/$target") inputs in $seconds s," \
+        say "$target: $(awk '/number_of_executed_units/ { print $2 }' "$logs/$target") inputs in $seconds s of processor time," \
             "$(awk '/new_units_added/ { print $2 }' "$logs/$target") of them with new coverage"
     fi
 }
