@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::axe;
-use super::client::{Admin, ON_HOST, PASSWORD};
+use super::client::{Admin, ON_HOST, PASSWORD, first_sign_in};
 use super::png::Picture;
 use super::web_driver::Browser;
 use crate::lab::Lab;
@@ -32,14 +32,7 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     let daemon = server.serve(&["--endpoint", &own, &format!("--admin={own}:8443")]);
     let browser = Browser::new(&server.site);
     browser.resize(1100, 760);
-    let link = server.output(&["admin", "link"]);
-    browser.open(link.lines().find(|link| link.contains(ON_HOST)).unwrap());
-
-    // the link's token does not stay in the address, and leads to the first password
-    browser.wait_for_path("/password");
-    browser.find("input[name=password]").type_in(PASSWORD);
-    browser.find("main button").click();
-    browser.wait_for_path("/");
+    first_sign_in(&browser, &server);
 
     // a client, by its QR code
     browser.find("a.button").click();

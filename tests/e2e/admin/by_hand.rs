@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::axe;
-use super::client::{ON_HOST, PASSWORD};
+use super::client::{ON_HOST, first_sign_in};
 use super::web_driver::Browser;
 use crate::lab::Lab;
 use crate::setup::server::{Server, client};
@@ -19,15 +19,6 @@ const TIMES: &str = "
     const page = performance.getEntriesByType('navigation')[0];
     const paint = performance.getEntriesByName('first-contentful-paint')[0];
     return [page.responseStart, page.responseEnd, paint ? paint.startTime : -1, page.loadEventEnd];";
-
-fn sign_in(browser: &Browser<'_>, server: &Server) {
-    let link = server.output(&["admin", "link"]);
-    browser.open(link.lines().find(|link| link.contains(ON_HOST)).unwrap());
-    browser.wait_for_path("/password");
-    browser.find("input[name=password]").type_in(PASSWORD);
-    browser.find("main button").click();
-    browser.wait_for_path("/");
-}
 
 fn url(path: &str) -> String {
     format!("http://{ON_HOST}{path}")
@@ -64,7 +55,7 @@ fn a_thousand_peers_in_the_browser() {
     let daemon = server.serve(&["--endpoint", "vpn.example.com", "--admin"]);
     let browser = Browser::new(&server.site);
     browser.resize(1100, 760);
-    sign_in(&browser, &server);
+    first_sign_in(&browser, &server);
     measure(&browser, "an empty list", "/");
     let names = (0..1000).map(|number| format!("device {number},room {}\n", number % 40));
     let list = server.site.write("list.csv", &format!("name,note\n{}", names.collect::<String>()));
@@ -121,7 +112,7 @@ fn pictures() {
     let (phone, _phone) = client(&lab, 1, &phone);
     let (laptop, _laptop) = client(&lab, 2, &laptop);
     let browser = Browser::new(&server.site);
-    sign_in(&browser, &server);
+    first_sign_in(&browser, &server);
     // traffic that rises and falls
     let began = Instant::now();
     let mut number = 0_u32;

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::web_driver::Browser;
 use crate::lab::Host;
 use crate::setup::server::Server;
 use crate::waiting::TIMEOUT;
@@ -118,6 +119,17 @@ impl<'server> Admin<'server> {
             list.split_once(&format!("\">{name}</a>")).unwrap_or_else(|| panic!("{name}: {list}"));
         before.rsplit_once('"').unwrap().1.to_owned()
     }
+}
+
+/// Signs in by a link in a browser, and sets the first password.
+pub(super) fn first_sign_in(browser: &Browser<'_>, server: &Server) {
+    let links = server.output(&["admin", "link"]);
+    browser.open(links.lines().find(|link| link.contains(ON_HOST)).unwrap());
+    // the link's token does not stay in the address
+    browser.wait_for_path("/password");
+    browser.find("input[name=password]").type_in(PASSWORD);
+    browser.find("main button").click();
+    browser.wait_for_path("/");
 }
 
 /// Returns a request with a form.
