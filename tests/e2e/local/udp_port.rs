@@ -10,7 +10,9 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use nix::sys::prctl;
 use socket2::{Domain, Protocol, Socket, Type};
 use wontun_proto::wireguard::PublicKey;
 
@@ -33,7 +35,11 @@ const MOVES: u32 = 1000;
 /// Endpoint moves of a plain peer, of which a server accepts 16 a second.
 const PLAIN_MOVES: usize = 50;
 
-/// A process of uid 65534 without capabilities that tries continuously to bind the port.
+/// Pause of the attacker after each address has been tried: the moves need the processors, too.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// A process of uid 65534 without capabilities that tries to bind the port, many thousand times a
+/// second.
 struct Attacker {
     child: Child,
     _folder: Folder,
@@ -104,6 +110,7 @@ fn attack(port: u16) {
     let mut sockets: Vec<_> = addresses.iter().map(|address| new(*address)).collect();
     let (mut tries, mut taken, mut heard) = (0_u64, Vec::new(), 0);
     let mut bound: Vec<std::net::UdpSocket> = Vec::new();
+    prctl::set_timerslack(1).unwrap();
     while !ENDS.load(Ordering::Relaxed) {
         for (socket, address) in sockets.iter_mut().zip(&addresses) {
             tries += 1;
@@ -116,6 +123,7 @@ fn attack(port: u16) {
         if tries == addresses.len() as u64 {
             println!("attacking");
         }
+        thread::sleep(PAUSE);
     }
     assert!(tries > 0);
     println!("result: bound {taken:?}, received {heard} datagrams");

@@ -31,6 +31,8 @@ pub(crate) const WORLD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0,
 /// The client's neighbour on its own link.
 pub(crate) const NEIGHBOUR_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 pub(crate) const NEIGHBOUR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe);
+/// Pause of a sender after each packet or pair of packets.
+const SEND_INTERVAL: Duration = Duration::from_micros(100);
 /// Packets that may leave the client's interface, and last those that may not.
 const CLASSES: &[(&str, &str)] = &[
     ("elsewhere", "iifname != right"),
@@ -313,6 +315,8 @@ fn nothing_leaks_while_the_table_is_replaced() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     assert!(socket.send_to(b"out", (NEIGHBOUR_V4, 9)).is_err());
+                    // the replacements need the processors, too
+                    thread::sleep(SEND_INTERVAL);
                 }
             });
         }
@@ -332,7 +336,7 @@ fn send_always(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicBool) {
                 sent.store(true, Ordering::Relaxed);
             }
         }
-        thread::sleep(Duration::from_micros(100));
+        thread::sleep(SEND_INTERVAL);
     }
 }
 
