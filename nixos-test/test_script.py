@@ -22,7 +22,7 @@ WEB = ("203.0.113.2", "2001:db8:77::2")
 SERVER = "10.8.0.1"
 CLIENT = "10.8.0.3"
 PORT = 8080
-SIZE = 4 * 1024 * 1024
+SIZE = 1024 * 1024
 # Seconds, for machines whose processor is emulated on a busy host.
 PATIENCE = 120
 
