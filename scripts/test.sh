@@ -178,9 +178,8 @@ step "dependencies" bash scripts/deny.sh
 step "lints" as_builder cargo clippy --workspace --all-targets --locked "${features[@]}" -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked "${features[@]}"
 step "manual" bash scripts/docs.sh
-step "unit and property tests" as_builder cargo test --workspace --locked "${features[@]}"
 step "the benchmark's pages" as_builder python3 -B -m unittest discover scripts/bench
-step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh "${features[@]}"
+step "unit and property tests, of the Nix source, without a network" bash scripts/check-fileset.sh "${features[@]}"
 # Only these crates know of it.
 ((${#features[@]} == 0)) ||
     step "unit tests without Intel's library" as_builder cargo test --locked --package wontun-proto --package wontun-sys
