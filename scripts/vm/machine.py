@@ -38,12 +38,12 @@ class Machine:
         initramfs = self._work / f"{self.name}.initramfs"
         initramfs.write_bytes((self._root / "initramfs").read_bytes() + cpio.pack(self._files))
         ours, theirs = socket.socketpair()
+        # The kernel's mitigations cost an emulated processor a tenth of its time, and it has none of the flaws.
+        kernel_arguments = "root=/dev/vda net.ifnames=0 mitigations=off quiet systemd.show_status=true"
         arguments = [
             *self._accelerator,
             *("-m", "512", "-device", "virtio-rng-pci"),
-            *qemu.boot_arguments(
-                self._root, initramfs, self.serial, "root=/dev/vda net.ifnames=0 quiet systemd.show_status=true"
-            ),
+            *qemu.boot_arguments(self._root, initramfs, self.serial, kernel_arguments),
             # Writes go to a file that has no name: every start finds the same root.
             *("-drive", f"file={self._root / 'root.ext4'},format=raw,if=virtio,snapshot=on"),
             *("-chardev", f"socket,id=shell,fd={theirs.fileno()}"),
