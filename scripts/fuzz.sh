@@ -73,10 +73,10 @@ for_processor_time='
     "$@" &
     pid=$!
     # state, and time in user and kernel mode: see proc_pid_stat(5)
-    while read -r -a stat <"/proc/$pid/stat" && [[ ${stat[2]} != Z ]] && ((stat[13] + stat[14] < ticks)); do
+    while read -r -a stat 2>/dev/null <"/proc/$pid/stat" && [[ ${stat[2]} != Z ]] && ((stat[13] + stat[14] < ticks)); do
         sleep 0.2
     done
-    kill -USR1 "$pid" || true
+    kill -USR1 "$pid" 2>/dev/null || true
     wait "$pid"'
 
 # What is found goes to the first folder, and what is in the others is read.
