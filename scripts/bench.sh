@@ -13,6 +13,10 @@ bench.svg (a drawing) and bench.json (every measurement) into docs/src/developme
   --one-end               prints a table of one end by itself instead: only sending, into a sink that the kernel drops,
                           and only receiving, of a stream that was encrypted before; for wontun and each variant with
                           one and two workers, by UDP and TCP. Takes 16 × S + 20 seconds a round and 700 MB of memory
+  --forward               prints a table of a server that forwards instead: TCP between a client and the server, a host
+                          behind its NAT, and another client, also with rules of peers and with many clients at once, and
+                          without a tunnel; for wontun and each variant. Takes 5 × S + 14 × S + 30 seconds a round
+  --clients N             clients at once with --forward (50)
   --rounds N              how often each tunnel is measured (5)
   --secs S                how long each load lasts (5); a round takes about 5 × S + 4 seconds a tunnel
   --only LIST             these tunnels alone, by commas: veth (no tunnel), wontun, wontun-plain, wireguard-go, gotatun,

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import forward
 import one_end
 from figures import FIGURE, digits
 from hosts import Pair, Trouble
@@ -68,6 +69,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--needs", action="store_true")
     parser.add_argument("--commit", default="")
     parser.add_argument("--one-end", action="store_true")
+    parser.add_argument("--forward", action="store_true")
+    parser.add_argument("--clients", type=whole, default=50)
     parser.add_argument("--redraw", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=whole, default=5)
     parser.add_argument("--secs", type=whole, default=5)
@@ -83,6 +86,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parsed.tunnels = one_end.with_workers(parsed.tunnels, (1, 2))
         if not parsed.tunnels:
             parser.error("--one-end: it measures wontun and its variants, and --only names none of them")
+    if parsed.forward:
+        parsed.tunnels = [tunnel for tunnel in parsed.tunnels if tunnel.kind == "wontun"]
+        if not parsed.tunnels:
+            parser.error("--forward: it measures wontun and its variants, and --only names none of them")
+        if not 2 < parsed.clients <= 200:
+            parser.error("--clients: expected 3 to 200")
     return parsed
 
 
@@ -190,8 +199,8 @@ def main(arguments: list[str]) -> int:
     if parsed.redraw:
         redraw(parsed.redraw, parsed.output)
         return 0
-    if parsed.one_end:
-        return measure_one_end(parsed)
+    if parsed.one_end or parsed.forward:
+        return print_table(parsed)
     saved = parsed.json or parsed.output / "bench.json"
     folder_for(parsed.output)
     folder_for(saved.parent)
@@ -219,12 +228,16 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def measure_one_end(parsed: argparse.Namespace) -> int:
-    """Prints the table, and writes the runs if a file is named."""
+def print_table(parsed: argparse.Namespace) -> int:
+    """Prints the table of one end, or of forwarding, and writes the runs if a file is named."""
     if parsed.json:
         folder_for(parsed.json.parent)
-    runs = one_end.take_rounds(parsed.tunnels, parsed.rounds, parsed.secs)
-    print(one_end.table(runs))
+    if parsed.forward:
+        runs = forward.take_rounds(parsed.tunnels, parsed.rounds, parsed.secs, parsed.clients)
+        print(forward.table(runs))
+    else:
+        runs = one_end.take_rounds(parsed.tunnels, parsed.rounds, parsed.secs)
+        print(one_end.table(runs))
     if parsed.json:
         write(parsed.json, json.dumps({"machine": describe_machine(), "runs": runs}, indent=1) + "\n")
     return 1 if any("error" in run for run in runs) else 0
