@@ -13,6 +13,7 @@ mod kill_switch;
 mod mtu;
 mod nat_mode;
 mod network;
+mod packet_options;
 mod peer_address;
 mod peer_name;
 mod peer_policy;
@@ -40,6 +41,7 @@ pub(crate) use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub(crate) use mtu::WIREGUARD_MTU;
 pub(crate) use nat_mode::NatMode;
 pub(crate) use network::{Network, NetworkError};
+pub use packet_options::{PacketOptions, QueueDiscipline};
 pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 pub(crate) use peer_name::{PeerName, PeerNameError, display_name};
 pub(crate) use peer_policy::PeerPolicy;
@@ -182,6 +184,15 @@ pub struct Tuning {
     /// Enables clamping of the MSS in TCP SYN segments to the tunnel's MTU; `None` for the default
     /// of the mode.
     pub clamp_mss: Option<bool>,
+    /// Order in which packets from the TUN device are sent.
+    pub queue: QueueDiscipline,
+}
+
+impl Tuning {
+    /// Returns how packets are handled in a mode that clamps the MSS by default or does not.
+    pub fn packet_options(&self, clamps_mss: bool) -> PacketOptions {
+        PacketOptions { clamps_mss: self.clamp_mss.unwrap_or(clamps_mss), queue: self.queue }
+    }
 }
 
 /// Configuration of a plain tunnel.

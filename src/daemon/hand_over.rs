@@ -69,9 +69,7 @@ pub(super) fn hand_over<M: Receive>(
         }
     }
     for worker in workers {
-        if let Some(pending) = worker.pending.take() {
-            worker.count_drops(DropReason::Unsent, pending.packets(), None);
-        }
+        worker.drop_unsent();
     }
     Ok(HandedOver::Done)
 }
@@ -127,6 +125,15 @@ fn next_message<M: Receive>(shared: &Shared<M>) -> Result<(ToTunnel, Vec<OwnedFd
 }
 
 impl<M: Receive> Worker<M> {
+    /// Discards and counts what could not be sent.
+    fn drop_unsent(&mut self) {
+        let mut unsent = self.pending.take().map_or(0, |pending| pending.packets());
+        while self.read_ahead.pop(&mut self.packet).is_some() {
+            unsent += 1;
+        }
+        self.count_drops(DropReason::Unsent, unsent, None);
+    }
+
     /// Sends what is encrypted already. The first worker also answers waiting handshake messages.
     fn finish(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         if self.number == 0 {
@@ -144,6 +151,6 @@ impl<M: Receive> Worker<M> {
             let _ = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(limit));
             self.flush(shared)?;
         }
-        Ok(())
+        self.send_read_ahead(shared)
     }
 }

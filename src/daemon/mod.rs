@@ -22,6 +22,7 @@
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
 
 mod budget;
+mod congestion;
 mod core;
 mod data_path;
 mod error;
@@ -39,6 +40,7 @@ mod plain;
 mod poll;
 mod process;
 mod protocol;
+mod read_ahead;
 mod ready;
 mod run;
 mod rx;

@@ -18,6 +18,7 @@ use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
+use crate::config::PacketOptions;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{MetricsServer, ProcessReader};
 use crate::net::tun::Tun;
@@ -44,12 +45,12 @@ impl<M: Receive> Daemon<M> {
         mode: M,
         core: Core,
         tuns: Vec<Tun>,
-        clamps_mss: bool,
+        packets: PacketOptions,
     ) -> Result<Self, DaemonError> {
         let mut workers = Vec::with_capacity(tuns.len());
         let queues: Arc<[Tun]> = tuns.into();
         for (number, tun) in queues.iter().enumerate() {
-            workers.extend(Worker::new(&core, number, tun.clone(), Arc::clone(&queues), clamps_mss)?);
+            workers.extend(Worker::new(&core, number, tun.clone(), Arc::clone(&queues), packets)?);
         }
         for (worker, id, socket) in mode.sockets().disconnected() {
             core.register(worker, socket.as_ref(), Token::Socket(id))?;

@@ -15,10 +15,12 @@ use super::handshake_budget::HandshakeBudget;
 use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
 use super::protocol::Protocol;
+use super::read_ahead::{MAX_QUEUED, ReadAhead};
 use super::ready::ReadySet;
 use super::sockets::SocketRef;
 use super::suspension::Suspension;
 use super::token::{SocketId, Token};
+use crate::config::PacketOptions;
 use crate::counters::Counters;
 use crate::logging::RateLimit;
 use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
@@ -37,7 +39,8 @@ const MAX_PACKET: usize = 65_536;
 const READ_BUFFER: usize = MAX_HEADER + MAX_PACKET;
 
 /// Total size of a worker's packet buffers in bytes, which do not grow.
-const BUFFERS: usize = READ_BUFFER + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const BUFFERS: usize =
+    READ_BUFFER * (1 + MAX_QUEUED) + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
 /// The state of a worker.
@@ -74,6 +77,8 @@ pub struct Worker<M: Protocol> {
     pub(super) write_queue: usize,
     /// Data read from the tun last.
     pub(super) packet: Box<[u8]>,
+    /// Packets that were read before those in front of them were sent.
+    pub(super) read_ahead: ReadAhead,
     /// Part of that data that had no room in the batch.
     pub(super) pending: Option<Pending<M>>,
     pub(super) send_batch: SendBatch<SocketRef<M::Owner>>,
@@ -97,7 +102,7 @@ impl<M: Protocol> Worker<M> {
         number: usize,
         tun: Tun,
         queues: Arc<[Tun]>,
-        clamps_mss: bool,
+        options: PacketOptions,
     ) -> Result<Option<Self>, DaemonError> {
         let Some(handle) = core.worker_handle(number) else { return Ok(None) };
         if tun.is_exclusive() {
@@ -119,8 +124,9 @@ impl<M: Protocol> Worker<M> {
             drop_log: RateLimit::new(Duration::from_secs(1)),
             icmp_errors: RateLimit::new(Duration::from_millis(10)),
             mtu: 0,
-            clamps_mss,
+            clamps_mss: options.clamps_mss,
             packet: vec![0; READ_BUFFER].into_boxed_slice(),
+            read_ahead: ReadAhead::new(options.queue, READ_BUFFER),
             pending: None,
             send_batch: SendBatch::default(),
             blocked: None,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::config::QueueDiscipline;
 use crate::process::{decode, encode};
 use crate::traffic::{Bytes, PeriodTraffic};
 use wontun_proto::wireguard::Transfer;
@@ -49,7 +50,7 @@ fn samples() -> Vec<Vec<u8>> {
             index: 3,
             link: DeviceState { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 2,
-            clamps_mss: true,
+            packets: PacketOptions { clamps_mss: true, queue: QueueDiscipline::Fq },
             offload: true,
             awaits_sessions: true,
             is_sandboxed: true,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::candidate::Candidates;
 use super::lookup::Lookup;
+use crate::config::PacketOptions;
 use crate::daemon::core::{Core, LOG_INTERVAL};
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
@@ -52,7 +53,7 @@ impl Daemon<PlainTunnel> {
         tuns: Vec<Tun>,
         sockets: Sockets<()>,
         settings: PlainSettings,
-        clamps_mss: bool,
+        packets: PacketOptions,
     ) -> Result<Self, DaemonError> {
         let PlainSettings { is_client, server, name, keepalive } = settings;
         let role = if is_client { Role::Client } else { Role::Server };
@@ -73,7 +74,7 @@ impl Daemon<PlainTunnel> {
                 answered: RateLimit::new(Duration::from_secs(1)),
             },
         };
-        Self::assemble(mode, core, tuns, clamps_mss)
+        Self::assemble(mode, core, tuns, packets)
     }
 }
 

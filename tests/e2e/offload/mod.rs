@@ -7,5 +7,6 @@ mod devices;
 mod encapsulated;
 mod mtu;
 mod narrow;
+mod queue;
 mod refused;
 mod streams;
