@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use ring::{digest, hmac};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
@@ -52,8 +53,9 @@ pub struct InvitationCode {
     pub endpoint: PeerAddress,
 }
 
-/// The secret that the keys of the one-time peer are derived from.
-#[derive(Clone, PartialEq, Eq)]
+/// The secret that the keys of the one-time peer are derived from. It is a part of the code, and
+/// the token of a link.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OneTimeSecret(Zeroizing<[u8; KEY_LEN]>);
 
 /// Error of parsing a code.
@@ -87,6 +89,23 @@ impl OneTimeSecret {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         random.fill(bytes.as_mut());
         Self(bytes)
+    }
+
+    /// Parses the token of a link: 43 characters of base64url.
+    pub fn from_token(text: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        let length = Base64UrlUnpadded::decode(text, bytes.as_mut()).ok()?.len();
+        (length == KEY_LEN).then_some(Self(bytes))
+    }
+
+    /// Returns the token of a link.
+    pub fn to_token(&self) -> Zeroizing<String> {
+        Zeroizing::new(Base64UrlUnpadded::encode_string(self.0.as_ref()))
+    }
+
+    /// Returns the public key of the one-time peer, by which its invitation is found.
+    pub fn public_key(&self) -> PublicKey {
+        self.private_key().public_key()
     }
 
     /// Returns the private key of the one-time peer.
@@ -257,6 +276,19 @@ mod tests {
             (&"x".repeat(5000), CodeError::NoCode),
         ] {
             assert_eq!(given.parse::<InvitationCode>(), Err(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_read_again_and_no_other_text() {
+        let secret = OneTimeSecret(Zeroizing::new([0xfb; 32]));
+        let token = secret.to_token();
+        assert!(token.len() == 43 && token.starts_with("-_v7"), "{token:?}");
+        assert_eq!(OneTimeSecret::from_token(&token), Some(secret.clone()));
+        assert_eq!(secret.public_key(), secret.private_key().public_key());
+        let long = format!("{}A", *token);
+        for wrong in ["", &token[1..], &long, &token.replace('-', "+"), &"ü".repeat(21), &"x".repeat(5000)] {
+            assert_eq!(OneTimeSecret::from_token(wrong), None, "{wrong}");
         }
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn invite(
 ) -> Result<Invited, AddError> {
     let edit_error = || ServerError::Edit(file.path().to_owned());
     let secret = OneTimeSecret::generate(random);
-    let (key, preshared_key) = (secret.private_key().public_key(), secret.preshared_key());
+    let (key, preshared_key) = (secret.public_key(), secret.preshared_key());
     let settings = PeerSettings { invitation: Some(end), ..wanted.settings };
     let wanted = NewPeerOptions { public_key: Some(key), settings, ..wanted };
     let Added { file: with_peer, mut peers, warnings } = add(file, vec![wanted], ipv6, random)?;
@@ -98,6 +98,52 @@ pub(crate) fn enrol(
         return Err(AddError::Peers(vec![(0, NewPeerError::KeyTaken(existing.name_or_key()))]));
     }
     Ok(accepted(&file.with_keys(number, key, preshared_key)?, number)?)
+}
+
+/// A device that a link has enrolled.
+#[derive(Debug)]
+pub(crate) struct EnrolledByLink {
+    /// The server's file, unchanged if the device was enrolled before.
+    pub file: ServerFile,
+    /// Name of the peer, or its key.
+    pub name: String,
+    /// The device's file, without its private key.
+    pub client: ClientFile,
+}
+
+/// Enrols a device by the token of a link. A device that was enrolled and repeats its request,
+/// since the answer was lost, gets its file again: its preshared key tells that it is the same one.
+///
+/// # Errors
+/// [`AddError`]: there is no such invitation any more, or the key is in use.
+pub(crate) fn enrol_by_link(
+    file: &ServerFile,
+    token: &OneTimeSecret,
+    key: PublicKey,
+    preshared_key: &PresharedKey,
+    now: Duration,
+) -> Result<EnrolledByLink, AddError> {
+    let enrolled = |file: &ServerFile| {
+        file.peers().position(|peer| {
+            let shared = peer.peer.preshared_key.as_ref().and_then(KeySource::inline);
+            let settings = peer.peer.settings();
+            peer.peer.public_key == key
+                && shared == Some(preshared_key)
+                && settings.invitation.is_none()
+                && settings.exclusion(now).is_none()
+        })
+    };
+    if preshared_key.is_none() {
+        return Err(ServerError::NoInvitation.into());
+    }
+    let file = match enrolled(file) {
+        Some(_) => file.clone(),
+        None => enrol(file, &token.public_key(), key, preshared_key, now)?,
+    };
+    let number = enrolled(&file).ok_or(ServerError::NoInvitation)?;
+    let name = file.peer(number).map(|peer| peer.name_or_key()).unwrap_or_default();
+    let client = client_of(&file, number, None)?;
+    Ok(EnrolledByLink { file, name, client })
 }
 
 /// Returns the file in which the peer with this index is no invitation any more.
@@ -191,6 +237,43 @@ mod tests {
             assert!(matches!(again, Err(AddError::Server(ServerError::NoInvitation))), "{again:?}");
             assert!(invited_client(&enrolled, &used, NOW).is_err());
         }
+    }
+
+    #[test]
+    fn a_link_enrols_one_device_which_may_ask_again() {
+        let Invited { file, code, .. } = invited();
+        let by_link = |file: &ServerFile, token: &OneTimeSecret, key: u8, shared: u8, now| {
+            let (key, shared) = (PublicKey::from_bytes([key; 32]), PresharedKey::from_bytes([shared; 32]));
+            enrol_by_link(file, token, key, &shared, now)
+        };
+        let is_refused = |result: Result<EnrolledByLink, AddError>| {
+            assert!(matches!(result, Err(AddError::Server(ServerError::NoInvitation))), "{result:?}");
+        };
+        let other = OneTimeSecret::generate(&mut SystemRandom::open().unwrap());
+        is_refused(by_link(&file, &other, 5, 6, NOW));
+        is_refused(by_link(&file, &code.secret, 5, 0, NOW));
+        is_refused(by_link(&file, &code.secret, 5, 6, code.expires));
+        let once = by_link(&file, &code.secret, 5, 6, NOW).unwrap();
+        let text = once.client.to_text();
+        let text = str::from_utf8(&text).unwrap();
+        assert!(once.name == "phone" && text.starts_with("[Interface]\n# PrivateKey = the one"), "{text}");
+        let shared = PresharedKey::from_bytes([6; 32]);
+        assert!(text.contains(&format!("PresharedKey = {}\n", *shared.to_base64())), "{text}");
+        assert!(!text.contains(&*code.secret.private_key().to_base64()), "{text}");
+        // the answer was lost; by then the code has expired, and the token does not matter any more
+        for (token, now) in [(&code.secret, NOW), (&other, code.expires)] {
+            let again = by_link(&once.file, token, 5, 6, now).unwrap();
+            assert_eq!((again.file.text(), again.client), (once.file.text(), once.client.clone()));
+        }
+        // another device, or who knows the public key only
+        for (key, shared) in [(7, 8), (7, 6), (5, 7)] {
+            is_refused(by_link(&once.file, &code.secret, key, shared, NOW));
+        }
+        let disabled = PeerSettings { is_disabled: true, ..PeerSettings::NONE };
+        let disabled = once.file.with_settings(1, &disabled).unwrap();
+        is_refused(by_link(&disabled, &code.secret, 5, 6, NOW));
+        let disabled = PeerSettings { is_disabled: true, ..file.peer(1).unwrap().peer.settings().clone() };
+        is_refused(by_link(&file.with_settings(1, &disabled).unwrap(), &code.secret, 5, 6, NOW));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::net::IpAddr;
 
 pub(crate) use self::change::{Changed, PeerChange, change, remove, rename, set};
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
-pub(crate) use self::invitation::{Invited, enrol, invite, invited_client, without_expired_invitations};
+pub(crate) use self::invitation::{
+    EnrolledByLink, Invited, enrol, enrol_by_link, invite, invited_client, without_expired_invitations,
+};
 pub(crate) use self::options::{Ipv6Reach, NewPeerOptions};
 pub(crate) use self::renew::renew;
 use self::taken::{Taken, check_client};
