@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 use super::sign_in::AccountText;
 use crate::config::PeerName;
 use crate::config::peer_settings::PeerComment;
+use crate::enroll::code::OneTimeSecret;
 use crate::resolver::messages::ErrorMessage;
-use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::{PresharedKey, PublicKey};
 
 /// Maximum length of a value in bytes.
 pub const MAX_VALUE: usize = 2048;
@@ -26,6 +27,10 @@ const MAX_ERRORS: usize = 20;
 pub enum Change {
     /// Adds a peer with new keys.
     Add(Box<NewPeer>),
+    /// Adds an invitation, from which a device becomes this peer within the time, as it was typed.
+    Invite(Box<NewPeer>, SettingText),
+    /// Replaces the one-time keys of an invitation by those of a device.
+    Enrol(Box<LinkEnrolment>),
     /// Removes a peer.
     Remove(PublicKey),
     /// Replaces the keys of a peer.
@@ -53,6 +58,17 @@ pub struct NewPeer {
     pub full_tunnel: bool,
     /// Its settings.
     pub settings: Vec<(PeerComment, SettingText)>,
+}
+
+/// The enrolment of a device by a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkEnrolment {
+    /// The token of the link.
+    pub token: OneTimeSecret,
+    /// Public key of the device.
+    pub key: PublicKey,
+    /// Key that it shares with the server in addition.
+    pub preshared_key: PresharedKey,
 }
 
 /// A comment of the interface, which concerns all clients.
@@ -119,7 +135,7 @@ pub struct ChangeRecord {
 pub struct Done {
     /// The change, in one line.
     pub text: SettingText,
-    /// The file of the peer with new keys, if there is one.
+    /// The file of the peer with new keys, or the token of an invitation, if there is one.
     pub client: Option<ClientText>,
 }
 
@@ -145,6 +161,10 @@ pub enum Field {
     Address,
     /// The networks behind a new peer.
     Site,
+    /// The validity of an invitation.
+    Valid,
+    /// The token of an invitation's link.
+    Token,
     /// The other end of a connection to be evaluated.
     Target,
     /// A setting of a peer.
@@ -158,7 +178,7 @@ pub enum Field {
 #[serde(try_from = "String")]
 pub struct SettingText(String);
 
-/// The file of a client, with its private key.
+/// The file of a client, with its private key, or the token of an invitation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ClientText(Zeroizing<String>);
@@ -175,6 +195,8 @@ impl Field {
             Self::Name => "name",
             Self::Address => "address",
             Self::Site => "site",
+            Self::Valid => "valid",
+            Self::Token => "link",
             Self::Target => "target",
             Self::Setting(comment) => comment.name(),
             Self::Server(ServerSetting::Endpoint) => "endpoint",
@@ -197,9 +219,22 @@ impl Refusal {
         Self::new(vec![FieldError::new(None, text)])
     }
 
+    /// Returns true if one of the errors is about this field.
+    pub fn has_error_of(&self, field: Field) -> bool {
+        self.0.iter().any(|error| error.field == Some(field))
+    }
+
     /// Returns the errors.
     pub fn into_errors(self) -> Vec<FieldError> {
         self.0
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// Writes the errors one after the other.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(|error| error.text.clone().into_string()).collect();
+        f.write_str(&texts.join("; "))
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::certificate::{CertificateText, Fingerprint};
 pub use super::changes::{
-    Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, MAX_VALUE, NewPeer, Question, Refusal,
-    ServerSetting, SettingText,
+    Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, LinkEnrolment, MAX_VALUE, NewPeer,
+    Question, Refusal, ServerSetting, SettingText,
 };
 pub use super::sign_in::{AccountText, Token};
 use crate::config::peer_settings::{Exclusion, PeerComment};
@@ -56,7 +56,8 @@ pub enum ToAdmin {
     Changed {
         /// Number of the request.
         number: u32,
-        /// The file of the peer with new keys, if there is one, or the reasons why not.
+        /// The file of the peer with new keys or the token of an invitation, if there is one, or
+        /// the reasons why not.
         result: Result<Option<ClientText>, Refusal>,
     },
     /// Answer to [`FromAdmin::Question`].
@@ -130,6 +131,8 @@ pub enum Event {
     Refused,
     /// Too many attempts.
     TooMany,
+    /// Too many attempts to enrol a device by a link.
+    TooManyLinks,
 }
 
 /// A peer as the file describes it, without secrets.

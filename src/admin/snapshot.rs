@@ -209,8 +209,9 @@ impl Peer {
     /// Returns the state: what the file says counts before what the tunnel reports.
     pub(super) fn state(&self) -> PeerState {
         let excluded = self.file.exclusion.map(PeerState::from);
+        let is_invited = !self.setting(PeerComment::Invitation).is_empty();
         let live = || self.live.as_ref().map_or(PeerState::Never, PeerState::of_live);
-        excluded.unwrap_or_else(live)
+        excluded.or(is_invited.then_some(PeerState::Invited)).unwrap_or_else(live)
     }
 
     /// Returns true if a part of its name, note, addresses or key is `text`, in lower case.

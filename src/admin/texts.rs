@@ -41,6 +41,34 @@ pub(super) const TURN_ON: &str = "Turn on";
 pub(super) const TURN_OFF: &str = "Turn off";
 pub(super) const ADD: &str = "Add peer";
 pub(super) const NAME: &str = "Name";
+pub(super) const INVITE: &str = "Invite instead";
+pub(super) const INVITE_HELP: &str = "The person opens a link, and the device's key is made in their browser. The link \
+    has the address by which you opened this page.";
+pub(super) const INVITE_NEEDS_HTTPS: &str = "Invitations are made and opened by HTTPS only: start the server with \
+    --admin=ADDRESS:PORT or --admin-proxy, and open this page by its name there.";
+pub(super) const INVITE_NOW: &str = "Make a link";
+pub(super) const VALIDITY: &str = "1h";
+pub(super) const INVITED: &str = "Send this link to the person by a channel that you trust. It sets up one device, is not \
+    stored on the server, and is shown only now. Removing the peer takes it back.";
+pub(super) const INVITATION_LINK: &str = "Link of the invitation";
+pub(super) const LINK_QR_LABEL: &str = "QR code of the link";
+pub(super) const SET_UP: &str = "Set up a device";
+pub(super) const SET_UP_HELP: &str = "The key of the device is made here, and never leaves this browser. The link works \
+    once: go on only on the device that you want to connect.";
+pub(super) const SET_UP_NOW: &str = "Make the configuration";
+pub(super) const ENROLLED: &str = "Save the file for the WireGuard app or wontun on this device, or scan the code with the \
+    app on a phone. It holds the device's private key, which is nowhere else: when this page is closed, it is gone.";
+pub(super) const NEEDS_SCRIPT: &str = "The key is made by a script of this page: allow it in the browser.";
+pub(super) const NEEDS_HTTPS: &str = "Invitations are opened by HTTPS only: use the link as you got it.";
+pub(super) const NO_TOKEN: &str = "Open the link as you got it, with all that follows the #. It does not stay in the \
+    address: after a reload, open it again.";
+pub(super) const NO_X25519: &str = "This browser cannot make the key (X25519). Open the link with a newer one: Chrome or \
+    Edge 133, Firefox 130, Safari 17, or later.";
+pub(super) const NOT_INVITED: &str = "This link is not valid: it was used, was taken back, or has expired. Ask for another \
+    one. If you did not use it yourself, tell the person who sent it.";
+pub(super) const TOO_MANY_LINKS: &str = "Too many attempts. Try again in a minute.";
+pub(super) const NOT_ENROLLED: &str =
+    "The server did not answer as expected. Leave this page open, and try again.";
 pub(super) const ROUTES: &str = "Through the tunnel goes";
 pub(super) const ROUTES_ALL: &str = "all traffic of the device";
 pub(super) const ROUTES_VPN: &str = "traffic to the VPN only";
@@ -136,6 +164,8 @@ pub(super) const fn label(field: Field) -> &'static str {
         Field::Name => NAME,
         Field::Address => "Address",
         Field::Site => "Networks behind it",
+        Field::Valid => "Valid for",
+        Field::Token => INVITATION_LINK,
         Field::Target => "Other end",
         Field::Setting(setting) => match setting {
             PeerComment::Allow => "May reach",
@@ -168,6 +198,8 @@ pub(super) const fn help(field: Field) -> &'static str {
         Field::Name => "Of the device, such as phone",
         Field::Address => "Empty for the next free ones",
         Field::Site => "Such as 192.168.5.0/24, which the server routes to it",
+        Field::Valid => "A duration such as 1h, 30m or 2d, or a time",
+        Field::Token => "",
         Field::Target => "Such as 192.0.2.7:443, a peer's name, or server:53/udp; without a port a ping",
         Field::Setting(setting) => match setting {
             PeerComment::Allow => "Such as internet, dns, 10.0.0.5:445/tcp, a peer's name; none for nothing",
@@ -263,6 +295,7 @@ mod tests {
         for (name, source) in [
             ("account.rs", include_str!("pages/account.rs")),
             ("form.rs", include_str!("pages/form.rs")),
+            ("invitation.rs", include_str!("pages/invitation.rs")),
             ("layout.rs", include_str!("pages/layout.rs")),
             ("list.rs", include_str!("pages/list.rs")),
             ("new_peer.rs", include_str!("pages/new_peer.rs")),
@@ -271,6 +304,7 @@ mod tests {
             ("server.rs", include_str!("pages/server.rs")),
             ("snapshot.rs", include_str!("snapshot.rs")),
             ("script.js", include_str!("assets/script.js")),
+            ("invite.js", include_str!("assets/invite.js")),
         ] {
             let source = source.split("#[cfg(test)]").next().unwrap();
             let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));

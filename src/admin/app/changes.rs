@@ -10,6 +10,7 @@ use super::super::messages::{
 use super::super::pages::{self, Form, PeerResult, Problem, ServerResult};
 use super::super::sign_in::{Session, Token, parse_hex};
 use super::super::snapshot::{Peer, id as peer_id};
+use super::super::texts;
 use super::pending::{ChangeKind, PendingChange};
 use super::state::{App, Page, View};
 use crate::config::peer_settings::PeerComment;
@@ -33,6 +34,7 @@ impl App {
     ) -> Reply {
         match path {
             "/new" => return self.add(request, session, id, from),
+            "/new/invitation" => return self.invite(request, session, id, from),
             "/server" => return self.set_server(request, session, id, from),
             _ => {}
         }
@@ -71,6 +73,28 @@ impl App {
             Ok(peer) => {
                 let kind = ChangeKind::Add(peer.name.as_str().to_owned(), form);
                 self.change(Change::Add(Box::new(peer)), kind, session, id, from)
+            }
+            Err(refusal) => {
+                let (form, problem) = form.refused(refusal);
+                Reply::Now(pages::new(&self.tunnel, &session, &form, Some(&problem)))
+            }
+        }
+    }
+
+    fn invite(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
+        let form = Form::of(request);
+        // its link would not be a secret, and browsers make no keys there
+        let checked = if request.is_secure {
+            let valid = text_of(Field::Valid, form.get(Field::Valid.name()).unwrap_or_default());
+            new_peer(&form).and_then(|peer| Ok((peer, valid.map_err(|error| Refusal::new(vec![error]))?)))
+        } else {
+            Err(Refusal::of_all(texts::INVITE_NEEDS_HTTPS))
+        };
+        match checked {
+            Ok((peer, valid)) => {
+                let (name, host) = (peer.name.as_str().to_owned(), request.host.clone());
+                let kind = ChangeKind::Invite { name, host, form };
+                self.change(Change::Invite(Box::new(peer), valid), kind, session, id, from)
             }
             Err(refusal) => {
                 let (form, problem) = form.refused(refusal);
@@ -208,12 +232,18 @@ impl App {
         result: Result<Option<ClientText>, Refusal>,
         now: Instant,
     ) {
+        if self.handle_enrolled(number, &result) {
+            return;
+        }
         let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else { return };
         // the next page shows the change
         self.snapshot = None;
         let response = match (result, kind) {
             (Ok(Some(client)), ChangeKind::Add(name, _) | ChangeKind::Renew(_, name)) => {
                 pages::added(&self.tunnel, &session, &name, &client)
+            }
+            (Ok(Some(token)), ChangeKind::Invite { name, host, .. }) => {
+                pages::invited(&self.tunnel, &session, &name, &host, &token)
             }
             (Ok(_), ChangeKind::Peer(key, _)) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
             (Ok(_), ChangeKind::Server(_)) => Response::redirect("/server"),
@@ -227,7 +257,7 @@ impl App {
                 }
             }
             (Ok(_), _) => Response::redirect("/"),
-            (Err(refusal), ChangeKind::Add(_, form)) => {
+            (Err(refusal), ChangeKind::Add(_, form) | ChangeKind::Invite { form, .. }) => {
                 let (form, problem) = form.refused(refusal);
                 pages::new(&self.tunnel, &session, &form, Some(&problem))
             }
@@ -304,7 +334,7 @@ fn name_of(form: &Form) -> Result<PeerName, Refusal> {
 
 /// Returns the settings that a form has fields of.
 fn settings_of(form: &Form) -> Result<Vec<(PeerComment, SettingText)>, Refusal> {
-    // only a command makes an invitation
+    // an invitation has a form of its own
     let settings = PeerComment::ALL.into_iter().filter(|setting| *setting != PeerComment::Invitation);
     let values = settings.filter_map(|setting| {
         let field = Field::Setting(setting);

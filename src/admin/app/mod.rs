@@ -3,6 +3,7 @@
 
 mod account;
 mod changes;
+mod invitations;
 mod pending;
 mod requests;
 mod state;

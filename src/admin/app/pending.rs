@@ -1,9 +1,37 @@
 //! Changes and questions that are under way.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use super::super::http::ConnectionId;
 use super::super::pages::{Form, Problem};
-use super::super::sign_in::{Account, Session};
+use super::super::sign_in::{Account, Attempts, Session};
+use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
+
+/// The enrolments of devices by links.
+#[derive(Debug)]
+pub(super) struct Enrolments {
+    /// Attempts, apart from those to sign in, so that neither keeps the other out.
+    pub(super) attempts: Attempts,
+    /// Enrolments under way, by the number of the change.
+    pub(super) pending: HashMap<u32, Enrolment>,
+}
+
+/// An enrolment that is under way.
+#[derive(Debug)]
+pub(super) struct Enrolment {
+    pub(super) connection: ConnectionId,
+    /// Address of the browser.
+    pub(super) from: IpAddr,
+    pub(super) began: Instant,
+}
+
+impl Enrolments {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { attempts: Attempts::new(now), pending: HashMap::new() }
+    }
+}
 
 /// A change or question that is under way.
 #[derive(Debug)]
@@ -18,6 +46,8 @@ pub(super) struct PendingChange {
 pub(super) enum ChangeKind {
     /// The file of the new peer with this name.
     Add(String, Form),
+    /// The link of the invitation with this name, at this host.
+    Invite { name: String, host: String, form: Form },
     /// The file of the peer with this key and name, which has new keys.
     Renew(PublicKey, String),
     /// The list.

@@ -68,7 +68,9 @@ impl App {
             "/style.css" => return file("text/css; charset=utf-8", pages::STYLE),
             "/script.js" => return file("text/javascript; charset=utf-8", pages::SCRIPT),
             "/icon.svg" => return file("image/svg+xml", pages::ICON),
+            "/invite.js" => return file("text/javascript; charset=utf-8", pages::INVITE_SCRIPT),
             "/link" => return Reply::Now(pages::link(&self.tunnel, None)),
+            "/invite" => return Reply::Now(pages::invitation(&self.tunnel, request)),
             _ => {}
         }
         let Some((token, session)) = self.session(request, now) else {
@@ -86,7 +88,7 @@ impl App {
         };
         match request.path.as_str() {
             "/" => self.show(id, View { session, page: Page::List(shown(request)) }, now),
-            "/new" => Reply::Now(pages::new(&self.tunnel, &session, &Form::default(), None)),
+            "/new" => Reply::Now(pages::new(&self.tunnel, &session, &Form::empty(request), None)),
             "/server" => self.show_server(Form::default(), None, session, id),
             "/account" => {
                 let offered = self.offered.as_ref();
@@ -121,6 +123,7 @@ impl App {
         match request.path.as_str() {
             "/sign-in" => return Reply::Now(self.sign_in(request, from, now)),
             "/link" => return Reply::Now(self.sign_in_by_link(request, from, now)),
+            "/invite" => return self.enrol(request, id, from, now),
             _ => {}
         }
         let Some((token, session)) = self.session(request, now) else {

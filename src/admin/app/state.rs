@@ -7,7 +7,7 @@ use super::super::messages::{FromAdmin, PeerInFile};
 use super::super::pages::{PeerResult, ServerResult};
 use super::super::sign_in::{Account, Attempts, Session, Sessions, Token, TotpSecret};
 use super::super::snapshot::{Shown, Snapshot};
-use super::pending::PendingChange;
+use super::pending::{Enrolments, PendingChange};
 use crate::net::random::SystemRandom;
 use wontun_proto::time::Instant;
 
@@ -20,6 +20,7 @@ pub(in crate::admin) struct App {
     pub(super) account: Option<Account>,
     pub(super) sessions: Sessions,
     pub(super) attempts: Attempts,
+    pub(super) enrolments: Enrolments,
     /// The latest link, and when it ends.
     pub(super) link: Option<(Token, Instant)>,
     /// Secret of an authenticator app that is not confirmed yet.
@@ -89,6 +90,7 @@ impl App {
             account,
             sessions: Sessions::default(),
             attempts: Attempts::new(now),
+            enrolments: Enrolments::new(now),
             link: None,
             offered: None,
             last_step: 0,

@@ -1,11 +1,13 @@
+mod invitations;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant as Clock};
 
 use super::*;
 use crate::admin::http::{ConnectionId, Hosts, Parsed, Reply, Request, parse};
 use crate::admin::messages::{
-    Answer, Change, ChangeRecord, ClientText, Field, FieldError, FromAdmin, Question, Refusal, ServerSetting,
-    SettingText,
+    Answer, Change, ChangeRecord, ClientText, Event, Field, FieldError, FromAdmin, Question, Refusal,
+    ServerSetting, SettingText,
 };
 use crate::admin::pages;
 use crate::admin::sign_in::TotpSecret;

@@ -10,8 +10,8 @@ if (link && location.hash.length > 1) {
 const file = document.getElementById("file");
 if (file) {
   const save = document.getElementById("save");
-  save.hidden = false;
-  save.addEventListener("click", () => {
+  if (save) save.hidden = false;
+  save?.addEventListener("click", () => {
     const a = document.createElement("a");
     a.href = URL.createObjectURL(new Blob([file.value], { type: "text/plain" }));
     a.download = file.dataset.name;

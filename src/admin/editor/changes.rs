@@ -35,6 +35,11 @@ impl Editor {
                 done("change the password or the authenticator app".to_owned())
             }
             Change::Add(wanted) => self.add(*wanted, reaches_ipv6)?,
+            Change::Invite(wanted, valid) => self.invite(*wanted, &valid, reaches_ipv6)?,
+            Change::Enrol(enrolment) => match self.enrol_by_link(&enrolment)? {
+                (done, true) => done,
+                (done, false) => return Ok(done),
+            },
             Change::Renew(key) => self.renew(&key)?,
             Change::Remove(key) => self.remove(&key)?,
             Change::Rename(key, name) => self.rename(&key, &name)?,
@@ -49,35 +54,11 @@ impl Editor {
     }
 
     fn add(&mut self, wanted: NewPeer, reaches_ipv6: bool) -> Result<Done, Refusal> {
-        let NewPeer { name, addresses, sites, full_tunnel, settings: values } = wanted;
-        let mut settings = PeerSettings::NONE;
-        let mut errors = entered(&mut settings, &values);
-        let addresses = listed(Field::Address, &addresses, &mut errors);
-        let sites = listed(Field::Site, &sites, &mut errors);
-        if full_tunnel && !settings.client.routes.is_empty() {
-            let field = Some(Field::Setting(PeerComment::ClientRoutes));
-            errors.push(FieldError::new(
-                field,
-                "a device that sends everything needs no routes: leave them empty",
-            ));
-        }
-        if !errors.is_empty() {
-            return Err(Refusal::new(errors));
-        }
+        let wanted = options_of(wanted)?;
         let (writer, file) = self.folder.lock().map_err(Refusal::of_all)?;
-        let checked = file.check_settings(None, &settings, std::slice::from_ref(&name));
-        checked.map_err(|error| refusal(&error.into(), &settings))?;
-        let text = format!("add '{name}'");
-        let wanted = NewPeerOptions {
-            name,
-            full_tunnel,
-            public_key: None,
-            addresses,
-            sites,
-            settings: settings.clone(),
-        };
-        let reach = if reaches_ipv6 { Ipv6Reach::Internet } else { Ipv6Reach::Vpn };
-        let added = peers::add(&file, vec![wanted], reach, &mut self.random);
+        check(&file, &wanted)?;
+        let (text, settings) = (format!("add '{}'", wanted.name), wanted.settings.clone());
+        let added = peers::add(&file, vec![wanted], reach(reaches_ipv6), &mut self.random);
         let peers::Added { file, peers, .. } = added.map_err(|error| refusal(&error, &settings))?;
         let [AddedPeer { client, .. }] = &peers[..] else {
             return Err(Refusal::of_all("nothing was added"));
@@ -159,6 +140,36 @@ impl Editor {
     }
 }
 
+/// Returns the peer that a form describes.
+pub(super) fn options_of(wanted: NewPeer) -> Result<NewPeerOptions, Refusal> {
+    let NewPeer { name, addresses, sites, full_tunnel, settings: values } = wanted;
+    let mut settings = PeerSettings::NONE;
+    let mut errors = entered(&mut settings, &values);
+    let addresses = listed(Field::Address, &addresses, &mut errors);
+    let sites = listed(Field::Site, &sites, &mut errors);
+    if full_tunnel && !settings.client.routes.is_empty() {
+        let field = Some(Field::Setting(PeerComment::ClientRoutes));
+        errors
+            .push(FieldError::new(field, "a device that sends everything needs no routes: leave them empty"));
+    }
+    if errors.is_empty() {
+        Ok(NewPeerOptions { name, full_tunnel, public_key: None, addresses, sites, settings })
+    } else {
+        Err(Refusal::new(errors))
+    }
+}
+
+/// Checks the settings of a new peer against the file.
+pub(super) fn check(file: &ServerFile, wanted: &NewPeerOptions) -> Result<(), Refusal> {
+    let checked = file.check_settings(None, &wanted.settings, std::slice::from_ref(&wanted.name));
+    checked.map_err(|error| refusal(&error.into(), &wanted.settings))
+}
+
+/// Returns how far IPv6 packets of clients get.
+pub(super) const fn reach(reaches_ipv6: bool) -> Ipv6Reach {
+    if reaches_ipv6 { Ipv6Reach::Internet } else { Ipv6Reach::Vpn }
+}
+
 /// Replaces the file, if the edit changed it.
 fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(), Refusal> {
     if after.text() == before.text() {
@@ -167,7 +178,7 @@ fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(
     writer.replace(after.text()).map_err(Refusal::of_all)
 }
 
-fn done(text: String) -> Done {
+pub(super) fn done(text: String) -> Done {
     Done { text: SettingText::cut(text), client: None }
 }
 
@@ -176,7 +187,7 @@ fn joined_or_nothing(names: &[&str]) -> String {
 }
 
 /// Returns the file of a client for a message.
-fn text_of(text: &[u8]) -> Result<ClientText, Refusal> {
+pub(super) fn text_of(text: &[u8]) -> Result<ClientText, Refusal> {
     let text = String::from_utf8(text.to_vec()).map_err(Refusal::of_all)?;
     ClientText::try_from(text).map_err(Refusal::of_all)
 }

@@ -7,15 +7,16 @@ use zeroize::Zeroizing;
 use super::request::{SECURE_PREFIX, Status};
 
 /// Headers of every response: nothing is cached, framed or guessed, and a page loads nothing but
-/// this server's own files, runs no inline script and sends forms nowhere else. `Referrer-Policy`
-/// is not `no-referrer`, with which browsers would hide the origin of forms.
+/// this server's own files, runs no inline script and sends forms nowhere else.
 const COMMON: &str = "Cache-Control: no-store\r\n\
     Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'\r\n\
     X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
-    Referrer-Policy: same-origin\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n";
+
+/// Value of `Referrer-Policy`; with `no-referrer`, browsers would hide the origin of forms.
+const REFERRER: &str = "same-origin";
 
 /// Header of responses by HTTPS (RFC 6797): browsers use nothing else for this name from then on.
 const SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
@@ -25,6 +26,7 @@ const SECURE: &str = "Strict-Transport-Security: max-age=31536000\r\n";
 pub(in crate::admin) struct Response {
     pub(in crate::admin) status: Status,
     content_type: &'static str,
+    referrer: &'static str,
     location: Option<String>,
     /// The cookie without its prefix.
     cookie: Option<Zeroizing<String>>,
@@ -34,7 +36,8 @@ pub(in crate::admin) struct Response {
 impl Response {
     /// Creates a response with a body, which is wiped once it is sent.
     pub(in crate::admin) fn new(status: Status, content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status, content_type, location: None, cookie: None, body: Zeroizing::new(body) }
+        let body = Zeroizing::new(body);
+        Self { status, content_type, referrer: REFERRER, location: None, cookie: None, body }
     }
 
     /// Creates a response with a line of text.
@@ -45,6 +48,11 @@ impl Response {
     /// Creates a response that leads to another page.
     pub(in crate::admin) fn redirect(path: &str) -> Self {
         Self { location: Some(path.to_owned()), ..Self::text(Status::SeeOther, path) }
+    }
+
+    /// Has the page tell no other where its reader came from. It must have no form.
+    pub(in crate::admin) fn without_referrer(self) -> Self {
+        Self { referrer: "no-referrer", ..self }
     }
 
     /// Sets a cookie, given as name and value; without a value it is removed. By HTTPS it is one
@@ -68,10 +76,11 @@ impl Response {
         // writing to memory does not fail
         let _ = write!(
             head,
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{COMMON}",
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{COMMON}Referrer-Policy: {}\r\n",
             self.status.line(),
             self.content_type,
-            self.body.len()
+            self.body.len(),
+            self.referrer
         );
         head.push_str(if is_secure { SECURE } else { "" });
         if let Some(location) = &self.location {
@@ -97,7 +106,8 @@ impl Response {
 pub(super) fn event_stream_head(is_secure: bool) -> Vec<u8> {
     let secure = if is_secure { SECURE } else { "" };
     format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{COMMON}{secure}\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{COMMON}\
+         Referrer-Policy: {REFERRER}\r\n{secure}\r\n",
         Status::Ok.line()
     )
     .into_bytes()
@@ -116,6 +126,7 @@ mod tests {
             "HTTP/1.1 303 See Other",
             "Cache-Control: no-store",
             "X-Content-Type-Options: nosniff",
+            "Referrer-Policy: same-origin",
             "Location: /",
             "Set-Cookie: wontun-tun0=ab; Path=/; HttpOnly; SameSite=Strict",
         ] {

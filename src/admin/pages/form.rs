@@ -12,13 +12,20 @@ use super::problem::Problem;
 pub(in crate::admin) struct Form {
     typed: Vec<(String, String)>,
     errors: Vec<(Field, String)>,
+    /// True if it was sent by HTTPS, or is to be.
+    pub(super) is_secure: bool,
 }
 
 impl Form {
+    /// Returns a form without values, for the browser that made a request.
+    pub(in crate::admin) fn empty(request: &Request) -> Self {
+        Self { is_secure: request.is_secure, ..Self::default() }
+    }
+
     /// Returns the fields of a request, except for the token.
     pub(in crate::admin) fn of(request: &Request) -> Self {
         let typed = request.fields().filter(|(name, _)| name != "token").collect();
-        Self { typed, errors: Vec::new() }
+        Self { typed, ..Self::empty(request) }
     }
 
     /// Returns the form with the reasons why it was refused, and what the page says about it.

@@ -15,6 +15,8 @@ pub(super) struct Page<'a> {
     /// Its address, if the navigation has it.
     pub(super) path: &'a str,
     pub(super) problem: Option<&'a Problem>,
+    /// A script beside that of all pages.
+    pub(super) script: Option<&'a str>,
     /// Query for the events by which the script updates it; `None` for none.
     pub(super) live: Option<String>,
 }
@@ -22,12 +24,12 @@ pub(super) struct Page<'a> {
 impl<'a> Page<'a> {
     /// Creates a page that is not updated.
     pub(super) const fn new(tunnel: &'a str, session: Option<&'a Session>, title: &'a str) -> Self {
-        Self { tunnel, session, title, path: "", problem: None, live: None }
+        Self { tunnel, session, title, path: "", problem: None, script: None, live: None }
     }
 
     /// Returns the response with `body`.
     pub(super) fn response(&self, body: &Markup) -> Response {
-        let Self { tunnel, session, title, path, problem, live } = self;
+        let Self { tunnel, session, title, path, problem, script, live } = self;
         let current = |address: &str| (*path == address).then_some("page");
         let html = html! {
             (DOCTYPE)
@@ -40,6 +42,7 @@ impl<'a> Page<'a> {
                     link rel="icon" href="/icon.svg" type="image/svg+xml";
                     link rel="stylesheet" href="/style.css";
                     script src="/script.js" defer {}
+                    @if let Some(script) = script { script src=(script) defer {} }
                 }
                 body data-live=[live.as_ref()] {
                     a .skip href="#content" { (texts::SKIP) }

@@ -2,6 +2,7 @@
 
 mod account;
 mod form;
+mod invitation;
 mod layout;
 mod list;
 mod new_peer;
@@ -12,6 +13,7 @@ mod traffic;
 
 pub(super) use self::account::{account, link, password, sign_in};
 pub(super) use self::form::Form;
+pub(super) use self::invitation::{enrolled, invitation, invited};
 pub(super) use self::layout::problem;
 pub(super) use self::list::list;
 pub(super) use self::new_peer::{added, new};
@@ -23,6 +25,8 @@ pub(super) use self::server::{ServerResult, server};
 pub(super) const STYLE: &str = include_str!("../assets/style.css");
 /// The script.
 pub(super) const SCRIPT: &str = include_str!("../assets/script.js");
+/// The script of invitations, which other pages do not load.
+pub(super) const INVITE_SCRIPT: &str = include_str!("../assets/invite.js");
 /// The icon.
 pub(super) const ICON: &str = include_str!("../assets/icon.svg");
 
@@ -32,13 +36,13 @@ mod tests {
 
     #[test]
     fn the_page_is_small() {
-        let all = STYLE.len() + SCRIPT.len() + ICON.len();
+        let all = STYLE.len() + SCRIPT.len() + INVITE_SCRIPT.len() + ICON.len();
         assert!(all < 40_000, "{all} bytes without the HTML");
     }
 
     #[test]
     fn files_load_nothing_from_elsewhere() {
-        for text in [STYLE, SCRIPT] {
+        for text in [STYLE, SCRIPT, INVITE_SCRIPT] {
             assert!(!text.contains("//") || !text.contains("http"), "{text}");
             assert!(!text.contains("innerHTML") && !text.contains("eval("), "{text}");
         }

@@ -39,6 +39,17 @@ pub(in crate::admin) fn new(
             (part(form, texts::ADDRESSES, "", &ADDRESSES))
             (part(form, texts::CLIENT, "", &CLIENT))
             button { (texts::ADD) }
+            fieldset {
+                legend { (texts::INVITE) }
+                @if form.is_secure {
+                    p .hint { (texts::INVITE_HELP) }
+                    (form.field(Field::Valid, texts::VALIDITY))
+                    button formaction="/new/invitation" { (texts::INVITE_NOW) }
+                } @else {
+                    p .hint { (texts::INVITE_NEEDS_HTTPS) }
+                    button type="button" disabled { (texts::INVITE_NOW) }
+                }
+            }
         }
     };
     Page { problem, ..Page::new(tunnel, Some(session), texts::ADD) }.response(&body)

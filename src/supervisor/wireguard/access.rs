@@ -53,7 +53,7 @@ impl WireGuard {
             let reason = match peer.exclusion {
                 Exclusion::Disabled => "disabled",
                 Exclusion::Expired => "expired",
-                Exclusion::Unanswered => "invited, but invitations are not answered: see --invitations",
+                Exclusion::Unanswered => "invited; its code is not answered: see --invitations",
             };
             format!("{} ({reason})", display_name(peer.name.as_ref(), key))
         };

@@ -23,6 +23,7 @@ impl WireGuard {
         let Some(admin) = &mut self.admin.0 else { return };
         let kind = match &change {
             Change::Account(text) => ChangeKind::Account(text.clone()),
+            Change::Enrol(_) => ChangeKind::Enrolment,
             _ => ChangeKind::File,
         };
         let request = ToEditor::Change { change, from, reaches_ipv6: admin.reaches_ipv6 };
@@ -59,6 +60,13 @@ impl WireGuard {
                 context.reload(self).map(|_| client).map_err(|error| {
                     Refusal::of_all(format!("the file was changed, but the tunnel cannot apply it: {error}"))
                 })
+            }
+            (Err(refusal), ChangeKind::Enrolment) => {
+                if let Some(suppressed) = admin.refusals.allow(context.now) {
+                    let error = refusal.to_string();
+                    warn!(%from, suppressed, error, "admin page: no device was enrolled by a link");
+                }
+                Err(refusal)
             }
             (Err(refusal), _) => Err(refusal),
         };
@@ -117,7 +125,9 @@ impl AdminPage {
         let refusal = Refusal::of_all(reason);
         let message = match kind {
             ChangeKind::Question => ToAdmin::Answer { number, result: Err(refusal) },
-            ChangeKind::File | ChangeKind::Account(_) => ToAdmin::Changed { number, result: Err(refusal) },
+            ChangeKind::File | ChangeKind::Account(_) | ChangeKind::Enrolment => {
+                ToAdmin::Changed { number, result: Err(refusal) }
+            }
         };
         self.tell(&message, Vec::new());
     }

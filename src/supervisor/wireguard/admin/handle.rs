@@ -72,6 +72,11 @@ impl WireGuard {
                         warn!(%from, suppressed, "admin page: attempt to sign in refused");
                     }
                 }
+                Event::TooManyLinks => {
+                    if let Some(suppressed) = admin.refusals.allow(context.now) {
+                        warn!(%from, suppressed, "admin page: too many attempts to use a link of an invitation");
+                    }
+                }
             },
         }
     }

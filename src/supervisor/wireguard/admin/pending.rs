@@ -18,6 +18,8 @@ pub(super) struct PendingChange {
 pub(super) enum ChangeKind {
     File,
     Account(AccountText),
+    /// The enrolment of a device by a link.
+    Enrolment,
     /// None: an answer.
     Question,
 }
