@@ -33,7 +33,8 @@ pub enum PeerCommand {
         #[command(flatten)]
         options: Box<AddOptions>,
     },
-    /// Invite one device to become a client: print a code that it can use once, with 'wontun enroll'
+    /// Invite one device to become a client: print a code that it can use once, with 'wontun
+    /// enroll', or with --link a link for its browser
     ///
     /// The device makes its own keys. Until then the client's name, address and settings are
     /// reserved, and the code reaches nothing but the process that enrols devices, which 'wontun
@@ -278,6 +279,12 @@ pub struct InviteOptions {
     #[arg(long, value_name = "WHEN", default_value = "1h", value_parser = expiry)]
     pub valid: Expiry,
 
+    /// Print a link to the admin page at URL instead, such as https://vpn.example.com:8443, which
+    /// the device's browser opens. 'wontun serve --admin' has to serve it there by HTTPS;
+    /// --invitations is not needed
+    #[arg(long, value_name = "URL", value_parser = page_url)]
+    pub link: Option<String>,
+
     /// Addresses and settings.
     #[command(flatten)]
     pub client: NewClientOptions,
@@ -293,6 +300,18 @@ pub struct InviteOptions {
     /// Also write the code as a QR code, to a new SVG file of mode 0600
     #[arg(long, value_name = "FILE")]
     pub qr_file: Option<PathBuf>,
+}
+
+/// Returns the address of a page by HTTPS, without a path.
+fn page_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").map(|host| host.strip_suffix('/').unwrap_or(host));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    match host {
+        Some(host) if !host.is_empty() && host.chars().all(is_plain) => Ok(format!("https://{host}")),
+        _ => {
+            Err("expected the address of the page by HTTPS, such as https://vpn.example.com:8443".to_owned())
+        }
+    }
 }
 
 fn expiry(text: &str) -> Result<Expiry, String> {

@@ -63,10 +63,17 @@ impl ClientText {
         Ok(Self { name: name.into(), text: client.to_text() })
     }
 
-    /// Returns the code of an invitation, in a line.
-    pub(super) fn of_code(name: PeerName, code: &InvitationCode) -> Self {
+    /// Returns the code of an invitation, or its link to the page at `page`, in a line.
+    pub(super) fn of_code(name: PeerName, code: &InvitationCode, page: Option<&str>) -> Self {
         let mut text = SecretText::default();
-        text.push(code.to_text().as_bytes());
+        match page {
+            Some(page) => {
+                text.push(page.as_bytes());
+                text.push(b"/invite#");
+                text.push(code.secret.to_token().as_bytes());
+            }
+            None => text.push(code.to_text().as_bytes()),
+        }
         text.push(b"\n");
         Self { name: name.into(), text: text.into_inner() }
     }

@@ -23,7 +23,7 @@ use wontun_proto::wireguard::PublicKey;
 /// [`CommandError`]. The server has no invitation then.
 pub(crate) fn invite_peer(folder: &Folder, options: InviteOptions) -> Result<(), CommandError> {
     let delivery = Delivery::of_code(&options);
-    let InviteOptions { name, valid, client: new, .. } = options;
+    let InviteOptions { name, valid, link, client: new, .. } = options;
     let NewClientOptions { address, site, full_tunnel, client, ipv6, settings: on_server } = new;
     if valid.since_epoch() <= unix_now() {
         return Err(CommandError::PastInvitation(valid.to_string()));
@@ -53,10 +53,11 @@ pub(crate) fn invite_peer(folder: &Folder, options: InviteOptions) -> Result<(),
     let Invited { file, added, warnings, code } =
         invited.map_err(|error| failure_of_one(error, name.as_str()))?;
     // steps that can fail independently come before the peer is added to the server's file
-    let prepared = delivery.prepare(vec![ClientText::of_code(name.clone(), &code)])?;
+    let prepared = delivery.prepare(vec![ClientText::of_code(name.clone(), &code, link.as_deref())])?;
     writer.replace(file.text())?;
     let key = added.peer.public_key;
-    let applied = apply::reload(folder, &file, None).and_then(|()| check(folder, &file, &key));
+    let applied =
+        apply::reload(folder, &file, None).and_then(|()| check(folder, &file, &key, link.is_some()));
     // unlocked first: printing blocks as long as its reader does
     drop(writer);
     let peers = [added];
@@ -73,24 +74,30 @@ pub(crate) fn invite_peer(folder: &Folder, options: InviteOptions) -> Result<(),
         return Err(CommandError::RolledBack(source));
     }
     prepared.keep();
+    let (way, secret) = if link.is_some() { ("this link", "link") } else { ("'wontun enroll CODE'", "code") };
     let _ = writeln!(
         io::stderr(),
-        "wontun: until {valid} one device becomes '{name}' by 'wontun enroll CODE': give the code to nobody else; 'wontun \
-         peer remove' takes it back",
+        "wontun: until {valid} one device becomes '{name}' by {way}: give the {secret} to nobody else; 'wontun peer remove' \
+         takes it back",
     );
     Ok(())
 }
 
-/// Returns an error if the running tunnel does not accept the invitation with this key.
-fn check(folder: &Folder, file: &ServerFile, key: &PublicKey) -> Result<(), CommandError> {
+/// Returns an error if the running tunnel does not accept the invitation with this key. By a link
+/// it needs no access.
+fn check(folder: &Folder, file: &ServerFile, key: &PublicKey, is_by_link: bool) -> Result<(), CommandError> {
     let Some(TunnelStatus { peers, .. }) = apply::status(folder, file)? else {
+        let (secret, option) = if is_by_link { ("link", "--admin") } else { ("code", "--invitations") };
         let _ = writeln!(
             io::stderr(),
-            "wontun: tunnel {} is not running: the code can be used once 'wontun serve --invitations' runs it",
+            "wontun: tunnel {} is not running: the {secret} can be used once 'wontun serve {option}' runs it",
             folder.tun()
         );
         return Ok(());
     };
+    if is_by_link {
+        return Ok(());
+    }
     match peers.iter().find(|peer| peer.public_key == *key).map(|peer| peer.exclusion) {
         Some(None) => Ok(()),
         Some(Some(Exclusion::Unanswered)) => Err(CommandError::NoInvitations),
