@@ -16,7 +16,7 @@ const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 const NAME: &str = "<img src=x onerror=alert(1)>\"'&";
 
 /// Returns the content of the QR code in a picture.
-fn scanned(png: &[u8]) -> String {
+pub(super) fn scanned(png: &[u8]) -> String {
     let Picture { width, height, red } = Picture::read(png);
     let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| red[y * width + x]);
     let grids = picture.detect_grids();

@@ -4,6 +4,7 @@ mod axe;
 mod browser;
 mod by_hand;
 mod client;
+mod invitations;
 mod page;
 mod png;
 mod tls;

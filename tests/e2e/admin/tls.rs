@@ -23,7 +23,7 @@ const NAME: &str = "vpn.example.com";
 
 /// Sends `text` over TLS to a server with this certificate, and returns the response; `None` if it
 /// has another one.
-fn send_tls(
+pub(super) fn send_tls(
     host: &Host,
     address: SocketAddr,
     name: &'static str,

@@ -34,6 +34,15 @@ pub(crate) struct Element<'browser>(&'browser Browser<'browser>, String);
 impl<'site> Browser<'site> {
     /// Starts a browser, without a window on a screen.
     pub(crate) fn new(site: &'site Site) -> Self {
+        Self::start(site, json!({}))
+    }
+
+    /// Starts a browser that records its requests.
+    pub(crate) fn with_log(site: &'site Site) -> Self {
+        Self::start(site, json!({ "performance": "ALL" }))
+    }
+
+    fn start(site: &'site Site, logs: Value) -> Self {
         for (tool, package) in TOOLS {
             let exists = Path::new("/usr/bin").join(tool).exists();
             assert!(exists, "the tool '{tool}' is missing; apt-get install {package}");
@@ -59,7 +68,11 @@ impl<'site> Browser<'site> {
             format!("--user-data-dir={}", profile.display()),
         ];
         let options = json!({ "binary": "/usr/bin/chromium", "args": arguments });
-        let capabilities = json!({ "acceptInsecureCerts": true, "goog:chromeOptions": options });
+        let capabilities = json!({
+            "acceptInsecureCerts": true,
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": logs,
+        });
         let capabilities = json!({ "alwaysMatch": capabilities });
         let session = browser.request("POST", "/session", Some(json!({ "capabilities": capabilities })));
         browser.session = format!("/session/{}", session["sessionId"].as_str().unwrap());
@@ -178,6 +191,17 @@ impl<'site> Browser<'site> {
     fn devtools(&self, command: &str, parameters: Value) -> Value {
         let body = json!({ "cmd": command, "params": parameters });
         self.command("POST", "/goog/cdp/execute", Some(body))
+    }
+
+    /// Returns the requests since the last call, as the DevTools protocol describes them.
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        let log = self.command("POST", "/se/log", Some(json!({ "type": "performance" })));
+        let entries = log.as_array().unwrap().iter();
+        let events =
+            entries.map(|entry| serde_json::from_str::<Value>(entry["message"].as_str().unwrap()).unwrap());
+        let events = events.map(|mut event| event["message"].take());
+        let sent = events.filter(|event| event["method"] == "Network.requestWillBeSent");
+        sent.map(|mut event| event["params"]["request"].take()).collect()
     }
 
     /// Prefers dark or light colours, and lays the page out for this width; 0 for the window's.
