@@ -36,6 +36,7 @@ fn option(name: &str) -> Option<(Option<&'static str>, &'static str)> {
         "interval" => (None, "0.5"),
         "kill-switch-for" => (None, "wg0"),
         "keepalive" => (Some("a number of seconds, 0 to 65535"), "25"),
+        "link" => (None, "https://vpn.example.com:8443"),
         "listen" => (Some("an IPv4 or IPv6 address"), "192.0.2.1"),
         "listen-port" => (Some("a UDP port, 1 to 65535 (in plain mode 0 for any)"), "51820"),
         "max-handshake-age" => (Some("a number of seconds"), "180"),
