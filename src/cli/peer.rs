@@ -279,9 +279,8 @@ pub struct InviteOptions {
     #[arg(long, value_name = "WHEN", default_value = "1h", value_parser = expiry)]
     pub valid: Expiry,
 
-    /// Print a link to the admin page at URL instead, such as https://vpn.example.com:8443, which
-    /// the device's browser opens. 'wontun serve --admin' has to serve it there by HTTPS;
-    /// --invitations is not needed
+    /// Print a link to the admin page at URL instead, which the device's browser opens. 'wontun
+    /// serve --admin' has to serve it there by HTTPS; --invitations is not needed
     #[arg(long, value_name = "URL", value_parser = page_url)]
     pub link: Option<String>,
 
