@@ -370,8 +370,8 @@ pub struct TuningOptions {
     #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "SWITCH", value_enum)]
     pub clamp_mss: Option<Switch>,
 
-    /// Packets of flows that send little first, and early drops (fq), or order of arrival (fifo)
-    #[arg(long, env = "WONTUN_QUEUE", value_name = "KIND", value_enum, default_value_t = QueueDiscipline::Fq)]
+    /// Order of arrival (fifo), or packets of flows that send little first, and early drops (fq)
+    #[arg(long, env = "WONTUN_QUEUE", value_name = "KIND", value_enum, default_value_t = QueueDiscipline::Fifo)]
     pub queue: QueueDiscipline,
 }
 
