@@ -78,6 +78,7 @@ mod control;
 pub mod counters;
 pub mod daemon;
 pub mod dns;
+mod documents;
 pub mod enroll;
 pub mod exit;
 mod interrupted;

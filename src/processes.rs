@@ -76,7 +76,7 @@ pub(crate) const PROCESSES: [ProcessInfo; 11] = [
         capabilities: "none",
         user: HELPER_USER,
         reads: "HTTP requests to the admin page, and TLS",
-        has: "the listening sockets of the page, the hash of its password, the key of its certificate, for a moment the file of a new client; opens no file and no socket",
+        has: "the listening sockets of the page, the hashes of its password and tokens, the key of its certificate, for a moment the file of a new client; opens no file and no socket",
         runs: "with `--admin`",
     },
     ProcessInfo {

@@ -1,7 +1,8 @@
-//! Requests to the admin page: any bytes are a request of this host, an error or incomplete,
-//! independent of how they are split into reads, and a limit bounds what is waited for. Shared by
-//! the fuzzer and by the ordinary test that replays its corpus.
+//! Requests to the admin page and its API: any bytes are a request of this host, an error or
+//! incomplete, independent of how they are split into reads, and a limit bounds what is waited for.
+//! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
+use wontun::admin::api;
 use wontun::admin::http::{Hosts, MAX_BODY, MAX_HEAD, Method, Parsed, parse};
 
 /// Parses the input of one connection.
@@ -36,7 +37,12 @@ pub(crate) fn run(bytes: &[u8]) {
             Parsed::Request(request, length) => {
                 assert!(length > 0 && length <= rest.len());
                 assert!(request.path.starts_with('/') && request.body.len() <= MAX_BODY);
-                assert!(request.method == Method::Post || request.body.is_empty());
+                let has_body = matches!(request.method, Method::Post | Method::Patch);
+                assert!(has_body || request.body.is_empty());
+                let is_of_api = matches!(request.method, Method::Patch | Method::Delete);
+                assert!(!is_of_api || request.path.starts_with("/api"), "{request:?}");
+                let is_valid = api::check(&request);
+                assert!(!is_valid || request.path.starts_with("/api/v1/"), "{request:?}");
                 let host = request.host.rsplit_once(':').map_or(request.host.as_str(), |(host, _)| host);
                 assert!(
                     ["localhost", "10.8.0.1"].contains(&host)

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sign_in::AccountText;
-use crate::config::PeerName;
+use super::sign_in::{AccountText, TokenHash};
+use super::tokens::TokensText;
 use crate::config::peer_settings::PeerComment;
+use crate::config::{ApiScopes, PeerName, TokenName};
 use crate::enroll::code::OneTimeSecret;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::{PresharedKey, PublicKey};
@@ -43,6 +44,23 @@ pub enum Change {
     Server(Vec<(ServerSetting, SettingText)>),
     /// Replaces the account.
     Account(AccountText),
+    /// Adds a token of the API.
+    AddToken(NewToken),
+    /// Removes a token of the API.
+    RemoveToken(TokenName),
+}
+
+/// A new token of the API, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its name.
+    pub name: TokenName,
+    /// Its rights.
+    pub scopes: ApiScopes,
+    /// Its end; empty for none.
+    pub expires: SettingText,
+    /// Hash of its secret.
+    pub hash: TokenHash,
 }
 
 /// A new peer, as it was typed.
@@ -126,6 +144,8 @@ pub struct ChangeRecord {
     pub at: u64,
     /// Address of the browser.
     pub from: IpAddr,
+    /// The token by which it was made, if it was made by the API.
+    pub token: Option<TokenName>,
     /// The change, in one line.
     pub text: SettingText,
 }
@@ -137,6 +157,8 @@ pub struct Done {
     pub text: SettingText,
     /// The file of the peer with new keys, or the token of an invitation, if there is one.
     pub client: Option<ClientText>,
+    /// The tokens of the API, if they were changed.
+    pub tokens: Option<TokensText>,
 }
 
 /// The reasons why a change was not made: at least one.
@@ -299,13 +321,17 @@ mod tests {
     fn texts_beyond_their_limits_are_no_messages() {
         let key = PublicKey::from_bytes([7; 32]);
         let set = |length| Change::Set(key, vec![(PeerComment::Note, SettingText("x".repeat(length)))]);
-        let change =
-            |length| FromAdmin::Change { number: 1, from: [10, 8, 0, 2].into(), change: set(length) };
+        let change = |length| FromAdmin::Change {
+            number: 1,
+            from: [10, 8, 0, 2].into(),
+            token: None,
+            change: set(length),
+        };
         assert_eq!(decode(&encode(&change(MAX_VALUE)).unwrap()), Ok(change(MAX_VALUE)));
         assert!(decode::<FromAdmin>(&encode(&change(MAX_VALUE + 1)).unwrap()).is_err());
         let done = |length| {
             let client = Some(ClientText(Zeroizing::new("x".repeat(length))));
-            FromEditor::Done(Ok(Done { text: SettingText::default(), client }))
+            FromEditor::Done(Ok(Done { text: SettingText::default(), client, tokens: None }))
         };
         assert_eq!(decode(&encode(&done(MAX_CLIENT)).unwrap()), Ok(done(MAX_CLIENT)));
         assert!(decode::<FromEditor>(&encode(&done(MAX_CLIENT + 1)).unwrap()).is_err());

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 pub use super::certificate::{CertificateText, Fingerprint};
 pub use super::changes::{
     Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, LinkEnrolment, MAX_VALUE, NewPeer,
-    Question, Refusal, ServerSetting, SettingText,
+    NewToken, Question, Refusal, ServerSetting, SettingText,
 };
-pub use super::sign_in::{AccountText, Token};
+pub use super::sign_in::{AccountText, Token, TokenHash};
+pub use super::tokens::TokensText;
 use crate::config::peer_settings::{Exclusion, PeerComment};
-use crate::config::{AdminName, AdminProxy, PeerName, PeerPolicy};
+use crate::config::{AdminName, AdminProxy, PeerName, PeerPolicy, TokenName};
 use crate::messages::Address;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::{PresharedKey, PublicKey};
@@ -39,9 +40,13 @@ pub enum ToAdmin {
         certificate: Option<CertificateText>,
         /// The account, if a password was set.
         account: Option<AccountText>,
+        /// Tokens of the API.
+        tokens: TokensText,
         /// True to use seccomp and Landlock.
         is_sandboxed: bool,
     },
+    /// The tokens of the API from now on.
+    Tokens(TokensText),
     /// Peers in the file, in its order; answer to [`FromAdmin::Show`].
     Peers {
         /// At most [`MAX_PEERS_SIZE`] bytes, or one peer.
@@ -88,6 +93,8 @@ pub enum FromAdmin {
         number: u32,
         /// Address of the browser.
         from: IpAddr,
+        /// The token by which it is made, if it is made by the API.
+        token: Option<TokenName>,
         /// The change.
         change: Change,
     },
@@ -144,6 +151,10 @@ pub struct PeerInFile {
     pub name: Option<PeerName>,
     /// Allowed IPs.
     pub networks: Vec<String>,
+    /// True if it has a preshared key.
+    pub has_preshared_key: bool,
+    /// Interval of keepalives in seconds; 0 for off.
+    pub persistent_keepalive: u16,
     /// Its settings, those whose value is not too long.
     pub settings: Vec<(PeerComment, SettingText)>,
     /// Settings whose value is longer than [`MAX_VALUE`], so that the page does not change them.
@@ -174,6 +185,8 @@ pub enum ToEditor {
         change: Change,
         /// Address of the browser.
         from: IpAddr,
+        /// The token by which it is made, if it is made by the API.
+        token: Option<TokenName>,
         /// True if IPv6 packets of clients get further than the VPN.
         reaches_ipv6: bool,
     },
@@ -190,6 +203,8 @@ pub enum ToEditor {
     Invitation(InvitationRequest),
     /// Request for the certificate as it is now.
     ReadCertificate,
+    /// Request for the tokens of the API as they are now, answered by [`FromEditor::Tokens`].
+    ReadTokens,
 }
 
 /// A request about the invitations in the server's file.
@@ -239,6 +254,8 @@ pub enum FromEditor {
         account: Option<AccountText>,
         /// The certificate, if one is needed.
         certificate: Option<CertificateResult>,
+        /// The tokens of the API.
+        tokens: Result<TokensText, ErrorMessage>,
     },
     /// The process cannot confine itself, or read the account, and ends.
     NotReady(ErrorMessage),
@@ -250,6 +267,8 @@ pub enum FromEditor {
     Invitation(Result<Option<ClientText>, ErrorMessage>),
     /// Answer to [`ToEditor::ReadCertificate`].
     Certificate(CertificateResult),
+    /// Answer to [`ToEditor::ReadTokens`].
+    Tokens(Result<TokensText, ErrorMessage>),
 }
 
 impl PeerInFile {
@@ -273,6 +292,8 @@ mod tests {
             key: PublicKey::from_bytes([7; 32]),
             name: Some("ü".repeat(64).parse().unwrap()),
             networks: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 9],
+            has_preshared_key: true,
+            persistent_keepalive: 25,
             settings: PeerComment::ALL.map(|key| (key, SettingText::cut("ü".repeat(2000)))).to_vec(),
             long_settings: vec![PeerComment::Allow],
             exclusion: Some(Exclusion::Expired),

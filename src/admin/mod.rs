@@ -16,14 +16,17 @@
 //! | `changes.rs` | changes and questions in these messages |
 //! | `process.rs` | `wontun-admin`: start, event loop |
 //! | `app/` | what a request does |
+//! | `api/` | the API: its routes, the bodies of requests, errors |
 //! | `http/` | the HTTP server |
 //! | `sign_in/` | account, sessions, limits on attempts |
+//! | `tokens.rs` | tokens of the API |
 //! | `pages/` | HTML |
 //! | `texts.rs` | all texts of the page |
 //! | `assets/` | style sheet and script |
 //! | `snapshot.rs` | the peers and their state |
 //! | `editor/` | `wontun-editor` |
 
+pub mod api;
 mod app;
 mod certificate;
 mod changes;
@@ -32,9 +35,10 @@ pub mod http;
 pub mod messages;
 mod pages;
 mod process;
-mod sign_in;
+pub(crate) mod sign_in;
 mod snapshot;
 mod texts;
+pub(crate) mod tokens;
 
 pub use self::process::main;
 

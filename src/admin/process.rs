@@ -72,7 +72,8 @@ enum Event {
 impl Server {
     /// Confines the process, and creates the server.
     fn start(message: ToAdmin, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
-        let ToAdmin::Start { tunnel, listeners, names, proxy, certificate, account, is_sandboxed } = message
+        let ToAdmin::Start { tunnel, listeners, names, proxy, certificate, account, tokens, is_sandboxed } =
+            message
         else {
             return Err("the supervisor sent an unexpected message".to_owned());
         };
@@ -91,11 +92,9 @@ impl Server {
         let sockets = descriptors.into_iter().map(TcpListener::from).zip(&listeners);
         let listeners = sockets.map(|(socket, (_, exposure))| HttpListener { socket, exposure: *exposure });
         let now = now().map_err(|error| error.to_string())?;
-        Ok(Self {
-            app: App::new(tunnel, account, random, now),
-            http: HttpServer::new(listeners.collect(), hosts, tls),
-            status: None,
-        })
+        let mut app = App::new(tunnel, account, random, now);
+        app.set_tokens(&tokens);
+        Ok(Self { app, http: HttpServer::new(listeners.collect(), hosts, tls), status: None })
     }
 
     /// Serves until the channel is closed. Returns the exit code.
@@ -203,6 +202,7 @@ impl Server {
                         self.http.set_tls(tls);
                     }
                 }
+                ToAdmin::Tokens(tokens) => self.app.set_tokens(&tokens),
                 ToAdmin::MakeLink => {
                     let token = self.app.make_link(now);
                     channel.send(&FromAdmin::Link(token), Vec::new())?;

@@ -60,6 +60,9 @@ pub(super) struct Snapshot {
     pub(super) dropped: Vec<(String, u64)>,
     /// Repairs of the host's state, by what was repaired.
     pub(super) repairs: Vec<(String, u64)>,
+    /// The status of the tunnel, with the peers that the file does not have; `None` if it does not
+    /// answer.
+    pub(super) status: Option<TunnelStatus>,
     /// The tunnel; `None` if it does not answer.
     pub(super) tunnel: Option<Tunnel>,
     /// Time since 1970 at which it was taken.
@@ -101,21 +104,24 @@ impl Snapshot {
             let peers = peers.into_iter().map(|file| Peer { file, live: None }).collect();
             return Self { peers, at, ..Self::default() };
         };
-        let TunnelStatus { peers: live, problems, dropped, repairs, .. } = status;
+        let mut status = status;
+        let live = std::mem::take(&mut status.peers);
         let mut live: HashMap<PublicKey, TunnelPeer> =
             live.into_iter().map(|peer| (peer.public_key, peer)).collect();
-        let peers = peers.into_iter().map(|file| Peer { live: live.remove(&file.key), file });
+        let peers = peers.into_iter().map(|file| Peer { live: live.remove(&file.key), file }).collect();
+        let TunnelStatus { problems, dropped, repairs, .. } = status.clone();
         Self {
-            peers: peers.collect(),
+            peers,
             problems,
             dropped: dropped.into_iter().filter(|(_, count)| *count > 0).collect(),
             repairs: repairs.into_iter().filter(|(_, count)| *count > 0).collect(),
             tunnel: Some(Tunnel {
-                version: status.version,
+                version: status.version.clone(),
                 listen_port: status.listen_port,
                 is_up: status.is_up != Some(false),
                 public_key: status.public_key,
             }),
+            status: Some(TunnelStatus { peers: live.into_values().collect(), ..status }),
             at,
         }
     }
@@ -259,6 +265,8 @@ pub(super) mod tests {
             key: PublicKey::from_bytes([number; 32]),
             name: name.parse().ok(),
             networks: vec![format!("10.8.0.{number}/32")],
+            has_preshared_key: true,
+            persistent_keepalive: 0,
             settings: Vec::new(),
             long_settings: Vec::new(),
             exclusion: None,

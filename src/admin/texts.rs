@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 
 use super::messages::{Field, ServerSetting};
+use crate::config::ApiScope;
 use crate::config::peer_settings::PeerComment;
 use crate::uapi::PeerState;
 
@@ -153,10 +154,34 @@ pub(super) const CHANGES: &str = "Changes";
 pub(super) const CHANGES_HELP: &str = "Made by this page; those of commands are in the system's log. The last 500 are \
     kept, in a file beside the configuration; the last 100 are shown.";
 pub(super) const NO_CHANGES: &str = "None yet.";
+pub(super) const TOKEN: &str = "token";
+pub(super) const TOKENS: &str = "API tokens";
+pub(super) const SHOW_TOKENS: &str = "Tokens by which programs read and change peers";
+pub(super) const TOKENS_HELP: &str = "By a token, a program reads and changes what this page does, under /api/v1/. \
+    A new password does not end them.";
+pub(super) const ADD_TOKEN: &str = "Make a token";
+pub(super) const TOKEN_NAME_HELP: &str =
+    "Letters, digits, '.', '_' and '-', such as grafana. The changes show it.";
+pub(super) const TOKEN_ONCE: &str =
+    "Give this to the program. It is shown only now: the server keeps its hash.";
+pub(super) const SECRET: &str = "Secret";
+pub(super) const SCOPES: &str = "Scope";
+pub(super) const ENDS: &str = "Ends";
+pub(super) const ENDS_HELP: &str = "A date such as 2026-12-31 or a duration such as 90d. Empty for no end.";
+pub(super) const LAST_USE: &str = "Last use (UTC)";
 pub(super) const WHEN: &str = "When (UTC)";
 pub(super) const WHO: &str = "Who";
 pub(super) const WHAT: &str = "What";
 pub(super) const THIS_HOST: &str = "this host";
+
+/// Returns the description of a scope.
+pub(super) const fn scope(scope: ApiScope) -> &'static str {
+    match scope {
+        ApiScope::Read => "read: peers, their state, settings, changes; never a key",
+        ApiScope::Peers => "peers: add, change and remove peers; new peers' files",
+        ApiScope::Settings => "settings: change those of the server",
+    }
+}
 
 /// Returns the label of a field.
 pub(super) const fn label(field: Field) -> &'static str {

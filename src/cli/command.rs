@@ -11,8 +11,9 @@ use super::options::{
     PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
     interval,
 };
-use super::peer::PeerCommand;
-use crate::config::{AllowedNetwork, TunName};
+use super::peer::{PeerCommand, expiry};
+use crate::config::peer_settings::Expiry;
+use crate::config::{AllowedNetwork, ApiScope, TokenName, TunName};
 use crate::server::InitOptions;
 use crate::server::import::Import;
 
@@ -75,7 +76,7 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = interval)]
         timeout: Duration,
     },
-    /// Sign in to the admin page of the running server ('serve --admin')
+    /// Sign in to the admin page of the running server ('serve --admin'), and tokens of its API
     Admin {
         /// Subcommand.
         #[command(subcommand)]
@@ -330,6 +331,55 @@ pub enum AdminCommand {
     /// For the first visit, which sets the password, and when the password is lost. An earlier link
     /// that was not used is void.
     Link {
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Make, list and remove tokens of the admin page's API
+    Token {
+        /// Subcommand.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+}
+
+/// Subcommands of `wontun admin token`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print its secret, which is shown only now
+    ///
+    /// Give it as 'Authorization: Bearer SECRET' with requests to http://10.8.0.1/api/v1/. Its hash
+    /// is kept in DIR/tun0.admin-tokens.
+    Add {
+        /// Name, by which the log and the list of changes tell who has made one
+        #[arg(value_name = "NAME")]
+        name: TokenName,
+
+        /// Rights: read (peers, their state, settings; never a key), peers (add, change and remove
+        /// them, too), settings (change those of the server, too); repeatable
+        #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "read")]
+        scope: Vec<ApiScope>,
+
+        /// End: a date such as 2026-12-31, its last day in UTC, a time, or a duration such as 90d
+        #[arg(long, value_name = "WHEN", value_parser = expiry)]
+        expires: Option<Expiry>,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// List the tokens with their rights, creation and end
+    List {
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Remove a token, which ends at once
+    Remove {
+        /// Name
+        #[arg(value_name = "NAME")]
+        name: TokenName,
+
         /// Folder of the server.
         #[command(flatten)]
         folder: ServerFolder,

@@ -25,7 +25,7 @@ use std::io;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub use command::{AdminCommand, Command, KillSwitchCommand, Shell};
+pub use command::{AdminCommand, Command, KillSwitchCommand, Shell, TokenCommand};
 pub use delivery::DeliveryOptions;
 pub use enroll::CodeArgument;
 pub(crate) use options::{DEFAULT_FOLDER, SERVER_FOLDERS};

@@ -313,7 +313,7 @@ fn page_url(text: &str) -> Result<String, String> {
     }
 }
 
-fn expiry(text: &str) -> Result<Expiry, String> {
+pub(super) fn expiry(text: &str) -> Result<Expiry, String> {
     Expiry::parse_from(text, SystemTime::now()).map_err(|expected| format!("expected {expected}"))
 }
 

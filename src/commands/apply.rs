@@ -87,6 +87,30 @@ pub(super) fn admin_links(folder: &Folder, file: &ServerFile) -> Result<client::
     Ok(links?)
 }
 
+/// Puts changed tokens of the API in force. It is no error if the tunnel does not run or serves no
+/// page: a line on standard error says it.
+///
+/// # Errors
+/// [`CommandError::NotApplied`].
+pub(super) fn reload_tokens(folder: &Folder, file: &ServerFile) -> Result<(), CommandError> {
+    let reloaded = status(folder, file).and_then(|status| match status {
+        Some(TunnelStatus { name, .. }) => {
+            connect(folder, &name).and_then(|socket| client::reload_tokens(socket, &name))
+        }
+        None => Err(ClientError::NotRunning(folder.tun().clone())),
+    });
+    match reloaded {
+        Err(ClientError::NotRunning(tun) | ClientError::NoAdminPage(tun)) => {
+            let _ = writeln!(
+                io::stderr(),
+                "wontun: tunnel {tun} serves no admin page now: tokens can be used once 'wontun serve --admin' runs"
+            );
+            Ok(())
+        }
+        reloaded => report(file, None, reloaded),
+    }
+}
+
 /// Reports how a change of the file was applied to the tunnel.
 fn report(
     file: &ServerFile,

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::locate::locate;
 use super::{
-    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, admin_link,
-    check, completions, deliver_file, disable_peers, doctor, down, enroll, genkey, genpsk, hold, import,
-    init, invite_peer, kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peers,
-    rename_peer, renew_peer, reset_peer, set_peer, show, show_peer, status, test_peer, top,
+    CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, add_token,
+    admin_link, check, completions, deliver_file, disable_peers, doctor, down, enroll, genkey, genpsk, hold,
+    import, init, invite_peer, kill_switch_off, kill_switch_on, list_peers, list_tokens, prepare, pubkey,
+    remove_peers, remove_token, rename_peer, renew_peer, reset_peer, set_peer, show, show_peer, status,
+    test_peer, top,
 };
 use crate::cli::{
     AdminCommand, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel,
-    SERVER_FOLDERS, ServerFolder, SocketFolder, TunOption, TunnelKind,
+    SERVER_FOLDERS, ServerFolder, SocketFolder, TokenCommand, TunOption, TunnelKind,
 };
 use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
@@ -98,6 +99,13 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
             }
         }
         Command::Admin { command: AdminCommand::Link { folder } } => admin_link(&existing_folder(folder)?)?,
+        Command::Admin { command: AdminCommand::Token { command } } => match command {
+            TokenCommand::Add { name, scope, expires, folder } => {
+                add_token(&existing_folder(folder)?, name, scope, expires)?;
+            }
+            TokenCommand::List { folder } => list_tokens(&existing_folder(folder)?)?,
+            TokenCommand::Remove { name, folder } => remove_token(&existing_folder(folder)?, &name)?,
+        },
         Command::Enroll { code, name, out, timeout } => enroll(code, &name, out, timeout)?,
         Command::Peer { command } => dispatch_peer(command)?,
         Command::KillSwitch { command: KillSwitchCommand::On { name, allow, kill_switch_allow, config } } => {

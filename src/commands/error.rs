@@ -32,6 +32,9 @@ pub(crate) enum CommandError {
     /// No randomness is available for a key.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// The tokens of the API cannot be read or changed.
+    #[error("{0}")]
+    Tokens(String),
     /// An option is for one client, and several are to be added.
     #[error("{0} belongs to one client: give one NAME, or add the others by another command")]
     OneClient(&'static str),

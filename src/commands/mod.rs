@@ -1,6 +1,7 @@
 //! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
 mod admin;
+mod admin_token;
 mod apply;
 mod check;
 mod completions;
@@ -27,6 +28,7 @@ mod status;
 mod top;
 
 pub(crate) use admin::admin_link;
+pub(crate) use admin_token::{add_token, list_tokens, remove_token};
 pub(crate) use check::{CheckOptions, check};
 pub(crate) use completions::completions;
 pub use dispatch::dispatch;

@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 mod admin_settings;
+mod api_token;
 mod apply_dns;
 mod cidr;
 mod client_dns;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use admin_settings::{
     AdminName, AdminNameError, AdminProxy, AdminSettings, AdminSettingsError, ProxyField, ProxyFieldError,
 };
+pub use api_token::{ApiScope, ApiScopeError, ApiScopes, TokenName, TokenNameError};
 pub use apply_dns::ApplyDns;
 pub use cidr::{Cidr, CidrError};
 pub(crate) use client_dns::ClientDns;

@@ -38,6 +38,7 @@ const UNKNOWN_OPERATION: i64 = -(Errno::EPROTO as i64);
 const NO_ENTRY: i64 = -(Errno::ENOENT as i64);
 const RELOAD_REQUEST: &[u8] = b"reload=1\n\n";
 const ADMIN_REQUEST: &[u8] = b"admin=1\n\n";
+const TOKENS_REQUEST: &[u8] = b"admin_tokens=1\n\n";
 /// Maximum length of the answer to that in bytes.
 const MAX_RELOAD_ANSWER: u64 = 16 << 10;
 /// Maximum length of the path of a file, and its key, in bytes.
@@ -373,11 +374,20 @@ pub(crate) fn set(socket: UnixStream, tun: &TunName, changes: &Changes) -> Resul
 
 /// Requests that the tunnel reads its file again, and waits until that is applied.
 pub(crate) fn reload(socket: UnixStream, tun: &TunName) -> Result<(), ClientError> {
+    read_again(&socket, RELOAD_REQUEST, tun)
+}
+
+/// Requests that the tunnel reads the tokens of the admin page's API again, and waits until they
+/// are in force.
+pub(crate) fn reload_tokens(socket: UnixStream, tun: &TunName) -> Result<(), ClientError> {
+    read_again(&socket, TOKENS_REQUEST, tun)
+}
+
+fn read_again(mut socket: &UnixStream, request: &[u8], tun: &TunName) -> Result<(), ClientError> {
     let failed = |error| failed(&error, tun);
-    (&socket).write_all(RELOAD_REQUEST).map_err(failed)?;
+    socket.write_all(request).map_err(failed)?;
     // the kernel may take time to set routes and tables on a busy host
-    let reader =
-        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
+    let reader = DeadlineReader { socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
     let mut reason = None;
     for line in BufReader::new(reader.take(MAX_RELOAD_ANSWER)).lines() {
         let line = line.map_err(failed)?;
@@ -390,6 +400,7 @@ pub(crate) fn reload(socket: UnixStream, tun: &TunName) -> Result<(), ClientErro
                 return match (errno.parse().ok(), reason) {
                     (Some(0), _) => Ok(()),
                     (Some(_), Some(reason)) => Err(ClientError::ReloadRefused { tun, reason }),
+                    (Some(NO_ENTRY), None) => Err(ClientError::NoAdminPage(tun)),
                     (Some(UNKNOWN_OPERATION), None) => Err(ClientError::Older(tun)),
                     (Some(errno), None) => Err(ClientError::Reported { tun, errno }),
                     (None, _) => Err(ClientError::Foreign(tun)),

@@ -45,7 +45,7 @@ pub enum RequestErrorKind {
         expected: &'static str,
     },
     /// The first line names no known operation.
-    #[error("found {0}, expected get=1, set=1, status=1, file=1, reload=1 or admin=1")]
+    #[error("found {0}, expected get=1, set=1, status=1, file=1, reload=1, admin=1 or admin_tokens=1")]
     Operation(String),
     /// A line without `=`.
     #[error("expected KEY=VALUE, found a line without '='")]

@@ -22,6 +22,9 @@ pub enum Request {
     /// `admin=1`, an extension for `wontun admin link`: returns links to the admin page that can be
     /// used once, of which one is a secret.
     AdminLink,
+    /// `admin_tokens=1`, an extension for `wontun admin token`: reads the tokens of the admin
+    /// page's API again. The answer comes when they are in force.
+    AdminTokens,
     /// `set=1`: applies the changes.
     Set(Changes),
 }
@@ -123,6 +126,7 @@ impl RequestParser {
                 b"file=1" => self.start(State::NoArguments(Request::File, "file=1")),
                 b"reload=1" => self.start(State::NoArguments(Request::Reload, "reload=1")),
                 b"admin=1" => self.start(State::NoArguments(Request::AdminLink, "admin=1")),
+                b"admin_tokens=1" => self.start(State::NoArguments(Request::AdminTokens, "admin_tokens=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
                 _ => Some(RequestErrorKind::Operation(describe(text))),
             },

@@ -19,7 +19,7 @@ use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 /// Maximum number of changes that are under way.
-const MAX_CHANGES: usize = 16;
+pub(super) const MAX_CHANGES: usize = 16;
 
 impl App {
     /// Makes the change that a form at `path` is for.
@@ -36,6 +36,8 @@ impl App {
             "/new" => return self.add(request, session, id, from),
             "/new/invitation" => return self.invite(request, session, id, from),
             "/server" => return self.set_server(request, session, id, from),
+            "/tokens" => return self.add_token(request, session, id, from),
+            "/tokens/remove" => return self.remove_token(request, session, id, from),
             _ => {}
         }
         let peer = path.strip_prefix("/peers/").and_then(|rest| rest.split_once('/'));
@@ -187,7 +189,7 @@ impl App {
         from: IpAddr,
     ) -> Reply {
         match self.insert(kind, session, connection) {
-            Ok(number) => self.send(FromAdmin::Change { number, from, change }),
+            Ok(number) => self.send(FromAdmin::Change { number, from, token: None, change }),
             Err(response) => return Reply::Now(*response),
         }
         Reply::Later
@@ -215,7 +217,7 @@ impl App {
         session: Session,
         connection: ConnectionId,
     ) -> Result<u32, Box<Response>> {
-        if self.changes.len() >= MAX_CHANGES {
+        if self.pending() >= MAX_CHANGES {
             let problem = Problem::Failed("too many changes at once".to_owned());
             return Err(Box::new(pages::problem(&self.tunnel, Some(&session), &problem)));
         }
@@ -235,7 +237,9 @@ impl App {
         if self.handle_enrolled(number, &result) {
             return;
         }
-        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else { return };
+        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else {
+            return self.handle_api_changed(number, result);
+        };
         // the next page shows the change
         self.snapshot = None;
         let response = match (result, kind) {
@@ -256,7 +260,15 @@ impl App {
                     Response::redirect("/account")
                 }
             }
+            (Ok(_), ChangeKind::AddToken { name, secret, .. }) => {
+                pages::token_added(&self.tunnel, &session, &name, &secret)
+            }
+            (Ok(_), ChangeKind::RemoveToken) => Response::redirect("/tokens"),
             (Ok(_), _) => Response::redirect("/"),
+            (Err(refusal), ChangeKind::AddToken { form, .. }) => {
+                let (form, problem) = form.refused(refusal);
+                self.show_tokens(&session, &form, Some(&problem))
+            }
             (Err(refusal), ChangeKind::Add(_, form) | ChangeKind::Invite { form, .. }) => {
                 let (form, problem) = form.refused(refusal);
                 pages::new(&self.tunnel, &session, &form, Some(&problem))
@@ -291,7 +303,9 @@ impl App {
         result: Result<Answer, Refusal>,
         now: Instant,
     ) {
-        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else { return };
+        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else {
+            return self.handle_api_answer(number, result);
+        };
         match (kind, result) {
             (ChangeKind::Test(key, form), Ok(Answer::Access { is_allowed, text })) => {
                 let verdict = Some((is_allowed, text.into_string()));

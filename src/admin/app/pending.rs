@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::super::http::ConnectionId;
 use super::super::pages::{Form, Problem};
-use super::super::sign_in::{Account, Attempts, Session};
+use super::super::sign_in::{Account, Attempts, Session, Token};
+use crate::config::TokenName;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -58,6 +59,10 @@ pub(super) enum ChangeKind {
     Server(Form),
     /// A new session.
     Account { account: Account, ends_sessions: bool },
+    /// The secret of the new token with this name.
+    AddToken { name: TokenName, secret: Token, form: Form },
+    /// The page of the tokens.
+    RemoveToken,
     /// The page of the peer with the result of a test.
     Test(PublicKey, Form),
     /// The page of the server, with the settings and changes of the answer.

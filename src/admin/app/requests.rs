@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::http::{ConnectionId, Method, Reply, Request, Response, Status};
+use super::super::http::{ConnectionId, MediaType, Method, Reply, Request, Response, Status, is_api};
 use super::super::messages::{Event, FromAdmin, PeerInFile};
 use super::super::pages::{self, Form, Problem};
 use super::super::sign_in::{Session, Token};
@@ -17,7 +17,7 @@ use wontun_proto::time::Instant;
 /// Validity of a link.
 const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Age up to which a snapshot is shown again.
-const MAX_AGE: Duration = Duration::from_millis(500);
+pub(super) const MAX_AGE: Duration = Duration::from_millis(500);
 /// Interval of updates on open pages; longer with many peers.
 const INTERVAL: Duration = Duration::from_secs(1);
 const LONG_INTERVAL: Duration = Duration::from_secs(5);
@@ -61,6 +61,9 @@ impl App {
         from: IpAddr,
         now: Instant,
     ) -> Reply {
+        if is_api(&request.path) {
+            return self.handle_api(request, id, from, now);
+        }
         if request.method == Method::Post {
             return self.handle_post(request, id, from, now);
         }
@@ -94,6 +97,7 @@ impl App {
                 let offered = self.offered.as_ref();
                 Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
             }
+            "/tokens" => Reply::Now(self.show_tokens(&session, &Form::default(), None)),
             "/sign-in" | "/password" => Reply::Now(Response::redirect("/")),
             "/events" => {
                 // a page of another site may not see who is signed in, not even by the time
@@ -117,7 +121,7 @@ impl App {
 
     fn handle_post(&mut self, request: &Request, id: ConnectionId, from: IpAddr, now: Instant) -> Reply {
         // without a session, the origin is what tells a page of this server from others
-        if !request.is_same_origin() || !request.is_form {
+        if !request.is_same_origin() || request.media_type != MediaType::Form {
             return Reply::Now(pages::problem(&self.tunnel, None, &Problem::Stale));
         }
         match request.path.as_str() {
@@ -221,6 +225,7 @@ impl App {
         }
         let peers = std::mem::take(&mut self.incoming);
         let snapshot = Snapshot::new(peers, status, wall);
+        self.handle_api_snapshot(&snapshot);
         for (id, view) in std::mem::take(&mut self.views) {
             let response = self.render(&view, &snapshot);
             self.responses.push_back((id, response));

@@ -7,6 +7,7 @@ use super::super::messages::{FromAdmin, PeerInFile};
 use super::super::pages::{PeerResult, ServerResult};
 use super::super::sign_in::{Account, Attempts, Session, Sessions, Token, TotpSecret};
 use super::super::snapshot::{Shown, Snapshot};
+use super::api_state::Api;
 use super::pending::{Enrolments, PendingChange};
 use crate::net::random::SystemRandom;
 use wontun_proto::time::Instant;
@@ -37,6 +38,7 @@ pub(in crate::admin) struct App {
     /// Requests for pages that wait for a snapshot.
     pub(super) views: Vec<(ConnectionId, View)>,
     pub(super) changes: HashMap<u32, PendingChange>,
+    pub(super) api: Api,
     pub(super) next_change: u32,
     pub(super) streams: Vec<Stream>,
     pub(super) outbox: VecDeque<FromAdmin>,
@@ -100,6 +102,7 @@ impl App {
             requested: None,
             views: Vec::new(),
             changes: HashMap::new(),
+            api: Api::default(),
             next_change: 0,
             streams: Vec::new(),
             outbox: VecDeque::new(),

@@ -1,3 +1,4 @@
+mod api;
 mod invitations;
 
 use std::net::IpAddr;
@@ -112,12 +113,12 @@ fn answer(app: &mut App, message: FromAdmin) {
         }
         FromAdmin::Question { number, .. } => {
             let text = SettingText::cut("add 'x'".to_owned());
-            let changes = vec![ChangeRecord { at: 1, from: [10, 8, 0, 1].into(), text }];
+            let changes = vec![ChangeRecord { at: 1, from: [10, 8, 0, 1].into(), token: None, text }];
             let settings = vec![(ServerSetting::Endpoint, SettingText::cut("192.0.2.1:51820".to_owned()))];
             app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(1));
         }
         FromAdmin::Change { number, change, .. } => {
-            let client = matches!(change, Change::Add { .. })
+            let client = matches!(change, Change::Add { .. } | Change::Renew(_))
                 .then(|| ClientText::try_from("[Interface]\nPrivateKey = x\n".to_owned()).unwrap());
             app.handle_changed(number, Ok(client), at(1));
         }
@@ -275,7 +276,7 @@ fn names_and_notes_are_text() {
         } else if let FromAdmin::Question { number, question: Question::Server } = message {
             let text = SettingText::cut(evil.to_owned());
             let settings = ServerSetting::ALL.map(|setting| (setting, text.clone())).to_vec();
-            let changes = vec![ChangeRecord { at: 1, from: FROM, text }];
+            let changes = vec![ChangeRecord { at: 1, from: FROM, token: None, text }];
             app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(50));
         } else if let FromAdmin::Question { number, .. } = message {
             let verdict = Answer::Access { is_allowed: true, text: ErrorMessage::cut(evil.to_owned()) };

@@ -1,5 +1,5 @@
 //! The file of the latest changes: `NAME.changes`, beside the configuration. A line is a time, the
-//! address of the browser, and the change, which has no secret.
+//! address of the browser, the token if the API was used, and the change, which has no secret.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::super::messages::{ChangeRecord, SettingText};
-use crate::config::TunName;
+use crate::config::{TokenName, TunName};
 use crate::net::timer::unix_now;
 use crate::server::Writer;
 
@@ -18,6 +18,8 @@ const MAX_RECORDS: usize = 500;
 /// Maximum number of changes that are shown, and their size in bytes.
 const MAX_SHOWN: usize = 100;
 const MAX_SHOWN_SIZE: usize = 24 * 1024;
+/// Beginning of the word with the name of a token.
+const TOKEN: &str = "token=";
 
 /// The file.
 #[derive(Debug)]
@@ -32,10 +34,11 @@ impl ChangeLog {
     ///
     /// # Errors
     /// A text for the log.
-    pub(super) fn add(&self, from: IpAddr, change: &str) -> Result<(), String> {
+    pub(super) fn add(&self, from: IpAddr, token: Option<&TokenName>, change: &str) -> Result<(), String> {
         let time = i64::try_from(unix_now().as_secs()).ok().and_then(|at| Timestamp::from_second(at).ok());
         let change: String = change.chars().filter(|letter| !letter.is_control()).collect();
-        let line = format!("{} {from} {change}\n", time.unwrap_or_default());
+        let token = token.map(|name| format!("{TOKEN}{name} ")).unwrap_or_default();
+        let line = format!("{} {from} {token}{change}\n", time.unwrap_or_default());
         let writer = Writer::lock(&self.0).map_err(|error| error.to_string())?;
         let before = self.read()?;
         let text = match &before {
@@ -59,7 +62,7 @@ impl ChangeLog {
         let text = self.read()?.unwrap_or_default();
         let mut left = MAX_SHOWN_SIZE;
         let records = text.lines().rev().filter_map(parse).take(MAX_SHOWN).take_while(|record| {
-            let size = record.text.as_str().len() + 64;
+            let size = record.text.as_str().len() + 96;
             left = left.saturating_sub(size);
             left > 0
         });
@@ -77,9 +80,14 @@ impl ChangeLog {
 
 fn parse(line: &str) -> Option<ChangeRecord> {
     let (time, rest) = line.split_once(' ')?;
-    let (from, text) = rest.split_once(' ')?;
+    let (from, rest) = rest.split_once(' ')?;
+    // no change begins like that
+    let (token, text) = match rest.strip_prefix(TOKEN).and_then(|rest| rest.split_once(' ')) {
+        Some((name, text)) => (Some(name.parse().ok()?), text),
+        None => (None, rest),
+    };
     let at = time.parse::<Timestamp>().ok()?.as_second().try_into().ok()?;
-    Some(ChangeRecord { at, from: from.parse().ok()?, text: SettingText::cut(text.to_owned()) })
+    Some(ChangeRecord { at, from: from.parse().ok()?, token, text: SettingText::cut(text.to_owned()) })
 }
 
 #[cfg(test)]
@@ -94,17 +102,20 @@ mod tests {
         assert_eq!(log.latest(), Ok(Vec::new()));
         let from: IpAddr = "fd00::2".parse().unwrap();
         for number in 0..3 {
-            log.add(from, &format!("add 'phone {number}\n'")).unwrap();
+            let token = "grafana".parse().ok().filter(|_| number == 1);
+            log.add(from, token.as_ref(), &format!("add 'phone {number}\n'")).unwrap();
         }
         let latest = log.latest().unwrap();
         assert_eq!(
             latest.iter().map(|record| record.text.as_str()).collect::<Vec<_>>(),
             ["add 'phone 2'", "add 'phone 1'", "add 'phone 0'"]
         );
+        let tokens = latest.iter().map(|record| record.token.as_ref().map(TokenName::as_str));
+        assert_eq!(tokens.collect::<Vec<_>>(), [None, Some("grafana"), None]);
         assert!(latest[0].from == from && latest[0].at > 1_700_000_000);
         // what is no record is no error, and the file does not grow
         fs::write(&log.0, format!("?\n{}", "2026-11-29T20:00:00Z 10.8.0.2 x\n".repeat(MAX_RECORDS))).unwrap();
-        log.add(from, "last").unwrap();
+        log.add(from, None, "last").unwrap();
         let text = fs::read_to_string(&log.0).unwrap();
         assert!(text.lines().count() == MAX_RECORDS && text.ends_with(" fd00::2 last\n"), "{text}");
         assert_eq!(log.latest().unwrap().len(), MAX_SHOWN);

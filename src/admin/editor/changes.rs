@@ -7,8 +7,8 @@ use super::super::messages::{
 };
 use super::Editor;
 use super::fields::{entered, listed, refusal, server_options};
-use crate::config::PeerName;
 use crate::config::peer_settings::{PeerComment, PeerSettings};
+use crate::config::{PeerName, TokenName};
 use crate::server::peers::{self, AddedPeer, Ipv6Reach, NewPeerOptions};
 use crate::server::{KeptKeys, ServerError, ServerFile, Writer};
 use wontun_proto::wireguard::PublicKey;
@@ -22,11 +22,17 @@ struct Locked {
 }
 
 impl Editor {
-    /// Makes a change for the browser at `from`, and records it.
+    /// Makes a change for the browser at `from`, or for a token of the API, and records it.
     ///
     /// # Errors
     /// [`Refusal`]; the files are unchanged.
-    pub(super) fn make(&mut self, change: Change, from: IpAddr, reaches_ipv6: bool) -> Result<Done, Refusal> {
+    pub(super) fn make(
+        &mut self,
+        change: Change,
+        from: IpAddr,
+        token: Option<&TokenName>,
+        reaches_ipv6: bool,
+    ) -> Result<Done, Refusal> {
         let mut done = match change {
             Change::Account(text) => {
                 // only what can be read again
@@ -45,8 +51,10 @@ impl Editor {
             Change::Rename(key, name) => self.rename(&key, &name)?,
             Change::Set(key, values) => self.set(&key, &values)?,
             Change::Server(values) => self.set_server(&values)?,
+            Change::AddToken(wanted) => self.add_token(wanted)?,
+            Change::RemoveToken(name) => self.remove_token(&name)?,
         };
-        if let Err(error) = self.log.add(from, done.text.as_str()) {
+        if let Err(error) = self.log.add(from, token, done.text.as_str()) {
             // in the tunnel's log, then
             done.text = SettingText::cut(format!("{}; it is not recorded: {error}", done.text.as_str()));
         }
@@ -179,7 +187,7 @@ fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(
 }
 
 pub(super) fn done(text: String) -> Done {
-    Done { text: SettingText::cut(text), client: None }
+    Done { text: SettingText::cut(text), client: None, tokens: None }
 }
 
 fn joined_or_nothing(names: &[&str]) -> String {

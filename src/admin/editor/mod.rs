@@ -7,6 +7,8 @@ mod changes;
 mod fields;
 mod invitations;
 mod questions;
+mod tokens;
+mod tokens_file;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use self::account_file::AccountFile;
 use self::certificate_file::CertificateFile;
 use self::change_log::ChangeLog;
+pub(crate) use self::tokens_file::TokensFile;
 use super::messages::{AccountText, CertificateResult, FromEditor, ToEditor};
 use crate::config::TunNameError;
 use crate::net::random::SystemRandom;
@@ -34,6 +37,7 @@ struct Editor {
     folder: Folder,
     account: AccountFile,
     log: ChangeLog,
+    tokens: TokensFile,
     certificate: Option<CertificateFile>,
     random: SystemRandom,
 }
@@ -54,7 +58,8 @@ pub fn main(socket: OwnedFd) -> u8 {
     let (answer, editor) = match opened {
         Ok((editor, account)) => {
             let certificate = editor.read_certificate();
-            (FromEditor::Ready { account, certificate }, Some(editor))
+            let tokens = editor.read_tokens();
+            (FromEditor::Ready { account, certificate, tokens }, Some(editor))
         }
         Err(text) => (FromEditor::NotReady(ErrorMessage::cut(text)), None),
     };
@@ -75,6 +80,7 @@ impl Editor {
         let tunnel = tunnel.parse().map_err(|error: TunNameError| error.to_string())?;
         let account = AccountFile::new(&path, &tunnel);
         let log = ChangeLog::new(&path, &tunnel);
+        let tokens = TokensFile::new(&path, &tunnel);
         let certificate = certificate.map(|source| CertificateFile::new(source, &path, &tunnel));
         let folder = Folder::new(path, tunnel);
         let random = SystemRandom::open().map_err(|error| error.to_string())?;
@@ -86,7 +92,7 @@ impl Editor {
                 .map_err(|error| format_error_chain(&error))?;
         }
         let text = account.read()?;
-        Ok((Self { folder, account, certificate, log, random }, text))
+        Ok((Self { folder, account, certificate, log, tokens, random }, text))
     }
 
     fn read_certificate(&self) -> Option<CertificateResult> {
@@ -97,8 +103,8 @@ impl Editor {
     fn serve(&mut self, channel: &mut HelperChannel) -> u8 {
         loop {
             let result = match channel.receive_until(None) {
-                Ok(Some((ToEditor::Change { change, from, reaches_ipv6 }, _))) => {
-                    FromEditor::Done(self.make(change, from, reaches_ipv6))
+                Ok(Some((ToEditor::Change { change, from, token, reaches_ipv6 }, _))) => {
+                    FromEditor::Done(self.make(change, from, token.as_ref(), reaches_ipv6))
                 }
                 Ok(Some((ToEditor::Question { question, policy, own }, _))) => {
                     FromEditor::Answer(self.answer(question, policy, own))
@@ -110,6 +116,7 @@ impl Editor {
                     let Some(certificate) = self.read_certificate() else { continue };
                     FromEditor::Certificate(certificate)
                 }
+                Ok(Some((ToEditor::ReadTokens, _))) => FromEditor::Tokens(self.read_tokens()),
                 Ok(None) => continue,
                 Err(ChannelError::Closed) => return 0,
                 Ok(Some((ToEditor::Start { .. }, _))) | Err(_) => return 1,

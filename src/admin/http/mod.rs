@@ -20,6 +20,7 @@ mod server;
 mod transport;
 
 pub use self::host::Hosts;
-pub use self::request::{MAX_BODY, MAX_HEAD, Method, Parsed, Request, Status, parse};
+pub(super) use self::request::is_api;
+pub use self::request::{MAX_BODY, MAX_HEAD, MediaType, Method, Parsed, Request, Status, parse};
 pub(super) use self::response::Response;
 pub(super) use self::server::{ConnectionId, HttpListener, HttpServer, Reply, Source};

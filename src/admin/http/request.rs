@@ -24,6 +24,21 @@ pub enum Method {
     Head,
     /// POST.
     Post,
+    /// PATCH, of the API only.
+    Patch,
+    /// DELETE, of the API only.
+    Delete,
+}
+
+/// Type of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `application/json`.
+    Json,
+    /// Another, or none.
+    Other,
 }
 
 /// A request.
@@ -48,8 +63,10 @@ pub struct Request {
     pub forwarded: Option<String>,
     /// The values of `Cookie`.
     pub cookies: Vec<Zeroizing<String>>,
-    /// True if the body is a form.
-    pub is_form: bool,
+    /// The value of `Authorization`.
+    pub authorization: Option<Zeroizing<String>>,
+    /// Type of the body.
+    pub media_type: MediaType,
     /// The body.
     pub body: Zeroizing<Vec<u8>>,
     /// True if the connection stays open after the response.
@@ -72,10 +89,16 @@ pub enum Parsed {
 pub enum Status {
     /// 200.
     Ok,
+    /// 201.
+    Created,
+    /// 204: without a body.
+    NoContent,
     /// 303: the page to be shown is another.
     SeeOther,
     /// 400.
     BadRequest,
+    /// 401: without a valid token.
+    Unauthorized,
     /// 403.
     Forbidden,
     /// 404.
@@ -88,6 +111,10 @@ pub enum Status {
     Conflict,
     /// 413.
     ContentTooLarge,
+    /// 415.
+    UnsupportedMediaType,
+    /// 422: a value is not possible.
+    Unprocessable,
     /// 421: the host is another.
     Misdirected,
     /// 429.
@@ -107,14 +134,19 @@ impl Status {
     pub const fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
+            Self::Created => "201 Created",
+            Self::NoContent => "204 No Content",
             Self::SeeOther => "303 See Other",
             Self::BadRequest => "400 Bad Request",
+            Self::Unauthorized => "401 Unauthorized",
             Self::Forbidden => "403 Forbidden",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
             Self::Conflict => "409 Conflict",
             Self::ContentTooLarge => "413 Content Too Large",
+            Self::UnsupportedMediaType => "415 Unsupported Media Type",
+            Self::Unprocessable => "422 Unprocessable Content",
             Self::Misdirected => "421 Misdirected Request",
             Self::TooManyRequests => "429 Too Many Requests",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
@@ -157,28 +189,37 @@ fn read_head(head: &httparse::Request<'_, '_>, hosts: &Hosts) -> Result<(Request
     }
     let host = one(head, "host")?.ok_or(Status::BadRequest)?;
     let host = hosts.accept(host).ok_or(Status::Misdirected)?;
+    let target = head.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let is_api = is_api(path);
     let method = match head.method {
         Some("GET") => Method::Get,
         Some("HEAD") => Method::Head,
         Some("POST") => Method::Post,
+        Some("PATCH") if is_api => Method::Patch,
+        Some("DELETE") if is_api => Method::Delete,
         _ => return Err(Status::MethodNotAllowed),
     };
     if one(head, "transfer-encoding")?.is_some() || one(head, "expect")?.is_some() {
         return Err(Status::NotImplemented);
     }
     let body = one(head, "content-length")?.map_or(Ok(0), content_length)?;
-    if body > 0 && method != Method::Post {
+    if body > 0 && !matches!(method, Method::Post | Method::Patch) {
         return Err(Status::BadRequest);
     }
-    let target = head.path.unwrap_or_default();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if !path.starts_with('/') {
         return Err(Status::BadRequest);
     }
     let text = |name| Ok(one(head, name)?.map(|value| String::from_utf8_lossy(value).into_owned()));
     let cookies = head.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
     let content_type = text("content-type")?.unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let media_type = match content_type.split(';').next().unwrap_or_default().trim() {
+        form if form.eq_ignore_ascii_case("application/x-www-form-urlencoded") => MediaType::Form,
+        json if json.eq_ignore_ascii_case("application/json") => MediaType::Json,
+        _ => MediaType::Other,
+    };
+    let authorization =
+        one(head, "authorization")?.map(|value| Zeroizing::new(String::from_utf8_lossy(value).into_owned()));
     let request = Request {
         method,
         path: path.to_owned(),
@@ -191,11 +232,17 @@ fn read_head(head: &httparse::Request<'_, '_>, hosts: &Hosts) -> Result<(Request
         cookies: cookies
             .map(|field| Zeroizing::new(String::from_utf8_lossy(field.value).into_owned()))
             .collect(),
-        is_form: media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded"),
+        authorization,
+        media_type,
         body: Zeroizing::default(),
         is_persistent: !text("connection")?.is_some_and(|value| value.to_ascii_lowercase().contains("close")),
     };
     Ok((request, body))
+}
+
+/// Returns true if a path is the API's.
+pub(in crate::admin) fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
 }
 
 /// Returns the value of a field that may be there once.
@@ -310,13 +357,25 @@ mod tests {
             (read.method, read.path.as_str(), read.host.as_str()),
             (Method::Post, "/peers", "localhost:8080")
         );
-        assert!(read.is_form && read.is_persistent && read.is_same_origin());
+        assert!(read.media_type == MediaType::Form && read.is_persistent && read.is_same_origin());
         assert_eq!((read.field("name").as_str(), read.field("note").as_str()), ("<b> x", ""));
         assert_eq!((read.cookie("b"), read.cookie("c")), (Some("2"), None));
         for end in 0..post.len() {
             assert_eq!(parse(&post.as_bytes()[..end], &Hosts::default()), Parsed::Partial, "{end}");
         }
         assert!(!format!("{read:?}").contains("%3C"), "{read:?}");
+    }
+
+    #[test]
+    fn the_api_has_more_methods_and_secrets_that_are_not_shown() {
+        let patch = "PATCH /api/v1/peers/a%20b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x-secret\r\n\
+             Content-Type: application/JSON; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}";
+        let read = request(patch);
+        assert_eq!((read.method, read.media_type), (Method::Patch, MediaType::Json));
+        assert_eq!(read.authorization.as_deref().map(String::as_str), Some("Bearer x-secret"));
+        assert!(!format!("{read:?}").contains("secret"), "{read:?}");
+        let delete = request("DELETE /api/v1/peers/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!((delete.method, delete.media_type), (Method::Delete, MediaType::Other));
     }
 
     #[test]
@@ -356,6 +415,10 @@ mod tests {
             (with("").replace("Host", "Hast"), Status::BadRequest),
             (with("").replace("1.1", "1.0"), Status::Version),
             (with("").replace("POST", "TRACE"), Status::MethodNotAllowed),
+            (with("").replace("POST", "DELETE"), Status::MethodNotAllowed),
+            (with("").replace("POST /", "PATCH /apis"), Status::MethodNotAllowed),
+            (with("Content-Length: 1\r\n").replace("POST /", "DELETE /api/"), Status::BadRequest),
+            (with("Authorization: a\r\nAuthorization: b\r\n"), Status::BadRequest),
             (with("").replace("POST /", "POST http://localhost/"), Status::BadRequest),
             (with("Content-Length: 1\r\n").replace("POST", "GET"), Status::BadRequest),
             (with(&"a: b\r\n".repeat(MAX_FIELDS)), Status::HeadTooLarge),

@@ -27,7 +27,8 @@ pub(in crate::admin) struct Response {
     pub(in crate::admin) status: Status,
     content_type: &'static str,
     referrer: &'static str,
-    location: Option<String>,
+    /// Further fields of the head.
+    fields: Vec<(&'static str, String)>,
     /// The cookie without its prefix.
     cookie: Option<Zeroizing<String>>,
     body: Zeroizing<Vec<u8>>,
@@ -37,7 +38,7 @@ impl Response {
     /// Creates a response with a body, which is wiped once it is sent.
     pub(in crate::admin) fn new(status: Status, content_type: &'static str, body: Vec<u8>) -> Self {
         let body = Zeroizing::new(body);
-        Self { status, content_type, referrer: REFERRER, location: None, cookie: None, body }
+        Self { status, content_type, referrer: REFERRER, fields: Vec::new(), cookie: None, body }
     }
 
     /// Creates a response with a line of text.
@@ -47,7 +48,13 @@ impl Response {
 
     /// Creates a response that leads to another page.
     pub(in crate::admin) fn redirect(path: &str) -> Self {
-        Self { location: Some(path.to_owned()), ..Self::text(Status::SeeOther, path) }
+        Self::text(Status::SeeOther, path).with_field("Location", path.to_owned())
+    }
+
+    /// Adds a field to the head. Its value is printable ASCII.
+    pub(in crate::admin) fn with_field(mut self, name: &'static str, value: String) -> Self {
+        self.fields.push((name, value));
+        self
     }
 
     /// Has the page tell no other where its reader came from. It must have no form.
@@ -76,17 +83,24 @@ impl Response {
         // writing to memory does not fail
         let _ = write!(
             head,
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{connection}{COMMON}Referrer-Policy: {}\r\n",
+            "HTTP/1.1 {}\r\n{connection}{COMMON}Referrer-Policy: {}\r\n",
             self.status.line(),
-            self.content_type,
-            self.body.len(),
             self.referrer
         );
-        head.push_str(if is_secure { SECURE } else { "" });
-        if let Some(location) = &self.location {
-            let _ = write!(head, "Location: {location}\r\n");
+        // a status that has no body has no length either (RFC 9110 section 8.6)
+        if self.status != Status::NoContent {
+            let _ = write!(
+                head,
+                "Content-Type: {}\r\nContent-Length: {}\r\n",
+                self.content_type,
+                self.body.len()
+            );
         }
-        if self.status == Status::MethodNotAllowed {
+        head.push_str(if is_secure { SECURE } else { "" });
+        for (name, value) in &self.fields {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        if self.status == Status::MethodNotAllowed && self.fields.is_empty() {
             head.push_str("Allow: GET, HEAD, POST\r\n");
         }
         if let Some(cookie) = &self.cookie {

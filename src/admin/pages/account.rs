@@ -124,6 +124,8 @@ pub(in crate::admin) fn account(
                 button { (texts::TURN_ON) }
             }
         }
+        h2 { (texts::TOKENS) }
+        p { a href="/tokens" { (texts::SHOW_TOKENS) } }
     };
     Page { path: "/account", problem, ..Page::new(tunnel, Some(session), texts::ACCOUNT) }.response(&body)
 }

@@ -9,6 +9,7 @@ mod new_peer;
 mod peer;
 mod problem;
 mod server;
+mod tokens;
 mod traffic;
 
 pub(super) use self::account::{account, link, password, sign_in};
@@ -20,6 +21,7 @@ pub(super) use self::new_peer::{added, new};
 pub(super) use self::peer::{PeerResult, peer};
 pub(super) use self::problem::Problem;
 pub(super) use self::server::{ServerResult, server};
+pub(super) use self::tokens::{token_added, tokens};
 
 /// The style sheet.
 pub(super) const STYLE: &str = include_str!("../assets/style.css");

@@ -118,8 +118,11 @@ fn table(changes: &[ChangeRecord], snapshot: &Snapshot) -> Markup {
                 th scope="col" { (texts::WHO) }
                 th scope="col" { (texts::WHAT) }
             } }
-            tbody { @for ChangeRecord { at, from, text } in changes { tr {
-                td { (texts::time(*at)) } td { (who(from)) } td { (text.as_str()) }
+            tbody { @for ChangeRecord { at, from, token, text } in changes { tr {
+                td { (texts::time(*at)) } td {
+                    (who(from))
+                    @if let Some(token) = token { ", " (texts::TOKEN) " " code { (token) } }
+                } td { (text.as_str()) }
             } } }
         }
     }

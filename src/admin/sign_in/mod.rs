@@ -22,6 +22,6 @@ pub use self::account::AccountText;
 pub(super) use self::attempts::Attempts;
 pub(super) use self::password::{MIN_PASSWORD, PasswordHash};
 pub(super) use self::sessions::{Session, Sessions};
-pub use self::token::Token;
 pub(super) use self::token::parse_hex;
+pub use self::token::{Token, TokenHash};
 pub(super) use self::totp::TotpSecret;

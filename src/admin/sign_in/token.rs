@@ -17,12 +17,12 @@ const LENGTH: usize = 32;
 pub struct Token([u8; LENGTH]);
 
 /// The hash of a token: what is kept to recognize it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TokenHash([u8; SHA256_OUTPUT_LEN]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenHash([u8; SHA256_OUTPUT_LEN]);
 
 impl Token {
     /// Draws a token.
-    pub(in crate::admin) fn random(random: &mut dyn Random) -> Self {
+    pub(crate) fn random(random: &mut dyn Random) -> Self {
         let mut bytes = [0; LENGTH];
         random.fill(&mut bytes);
         Self(bytes)
@@ -41,15 +41,12 @@ impl Token {
     /// Returns the token as hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(2 * LENGTH));
-        for byte in self.0 {
-            for digit in [byte >> 4, byte & 0xf] {
-                text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
-            }
-        }
+        push_hex(&mut text, &self.0);
         text
     }
 
-    pub(super) fn hash(&self) -> TokenHash {
+    /// Returns the hash.
+    pub(crate) fn hash(&self) -> TokenHash {
         let mut hash = [0; SHA256_OUTPUT_LEN];
         hash.copy_from_slice(digest(&SHA256, &self.0).as_ref());
         TokenHash(hash)
@@ -57,8 +54,29 @@ impl Token {
 }
 
 impl TokenHash {
-    pub(super) fn is_of(&self, token: &Token) -> bool {
+    /// Returns true if it is that of `token`.
+    pub(in crate::admin) fn is_of(&self, token: &Token) -> bool {
         self.0.ct_eq(&token.hash().0).into()
+    }
+
+    /// Parses 64 hexadecimal digits.
+    pub(in crate::admin) fn parse(text: &str) -> Option<Self> {
+        parse_hex(text).map(Self)
+    }
+
+    /// Returns the hash as hexadecimal digits.
+    pub(in crate::admin) fn to_hex(self) -> String {
+        let mut text = String::with_capacity(2 * SHA256_OUTPUT_LEN);
+        push_hex(&mut text, &self.0);
+        text
+    }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::report::{Plan, Report};
-use crate::commands::show::json::document;
 use crate::config::PeerPolicy;
+use crate::json::document;
 use wontun_proto::allowed_ips::Prefix;
 
 /// The document of `wontun check`.

@@ -124,5 +124,5 @@ fn the_fields_are_those_that_are_documented() {
         "[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.0.0.1/24\n[Peer]\nPublicKey = {PUBLIC}\nAllowedIPs = 0.0.0.0/0, ::/0\n"
     );
     let written = json::format(&report(&text, &[]).0) + &json::format(&report("", &[]).0);
-    crate::commands::show::json::assert_documented(&written, &["Check", "Plan"]);
+    crate::documents::assert_documented(&written, &["Check", "Plan"]);
 }

@@ -18,12 +18,12 @@ use serde::Serialize;
 use self::finding::{Finding, Verdict};
 use self::subject::Subject;
 use super::error::CommandError;
-use super::show::json::document;
 use crate::cli::WireGuardOptions;
 use crate::config::TunName;
 use crate::config::wg_quick;
 use crate::control::health;
 use crate::exit::{self, Failure};
+use crate::json::document;
 use crate::privileges;
 
 /// Options of `wontun doctor`.
@@ -150,6 +150,6 @@ mod tests {
             json.contains("{\"verdict\":\"ok\",\"subject\":\"clock\",\"text\":\"it is right\"}"),
             "{json}"
         );
-        crate::commands::show::json::assert_documented(&json, &["Doctor"]);
+        crate::documents::assert_documented(&json, &["Doctor"]);
     }
 }

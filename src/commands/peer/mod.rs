@@ -25,9 +25,9 @@ use super::apply;
 use super::error::CommandError;
 use super::output::{stdout, write};
 use super::peer_table::{self, Row};
-use super::show::json::ListedPeer;
-use super::show::{human, json};
+use super::show::human;
 use super::top::text::amount;
+use crate::documents::{ListedPeer, peers_to_json};
 use crate::server::{Folder, KeptKeys, PeerName, ServerFile, ServerPeer, peers};
 use crate::uapi::PeerState;
 use crate::uapi::{PeerChanges, TunnelPeer, TunnelStatus};
@@ -103,7 +103,7 @@ pub(crate) fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandEr
     let live = LivePeers::new(live_status(folder, &file));
     let peers: Vec<_> = file.peers().map(|peer| live.listed(&peer, now())).collect();
     if as_json {
-        return print(&json::peers_to_json(folder.tun(), &peers));
+        return print(&peers_to_json(folder.tun(), &peers));
     }
     let rows: Vec<_> = file.peers().zip(&peers).map(|(peer, listed)| row(&peer, listed, now())).collect();
     if rows.is_empty() {
@@ -126,7 +126,7 @@ pub(crate) fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<
     let Some(peer) = file.peer(number) else { return Ok(()) };
     let listed = LivePeers::new(live_status(folder, &file)).listed(&peer, now());
     if as_json {
-        return print(&json::peers_to_json(folder.tun(), &[listed]));
+        return print(&peers_to_json(folder.tun(), &[listed]));
     }
     let mut text = human::format_peer(&listed, now(), human::wants_colours());
     if !listed.running {
@@ -167,7 +167,7 @@ impl LivePeers {
             peer: TunnelPeer { name: peer.name.clone(), ..known },
             running: live.is_some_and(|live| live.exclusion.is_none()),
             state: PeerState::of(settings, live, now),
-            settings: settings.clone(),
+            settings: settings.entries(),
         }
     }
 }

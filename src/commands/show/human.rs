@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::json::{ListedPeer, words};
-use crate::config::peer_settings::PeerComment;
+use crate::documents::{ListedPeer, words};
 use crate::traffic::{self, Traffic};
 use crate::uapi::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
@@ -41,10 +40,8 @@ pub(super) fn format(statuses: &[TunnelStatus], now: Duration, colours: bool) ->
 pub(in crate::commands) fn format_peer(listed: &ListedPeer, now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     page.peer(&listed.peer, listed.state, now);
-    for key in PeerComment::ALL {
-        if let Some(value) = listed.settings.get(key) {
-            page.line(&words(key, ' '), value);
-        }
+    for (key, value) in &listed.settings {
+        page.line(&words(*key, ' '), value);
     }
     page.text
 }

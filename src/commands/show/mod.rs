@@ -1,13 +1,13 @@
 //! Implements `wontun show`: the status of running tunnels.
 
 pub(super) mod human;
-pub(super) mod json;
 
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::CommandError;
 use crate::config::TunName;
+use crate::documents::tunnels_to_json;
 use crate::uapi::{TunnelStatus, UapiFolders, client};
 
 /// Options of `wontun show`.
@@ -37,7 +37,7 @@ pub(crate) fn show(options: &ShowOptions) -> Result<(), CommandError> {
         return Err(error.map_or(CommandError::NoneRunning, CommandError::from));
     }
     let text = if options.json {
-        json::to_json(&statuses)
+        tunnels_to_json(&statuses)
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         human::format(&statuses, now, human::wants_colours())

@@ -166,6 +166,11 @@ impl PeerSettings {
         self.set(key, value)
     }
 
+    /// Returns the comments that say something, and their values.
+    pub fn entries(&self) -> Vec<(PeerComment, String)> {
+        PeerComment::ALL.into_iter().filter_map(|key| Some((key, self.get(key)?))).collect()
+    }
+
     /// Returns the value of the comment `key`; `None` if it says nothing.
     pub fn get(&self, key: PeerComment) -> Option<String> {
         match key {

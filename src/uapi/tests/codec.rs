@@ -212,10 +212,10 @@ remove=true
 
 #[test]
 fn operations() {
-    assert_eq!(parse("get=1\n\n"), Ok(Request::Get));
-    assert_eq!(parse("status=1\n\n"), Ok(Request::Status));
+    assert_eq!([parse("get=1\n\n"), parse("status=1\n\n")], [Ok(Request::Get), Ok(Request::Status)]);
     assert_eq!(parse("reload=1\n\n"), Ok(Request::Reload));
     assert_eq!(parse("admin=1\n\n"), Ok(Request::AdminLink));
+    assert_eq!(parse("admin_tokens=1\n\n"), Ok(Request::AdminTokens));
     assert_eq!(parse("set=1\n\n"), Ok(Request::Set(Changes::default())));
     for (text, errno) in [
         ("get=2\n\n", -71),
@@ -232,7 +232,7 @@ fn operations() {
     let error = parse("frobnicate=1\n\n").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "line 1 of the request: found 'frobnicate=1', expected get=1, set=1, status=1, file=1, reload=1 or admin=1"
+        "line 1 of the request: found 'frobnicate=1', expected get=1, set=1, status=1, file=1, reload=1, admin=1 or admin_tokens=1"
     );
 }
 

@@ -83,6 +83,11 @@ impl<'server> Admin<'server> {
         self.send(&text)
     }
 
+    /// Returns the cookie of the session.
+    pub(crate) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
     /// Sends a form with the token of this session.
     pub(crate) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let page = self.get("/new").body;

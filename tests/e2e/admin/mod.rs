@@ -1,10 +1,12 @@
 //! The admin page: by plain requests, in a browser, and when its processes are killed or flooded.
 
+mod api;
 mod axe;
 mod browser;
 mod by_hand;
 mod client;
 mod invitations;
+mod openapi;
 mod page;
 mod png;
 mod tls;

@@ -10,6 +10,7 @@ use super::super::state::WireGuard;
 use super::page::AdminPage;
 use super::pending::{ChangeKind, PendingChange};
 use crate::admin::messages::{Answer, Change, Done, Question, Refusal, ToAdmin, ToEditor};
+use crate::config::TokenName;
 use crate::netlink::local_addresses;
 use crate::process::ChannelError;
 use crate::supervisor::context::Context;
@@ -19,15 +20,23 @@ const MAX_PENDING: usize = 16;
 
 impl WireGuard {
     /// Passes a change to the editor.
-    pub(super) fn request_change(&mut self, number: u32, from: IpAddr, change: Change) {
+    pub(super) fn request_change(
+        &mut self,
+        number: u32,
+        from: IpAddr,
+        token: Option<TokenName>,
+        change: Change,
+    ) {
         let Some(admin) = &mut self.admin.0 else { return };
         let kind = match &change {
             Change::Account(text) => ChangeKind::Account(text.clone()),
             Change::Enrol(_) => ChangeKind::Enrolment,
+            Change::AddToken(_) | Change::RemoveToken(_) => ChangeKind::Tokens,
             _ => ChangeKind::File,
         };
-        let request = ToEditor::Change { change, from, reaches_ipv6: admin.reaches_ipv6 };
-        admin.request(number, from, kind, &request);
+        let reaches_ipv6 = admin.reaches_ipv6;
+        let request = ToEditor::Change { change, from, token: token.clone(), reaches_ipv6 };
+        admin.request(number, (from, token), kind, &request);
     }
 
     /// Passes a question to the editor.
@@ -40,13 +49,18 @@ impl WireGuard {
             Question::Server => Vec::new(),
         };
         let host = IpAddr::from(Ipv4Addr::LOCALHOST);
-        admin.request(number, host, ChangeKind::Question, &ToEditor::Question { question, policy, own });
+        admin.request(
+            number,
+            (host, None),
+            ChangeKind::Question,
+            &ToEditor::Question { question, policy, own },
+        );
     }
 
     /// Handles a change that the editor has made, or has not.
     pub(super) fn handle_edited(&mut self, context: &mut Context, result: Result<Done, Refusal>) {
         let Some(admin) = &mut self.admin.0 else { return };
-        let Some(PendingChange { number, generation, from, kind }) = admin.pending.pop_front() else {
+        let Some(PendingChange { number, generation, from, token, kind }) = admin.pending.pop_front() else {
             return;
         };
         let result = match (result, kind) {
@@ -55,8 +69,14 @@ impl WireGuard {
                 info!(%from, "admin page: the account was changed");
                 Ok(client)
             }
-            (Ok(Done { text, client }), _) => {
+            (Ok(Done { text, client, tokens }), ChangeKind::Tokens) => {
                 info!(%from, "admin page: {}", text.as_str());
+                tokens.into_iter().for_each(|tokens| admin.set_tokens(tokens));
+                Ok(client)
+            }
+            (Ok(Done { text, client, .. }), _) => {
+                let token = token.as_ref().map(tracing::field::display);
+                info!(%from, token, "admin page: {}", text.as_str());
                 context.reload(self).map(|_| client).map_err(|error| {
                     Refusal::of_all(format!("the file was changed, but the tunnel cannot apply it: {error}"))
                 })
@@ -85,11 +105,12 @@ impl WireGuard {
         }
     }
 
-    pub(super) fn handle_editor_end(&mut self, context: &Context, error: &ChannelError) {
+    pub(super) fn handle_editor_end(&mut self, context: &mut Context, error: &ChannelError) {
         let Some(admin) = &mut self.admin.0 else { return };
         warn!(%error, "the process that edits the file for the admin page ended: starting it again");
         admin.editor = None;
         admin.editor_restart.schedule(context.now);
+        let clients = std::mem::take(&mut admin.token_clients);
         for PendingChange { number, generation, kind, .. } in std::mem::take(&mut admin.pending) {
             if admin.generation == generation {
                 admin.refuse(
@@ -99,12 +120,21 @@ impl WireGuard {
                 );
             }
         }
+        for client in clients {
+            self.respond_about_tokens(context, client, Some("the process that edits the file has ended"));
+        }
     }
 }
 
 impl AdminPage {
     /// Sends a request to the editor, or refuses it.
-    fn request(&mut self, number: u32, from: IpAddr, kind: ChangeKind, request: &ToEditor) {
+    fn request(
+        &mut self,
+        number: u32,
+        (from, token): (IpAddr, Option<TokenName>),
+        kind: ChangeKind,
+        request: &ToEditor,
+    ) {
         let result = match &mut self.editor {
             Some(_) if self.pending.len() >= MAX_PENDING => Err("too many changes at once".to_owned()),
             Some(editor) => editor.send(request, Vec::new()).map_err(|error| error.to_string()),
@@ -115,7 +145,7 @@ impl AdminPage {
         match result {
             Ok(()) => {
                 let generation = self.generation;
-                self.pending.push_back(PendingChange { number, generation, from, kind });
+                self.pending.push_back(PendingChange { number, generation, from, token, kind });
             }
             Err(error) => self.refuse(number, &kind, &error),
         }
@@ -125,7 +155,7 @@ impl AdminPage {
         let refusal = Refusal::of_all(reason);
         let message = match kind {
             ChangeKind::Question => ToAdmin::Answer { number, result: Err(refusal) },
-            ChangeKind::File | ChangeKind::Account(_) | ChangeKind::Enrolment => {
+            ChangeKind::File | ChangeKind::Account(_) | ChangeKind::Enrolment | ChangeKind::Tokens => {
                 ToAdmin::Changed { number, result: Err(refusal) }
             }
         };

@@ -5,8 +5,9 @@ use tracing::{info, warn};
 
 use super::super::state::WireGuard;
 use super::processes::Page;
-use crate::admin::messages::{Event, FromAdmin, FromEditor, ToAdmin};
+use crate::admin::messages::{Event, FromAdmin, FromEditor, ToAdmin, ToEditor, TokensText};
 use crate::process::ChannelError;
+use crate::resolver::messages::ErrorMessage;
 use crate::supervisor::context::Context;
 
 /// Number of messages of a process read per turn.
@@ -54,7 +55,9 @@ impl WireGuard {
                 admin.is_show_due = true;
                 self.show_peers(context);
             }
-            FromAdmin::Change { number, from, change } => self.request_change(number, from, change),
+            FromAdmin::Change { number, from, token, change } => {
+                self.request_change(number, from, token, change);
+            }
             FromAdmin::Question { number, question } => self.request_answer(number, question),
             FromAdmin::Link(token) => {
                 if let Some(client) = admin.link_clients.pop_front() {
@@ -91,6 +94,31 @@ impl WireGuard {
         true
     }
 
+    /// Has the tokens of the API read again for a client of the control socket. Returns false if
+    /// the page is not served.
+    pub(in crate::supervisor::wireguard) fn request_tokens(&mut self, client: u32) -> bool {
+        let Some(admin) = &mut self.admin.0 else { return false };
+        let sent = admin.editor.as_mut().map(|editor| editor.send(&ToEditor::ReadTokens, Vec::new()));
+        if !matches!(sent, Some(Ok(()))) {
+            return false;
+        }
+        admin.token_clients.push_back(client);
+        true
+    }
+
+    fn handle_tokens(&mut self, context: &mut Context, result: Result<TokensText, ErrorMessage>) {
+        let Some(admin) = &mut self.admin.0 else { return };
+        let Some(client) = admin.token_clients.pop_front() else { return };
+        let error = match result {
+            Ok(tokens) => {
+                admin.set_tokens(tokens);
+                None
+            }
+            Err(error) => Some(error.into_string()),
+        };
+        self.respond_about_tokens(context, client, error.as_deref());
+    }
+
     /// Handles messages of the editor.
     pub(in crate::supervisor::wireguard) fn drain_editor(
         &mut self,
@@ -109,6 +137,7 @@ impl WireGuard {
                         admin.handle_certificate(result);
                     }
                 }
+                Ok(Some(FromEditor::Tokens(result))) => self.handle_tokens(context, result),
                 Ok(Some(FromEditor::Ready { .. } | FromEditor::Invitation(_))) => {}
                 Ok(Some(FromEditor::NotReady(error))) => {
                     warn!(error = error.into_string(), "the process that edits the file did not start");

@@ -11,10 +11,11 @@ use tracing::{info, warn};
 use super::super::file::ConfigFile;
 use super::listeners::{self, Listener};
 use super::pending::PendingChange;
-use super::processes::{Editor, Page};
+use super::processes::{Editor, EditorReady, Page};
 use super::restart::Restart;
 use crate::admin::messages::{
-    AccountText, CertificateResult, CertificateSource, CertificateText, Fingerprint, ToAdmin, ToEditor, Token,
+    AccountText, CertificateResult, CertificateSource, CertificateText, Fingerprint, ToAdmin, ToEditor,
+    Token, TokensText,
 };
 use crate::config::wg_quick::Peer;
 use crate::config::{AdminName, AdminSettings, Cidr, TunName};
@@ -44,6 +45,8 @@ pub(super) struct AdminPage {
     /// The certificate of connections over TLS.
     pub(super) certificate: Option<(CertificateText, Fingerprint)>,
     pub(super) account: Option<AccountText>,
+    /// Tokens of the API.
+    tokens: TokensText,
     /// True if IPv6 packets of clients get further than the VPN.
     pub(super) reaches_ipv6: bool,
     pub(super) page: Option<Page>,
@@ -59,6 +62,8 @@ pub(super) struct AdminPage {
     pub(super) pending: VecDeque<PendingChange>,
     /// Connections of the control socket that wait for a link.
     pub(super) link_clients: VecDeque<u32>,
+    /// Connections of the control socket that wait until changed tokens of the API are in force.
+    pub(super) token_clients: VecDeque<u32>,
     /// True if a command has changed the tunnel, and probably the file, since the page's peers were
     /// read from that.
     pub(super) is_stale: bool,
@@ -101,6 +106,7 @@ impl Admin {
                 listeners: Vec::new(),
                 certificate: None,
                 account: None,
+                tokens: TokensText::default(),
                 reaches_ipv6: false,
                 page: None,
                 page_restart: Restart::default(),
@@ -111,6 +117,7 @@ impl Admin {
                 generation: 0,
                 pending: VecDeque::new(),
                 link_clients: VecDeque::new(),
+                token_clients: VecDeque::new(),
                 is_stale: false,
                 changed_peers: None,
                 shown_at: None,
@@ -134,8 +141,12 @@ impl Admin {
     ) {
         let Some(admin) = &mut self.0 else { return };
         match admin.editor.as_mut().map(Editor::wait) {
-            Some(Ok((account, certificate))) => {
+            Some(Ok(EditorReady { account, certificate, tokens })) => {
                 admin.account = account;
+                match tokens {
+                    Ok(tokens) => admin.tokens = tokens,
+                    Err(error) => warn!(error = error.into_string(), "the API has no tokens"),
+                }
                 match certificate {
                     Some(Ok(certificate)) => admin.certificate = Some(certificate),
                     Some(Err(error)) => warn!(
@@ -270,6 +281,7 @@ impl AdminPage {
             proxy: self.settings.proxy.clone(),
             certificate: self.certificate.as_ref().map(|(certificate, _)| certificate.clone()),
             account: self.account.clone(),
+            tokens: self.tokens.clone(),
             is_sandboxed: self.is_sandboxed,
         };
         self.page_restart.handle_start(context.now);
@@ -298,6 +310,12 @@ impl AdminPage {
     /// Sends a message to the page; `None` if its process has ended.
     pub(super) fn tell(&mut self, message: &ToAdmin, descriptors: Vec<OwnedFd>) -> Option<()> {
         self.page.as_mut()?.send(message, descriptors).ok()
+    }
+
+    /// Puts tokens of the API in force.
+    pub(super) fn set_tokens(&mut self, tokens: TokensText) {
+        self.tell(&ToAdmin::Tokens(tokens.clone()), Vec::new());
+        self.tokens = tokens;
     }
 
     /// Returns the links with a token, one for each address.

@@ -92,6 +92,8 @@ fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
         key: peer.public_key,
         name: peer.name.clone(),
         networks,
+        has_preshared_key: peer.preshared_key.is_some(),
+        persistent_keepalive: peer.persistent_keepalive.map_or(0, u16::from),
         settings: short,
         long_settings: long,
         exclusion: settings.exclusion(now),

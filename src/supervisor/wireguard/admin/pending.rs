@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::admin::messages::AccountText;
+use crate::config::TokenName;
 
 /// A change that the editor makes.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub(super) struct PendingChange {
     pub(super) number: u32,
     pub(super) generation: u32,
     pub(super) from: IpAddr,
+    /// The token of the API by which it is made.
+    pub(super) token: Option<TokenName>,
     pub(super) kind: ChangeKind,
 }
 
@@ -20,6 +23,8 @@ pub(super) enum ChangeKind {
     Account(AccountText),
     /// The enrolment of a device by a link.
     Enrolment,
+    /// The tokens of the API.
+    Tokens,
     /// None: an answer.
     Question,
 }

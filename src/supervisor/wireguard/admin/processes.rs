@@ -8,13 +8,25 @@ use nix::unistd::Pid;
 
 use super::listeners::Listener;
 use crate::admin::messages::{
-    AccountText, CertificateResult, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor,
+    AccountText, CertificateResult, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor, TokensText,
 };
 use crate::admin::{ROLE, editor};
 use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
+use crate::resolver::messages::ErrorMessage;
 
 /// Time that the editor has to confine itself and read the account.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The files that the editor has read at its start.
+#[derive(Debug)]
+pub(in crate::supervisor::wireguard) struct EditorReady {
+    /// The account, if there is one.
+    pub(super) account: Option<AccountText>,
+    /// The certificate, if one is needed.
+    pub(super) certificate: Option<CertificateResult>,
+    /// The tokens of the API.
+    pub(super) tokens: Result<TokensText, ErrorMessage>,
+}
 
 /// Handle of a process. Dropping it ends the process.
 #[derive(Debug)]
@@ -133,16 +145,15 @@ impl Editor {
         Ok(editor)
     }
 
-    /// Waits until the process is confined, and returns the account and the certificate, if there
-    /// are any.
+    /// Waits until the process is confined, and returns what it has read.
     ///
     /// # Errors
     /// A text for the log.
-    pub(in crate::supervisor::wireguard) fn wait(
-        &mut self,
-    ) -> Result<(Option<AccountText>, Option<CertificateResult>), String> {
+    pub(in crate::supervisor::wireguard) fn wait(&mut self) -> Result<EditorReady, String> {
         match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
-            Ok(Some((FromEditor::Ready { account, certificate }, _))) => Ok((account, certificate)),
+            Ok(Some((FromEditor::Ready { account, certificate, tokens }, _))) => {
+                Ok(EditorReady { account, certificate, tokens })
+            }
             Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
             Ok(Some(_)) => Err("it sent something unexpected".to_owned()),
             Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),

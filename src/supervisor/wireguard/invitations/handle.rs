@@ -177,6 +177,7 @@ impl WireGuard {
                 Ok(Some(
                     FromEditor::Ready { .. }
                     | FromEditor::Certificate(_)
+                    | FromEditor::Tokens(_)
                     | FromEditor::NotReady(_)
                     | FromEditor::Done(_)
                     | FromEditor::Answer(_),

@@ -129,6 +129,10 @@ impl WireGuard {
                 return self.request_link(number)
                     || client.stream.respond(error_response(-(Errno::ENOENT as i32))).is_ok();
             }
+            Request::AdminTokens => {
+                return self.request_tokens(number)
+                    || client.stream.respond(error_response(-(Errno::ENOENT as i32))).is_ok();
+            }
             Request::Reload => {
                 return match context.reload(self) {
                     Ok(change) => {
@@ -183,6 +187,22 @@ impl WireGuard {
             |(links, fingerprint)| links_response(links, fingerprint),
         );
         if client.stream.respond(response).is_err() {
+            self.uapi.clients.remove(&number);
+            return;
+        }
+        self.drain_uapi_client(context, number, PollFlags::empty());
+    }
+
+    /// Answers a client that waits for changed tokens of the API, with the reason if they are not
+    /// in force.
+    pub(in crate::supervisor::wireguard) fn respond_about_tokens(
+        &mut self,
+        context: &mut Context,
+        number: u32,
+        error: Option<&str>,
+    ) {
+        let Some(client) = self.uapi.clients.get_mut(&number) else { return };
+        if client.stream.respond(error.map_or_else(ok_response, reload_refused_response)).is_err() {
             self.uapi.clients.remove(&number);
             return;
         }

@@ -1,5 +1,5 @@
-//! Formats the status as JSON, as described in docs/src/reference/json.md: one document on one
-//! line.
+//! JSON documents about tunnels and peers, as described in docs/src/reference/json.md: one document
+//! on one line. Those of the commands and of the admin page's API are the same.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
-use crate::config::peer_settings::{PeerComment, PeerSettings};
+use crate::config::peer_settings::PeerComment;
 use crate::config::{PeerName, TunName};
-pub(in crate::commands) use crate::json::document;
+use crate::json::document;
 use crate::traffic::{Bytes, Traffic};
 use crate::uapi::PeerState;
 use crate::uapi::{TunnelPeer, TunnelStatus};
@@ -18,12 +18,13 @@ use wontun_proto::wireguard::PublicKey;
 
 /// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]
-pub(in crate::commands) struct ListedPeer {
-    pub(in crate::commands) peer: TunnelPeer,
-    pub(in crate::commands) running: bool,
+pub(crate) struct ListedPeer {
+    pub(crate) peer: TunnelPeer,
+    pub(crate) running: bool,
     /// State of the peer, if it is known.
-    pub(in crate::commands) state: Option<PeerState>,
-    pub(in crate::commands) settings: PeerSettings,
+    pub(crate) state: Option<PeerState>,
+    /// The settings that it has, as the file has them.
+    pub(crate) settings: Vec<(PeerComment, String)>,
 }
 
 /// The document of `wontun show`.
@@ -79,7 +80,7 @@ struct Peer<'a> {
     running: Option<bool>,
     /// The values as the file has them, by their keys.
     #[serde(skip_serializing_if = "Option::is_none")]
-    settings: Option<BTreeMap<String, String>>,
+    settings: Option<BTreeMap<String, &'a str>>,
 }
 
 /// Traffic of all runs and of periods.
@@ -158,10 +159,7 @@ impl<'a> From<&'a TunnelPeer> for Peer<'a> {
 
 impl<'a> From<&'a ListedPeer> for Peer<'a> {
     fn from(listed: &'a ListedPeer) -> Self {
-        let settings = PeerComment::ALL.into_iter().filter_map(|key| {
-            let value = listed.settings.get(key)?;
-            Some((words(key, '_'), value))
-        });
+        let settings = listed.settings.iter().map(|(key, value)| (words(*key, '_'), value.as_str()));
         Self {
             state: listed.state,
             running: Some(listed.running),
@@ -172,7 +170,7 @@ impl<'a> From<&'a ListedPeer> for Peer<'a> {
 }
 
 /// Returns the words of a comment's key: `allow`, `separator` and `from` for `AllowFrom`.
-pub(super) fn words(key: PeerComment, separator: char) -> String {
+pub(crate) fn words(key: PeerComment, separator: char) -> String {
     let mut text = String::new();
     let mut is_inside = false;
     for letter in key.name().chars() {
@@ -187,12 +185,12 @@ pub(super) fn words(key: PeerComment, separator: char) -> String {
 }
 
 /// Formats one document with all tunnels.
-pub(super) fn to_json(statuses: &[TunnelStatus]) -> String {
+pub(crate) fn tunnels_to_json(statuses: &[TunnelStatus]) -> String {
     document(&Tunnels { tunnels: statuses.iter().map(Tunnel::from).collect() })
 }
 
 /// Formats one document with the peers of a server's file.
-pub(in crate::commands) fn peers_to_json(tun: &TunName, peers: &[ListedPeer]) -> String {
+pub(crate) fn peers_to_json(tun: &TunName, peers: &[ListedPeer]) -> String {
     document(&Peers { tunnel: tun, peers: peers.iter().map(Peer::from).collect() })
 }
 
@@ -214,7 +212,7 @@ fn texts<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok,
 /// Panics unless the fields of `documents`, one on each line, are exactly those that
 /// docs/src/reference/json.md describes below the `headings`.
 #[cfg(test)]
-pub(in crate::commands) fn assert_documented(documents: &str, headings: &[&str]) {
+pub(crate) fn assert_documented(documents: &str, headings: &[&str]) {
     use std::collections::BTreeSet;
 
     use serde_json::Value;
@@ -230,7 +228,7 @@ pub(in crate::commands) fn assert_documented(documents: &str, headings: &[&str])
     }
     let written: BTreeSet<_> =
         documents.lines().flat_map(|line| fields(&serde_json::from_str(line).unwrap())).collect();
-    let page = include_str!("../../../docs/src/reference/json.md");
+    let page = include_str!("../docs/src/reference/json.md");
     let sections =
         page.split("\n## ").filter(|section| headings.contains(&section.lines().next().unwrap_or_default()));
     let rows = sections.flat_map(str::lines).filter_map(|line| line.strip_prefix("| `")?.split('`').next());
@@ -240,6 +238,7 @@ pub(in crate::commands) fn assert_documented(documents: &str, headings: &[&str])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::peer_settings::PeerSettings;
 
     /// Every field is documented in docs/src/reference/json.md, and no other is.
     #[test]
@@ -266,9 +265,10 @@ mod tests {
             let is_set = values.into_iter().any(|value| settings.set(key, value).is_ok());
             assert!(is_set && settings.get(key).is_some(), "{key}: a value of it is missing here");
         }
+        let settings = settings.entries();
         let listed = ListedPeer { peer: peer.clone(), running: true, state: None, settings };
         let status = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
-        let documents = to_json(&[status]) + &peers_to_json(&TunName::default(), &[listed]);
+        let documents = tunnels_to_json(&[status]) + &peers_to_json(&TunName::default(), &[listed]);
         assert!(documents.contains("latest_handshake") && documents.contains("running"), "{documents}");
         assert_documented(
             &documents,
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn nothing_runs() {
-        assert_eq!(to_json(&[]), "{\"tunnels\":[]}\n");
+        assert_eq!(tunnels_to_json(&[]), "{\"tunnels\":[]}\n");
         assert_eq!(peers_to_json(&TunName::default(), &[]), "{\"tunnel\":\"tun0\",\"peers\":[]}\n");
     }
 }
