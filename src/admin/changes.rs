@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::sign_in::{AccountText, TokenHash};
+use super::principal::Principal;
+use super::sign_in::{AccountText, AccountsText, TokenHash};
 use super::tokens::TokensText;
 use crate::config::peer_settings::PeerComment;
-use crate::config::{ApiScopes, PeerName, TokenName};
+use crate::config::{ApiScopes, OwnerName, PeerName, TokenName};
 use crate::enroll::code::OneTimeSecret;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::{PresharedKey, PublicKey};
@@ -42,8 +43,15 @@ pub enum Change {
     Set(PublicKey, Vec<(PeerComment, SettingText)>),
     /// Changes what the file says for all clients; a value that is empty stays as it is.
     Server(Vec<(ServerSetting, SettingText)>),
-    /// Replaces the account.
-    Account(AccountText),
+    /// Sets the account of the person who makes the change.
+    Account {
+        /// The account.
+        text: AccountText,
+        /// True if there need not be one yet: the person has come by a link.
+        may_be_new: bool,
+    },
+    /// Removes the account of an owner of peers.
+    RemoveAccount(OwnerName),
     /// Adds a token of the API.
     AddToken(NewToken),
     /// Removes a token of the API.
@@ -144,8 +152,8 @@ pub struct ChangeRecord {
     pub at: u64,
     /// Address of the browser.
     pub from: IpAddr,
-    /// The token by which it was made, if it was made by the API.
-    pub token: Option<TokenName>,
+    /// Who made it.
+    pub by: Principal,
     /// The change, in one line.
     pub text: SettingText,
 }
@@ -159,6 +167,8 @@ pub struct Done {
     pub client: Option<ClientText>,
     /// The tokens of the API, if they were changed.
     pub tokens: Option<TokensText>,
+    /// The accounts, if they were changed.
+    pub accounts: Option<AccountsText>,
 }
 
 /// The reasons why a change was not made: at least one.
@@ -324,14 +334,14 @@ mod tests {
         let change = |length| FromAdmin::Change {
             number: 1,
             from: [10, 8, 0, 2].into(),
-            token: None,
+            by: Principal::Admin,
             change: set(length),
         };
         assert_eq!(decode(&encode(&change(MAX_VALUE)).unwrap()), Ok(change(MAX_VALUE)));
         assert!(decode::<FromAdmin>(&encode(&change(MAX_VALUE + 1)).unwrap()).is_err());
         let done = |length| {
             let client = Some(ClientText(Zeroizing::new("x".repeat(length))));
-            FromEditor::Done(Ok(Done { text: SettingText::default(), client, tokens: None }))
+            FromEditor::Done(Ok(Done { text: SettingText::default(), client, accounts: None, tokens: None }))
         };
         assert_eq!(decode(&encode(&done(MAX_CLIENT)).unwrap()), Ok(done(MAX_CLIENT)));
         assert!(decode::<FromEditor>(&encode(&done(MAX_CLIENT + 1)).unwrap()).is_err());

@@ -11,10 +11,11 @@ pub use super::changes::{
     Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, LinkEnrolment, MAX_VALUE, NewPeer,
     NewToken, Question, Refusal, ServerSetting, SettingText,
 };
-pub use super::sign_in::{AccountText, Token, TokenHash};
+pub use super::principal::Principal;
+pub use super::sign_in::{AccountText, AccountsText, Token, TokenHash};
 pub use super::tokens::TokensText;
 use crate::config::peer_settings::{Exclusion, PeerComment};
-use crate::config::{AdminName, AdminProxy, PeerName, PeerPolicy, TokenName};
+use crate::config::{AdminName, AdminProxy, PeerName, PeerPolicy};
 use crate::messages::Address;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::wireguard::{PresharedKey, PublicKey};
@@ -38,10 +39,10 @@ pub enum ToAdmin {
         proxy: Option<AdminProxy>,
         /// The certificate for connections over TLS.
         certificate: Option<CertificateText>,
-        /// The account, if a password was set.
-        account: Option<AccountText>,
-        /// Tokens of the API.
-        tokens: TokensText,
+        /// The accounts.
+        accounts: AccountsText,
+        /// The page's addresses without their path, as browsers reach it.
+        urls: Vec<String>,
         /// True to use seccomp and Landlock.
         is_sandboxed: bool,
     },
@@ -74,8 +75,10 @@ pub enum ToAdmin {
     },
     /// Another certificate for connections from now on.
     Certificate(CertificateText),
-    /// Request for a link, answered by [`FromAdmin::Link`].
-    MakeLink,
+    /// The accounts, of which some were changed by a command.
+    Accounts(AccountsText),
+    /// Request for a link of this person, answered by [`FromAdmin::Link`].
+    MakeLink(Principal),
 }
 
 /// A message from `wontun-admin`, which may have been taken over.
@@ -93,8 +96,8 @@ pub enum FromAdmin {
         number: u32,
         /// Address of the browser.
         from: IpAddr,
-        /// The token by which it is made, if it is made by the API.
-        token: Option<TokenName>,
+        /// Who makes it.
+        by: Principal,
         /// The change.
         change: Change,
     },
@@ -128,12 +131,14 @@ pub enum Exposure {
 }
 
 /// Events of the page for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// Somebody signed in with the password.
-    SignedIn,
+    SignedIn(Principal),
     /// Somebody signed in with a link.
-    UsedLink,
+    UsedLink(Principal),
+    /// The administrator made a link for somebody.
+    MadeLink(Principal),
     /// The password or code was wrong.
     Refused,
     /// Too many attempts.
@@ -185,8 +190,8 @@ pub enum ToEditor {
         change: Change,
         /// Address of the browser.
         from: IpAddr,
-        /// The token by which it is made, if it is made by the API.
-        token: Option<TokenName>,
+        /// Who makes it.
+        by: Principal,
         /// True if IPv6 packets of clients get further than the VPN.
         reaches_ipv6: bool,
     },
@@ -205,6 +210,8 @@ pub enum ToEditor {
     ReadCertificate,
     /// Request for the tokens of the API as they are now, answered by [`FromEditor::Tokens`].
     ReadTokens,
+    /// Request for the accounts as they are now.
+    ReadAccounts,
 }
 
 /// A request about the invitations in the server's file.
@@ -250,12 +257,10 @@ pub type CertificateResult = Result<(CertificateText, Fingerprint), ErrorMessage
 pub enum FromEditor {
     /// The process is confined, and waits for changes.
     Ready {
-        /// The account, if its file is there.
-        account: Option<AccountText>,
+        /// The accounts; none if their file is not there.
+        accounts: AccountsText,
         /// The certificate, if one is needed.
         certificate: Option<CertificateResult>,
-        /// The tokens of the API.
-        tokens: Result<TokensText, ErrorMessage>,
     },
     /// The process cannot confine itself, or read the account, and ends.
     NotReady(ErrorMessage),
@@ -269,6 +274,8 @@ pub enum FromEditor {
     Certificate(CertificateResult),
     /// Answer to [`ToEditor::ReadTokens`].
     Tokens(Result<TokensText, ErrorMessage>),
+    /// Answer to [`ToEditor::ReadAccounts`].
+    Accounts(Result<AccountsText, ErrorMessage>),
 }
 
 impl PeerInFile {

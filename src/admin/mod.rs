@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `messages.rs` | messages between the supervisor and both processes |
 //! | `changes.rs` | changes and questions in these messages |
+//! | `principal.rs` | the people who use the page |
 //! | `process.rs` | `wontun-admin`: start, event loop |
 //! | `app/` | what a request does |
 //! | `api/` | the API: its routes, the bodies of requests, errors |
@@ -34,13 +35,30 @@ pub mod editor;
 pub mod http;
 pub mod messages;
 mod pages;
+mod principal;
 mod process;
 pub(crate) mod sign_in;
 mod snapshot;
 mod texts;
 pub(crate) mod tokens;
 
+use std::path::Path;
+
+use crate::config::{OwnerName, TunName};
+
 pub use self::process::main;
 
 /// Role of the process that serves the page.
 pub(crate) const ROLE: &str = "admin";
+
+/// Removes the account of an owner of peers from the file of the accounts beside the configuration
+/// `file`.
+///
+/// # Errors
+/// A text for the command: there is no such account, or the file cannot be changed.
+pub(crate) fn remove_account(file: &Path, tunnel: &TunName, owner: &OwnerName) -> Result<(), String> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let removed = editor::AccountFile::new(folder, tunnel)
+        .update(|accounts| if accounts.remove(owner) { Ok(()) } else { Err(format!("'{owner}' has none")) });
+    removed.map(|_| ())
+}

@@ -12,7 +12,6 @@ use super::ROLE;
 use super::app::App;
 use super::http::{Hosts, HttpListener, HttpServer, Source};
 use super::messages::{FromAdmin, ToAdmin};
-use super::sign_in::Account;
 use crate::net::random::SystemRandom;
 use crate::net::timer::{now, unix_now};
 use crate::process::{self, Channel, ChannelError, format_error_chain};
@@ -72,7 +71,7 @@ enum Event {
 impl Server {
     /// Confines the process, and creates the server.
     fn start(message: ToAdmin, descriptors: Vec<OwnedFd>) -> Result<Self, String> {
-        let ToAdmin::Start { tunnel, listeners, names, proxy, certificate, account, tokens, is_sandboxed } =
+        let ToAdmin::Start { tunnel, listeners, names, proxy, certificate, accounts, urls, is_sandboxed } =
             message
         else {
             return Err("the supervisor sent an unexpected message".to_owned());
@@ -83,8 +82,7 @@ impl Server {
                 .and_then(|sandbox| sandbox.engage())
                 .map_err(|error| format_error_chain(&error))?;
         }
-        let account: Option<Account> =
-            account.map(|text| text.parse()).transpose().map_err(|error| error.to_string())?;
+        let accounts = accounts.parse().map_err(|error| error.to_string())?;
         let tls = certificate.map(|certificate| certificate.server_config()).transpose();
         let tls = tls.map_err(|error| error.to_string())?;
         let addresses = listeners.iter().map(|(address, _)| SocketAddr::from(*address).ip().to_canonical());
@@ -92,8 +90,7 @@ impl Server {
         let sockets = descriptors.into_iter().map(TcpListener::from).zip(&listeners);
         let listeners = sockets.map(|(socket, (_, exposure))| HttpListener { socket, exposure: *exposure });
         let now = now().map_err(|error| error.to_string())?;
-        let mut app = App::new(tunnel, account, random, now);
-        app.set_tokens(&tokens);
+        let app = App::new(tunnel, urls, accounts, random, now);
         Ok(Self { app, http: HttpServer::new(listeners.collect(), hosts, tls), status: None })
     }
 
@@ -203,8 +200,14 @@ impl Server {
                     }
                 }
                 ToAdmin::Tokens(tokens) => self.app.set_tokens(&tokens),
-                ToAdmin::MakeLink => {
-                    let token = self.app.make_link(now);
+                ToAdmin::Accounts(accounts) => {
+                    // the editor has checked it
+                    if let Ok(accounts) = accounts.parse() {
+                        self.app.handle_accounts(accounts);
+                    }
+                }
+                ToAdmin::MakeLink(principal) => {
+                    let token = self.app.make_link(principal, now);
                     channel.send(&FromAdmin::Link(token), Vec::new())?;
                 }
                 ToAdmin::Start { .. } => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),

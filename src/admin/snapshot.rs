@@ -1,12 +1,12 @@
 //! The peers of the server and their state, as they were a moment ago.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::messages::PeerInFile;
+use super::messages::{PeerInFile, Principal};
 use super::texts;
 use crate::config::peer_settings::PeerComment;
 use crate::traffic::{Bytes, Traffic};
@@ -126,21 +126,26 @@ impl Snapshot {
         }
     }
 
-    /// Returns the peer with this key, given as in [`id`].
-    pub(super) fn find(&self, wanted: &str) -> Option<&Peer> {
-        self.peers.iter().find(|peer| id(&peer.file.key) == wanted)
+    /// Returns the peers that a person may see.
+    fn of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Peer> {
+        self.peers.iter().filter(|peer| peer.is_visible_to(principal))
     }
 
-    /// Returns the peers that a page shows.
-    pub(super) fn shown(&self, shown: &Shown) -> Listed<'_> {
+    /// Returns the peer with this key, given as in [`id`], if the person may see it.
+    pub(super) fn find(&self, principal: &Principal, wanted: &str) -> Option<&Peer> {
+        self.peers.iter().find(|peer| id(&peer.file.key) == wanted && peer.is_visible_to(principal))
+    }
+
+    /// Returns the peers that a page shows to a person.
+    pub(super) fn shown<'a>(&'a self, principal: &'a Principal, shown: &Shown) -> Listed<'a> {
         let (find, page) = match shown {
             Shown::Peer(id) => {
-                let peers: Vec<_> = self.find(id).into_iter().collect();
+                let peers: Vec<_> = self.find(principal, id).into_iter().collect();
                 return Listed { total: peers.len(), peers, page: 1, pages: 1 };
             }
             Shown::List { find, page } => (find.trim().to_lowercase(), *page),
         };
-        let all: Vec<_> = self.peers.iter().filter(|peer| peer.matches(&find)).collect();
+        let all: Vec<_> = self.of(principal).filter(|peer| peer.matches(principal, &find)).collect();
         let pages = all.len().div_ceil(PAGE_SIZE).max(1);
         let page = page.clamp(1, pages);
         let total = all.len();
@@ -148,9 +153,14 @@ impl Snapshot {
         Listed { peers, page, pages, total }
     }
 
-    /// Returns the rows of a page that differ from those of `previous`.
-    pub(super) fn changed_rows(&self, shown: &Shown, previous: Option<&Self>) -> Vec<Row> {
-        let peers = self.shown(shown).peers;
+    /// Returns the rows of a person's page that differ from those of `previous`.
+    pub(super) fn changed_rows(
+        &self,
+        principal: &Principal,
+        shown: &Shown,
+        previous: Option<&Self>,
+    ) -> Vec<Row> {
+        let peers = self.shown(principal, shown).peers;
         let keys: HashSet<_> = peers.iter().map(|peer| peer.file.key).collect();
         let before: HashMap<_, _> = previous
             .iter()
@@ -160,6 +170,16 @@ impl Snapshot {
             .collect();
         let rows = peers.iter().map(|peer| (peer.file.key, peer.row(self.at)));
         rows.filter(|(key, row)| before.get(key) != Some(row)).map(|(_, row)| row).collect()
+    }
+
+    /// Returns the owners of peers, and the number of each one's peers.
+    pub(super) fn owners(&self) -> BTreeMap<&str, usize> {
+        let mut owners = BTreeMap::new();
+        let names = self.peers.iter().map(|peer| peer.setting(PeerComment::Owner));
+        for name in names.filter(|name| !name.is_empty()) {
+            *owners.entry(name).or_default() += 1;
+        }
+        owners
     }
 
     /// Returns the traffic of all peers together; `None` if it is not kept.
@@ -220,12 +240,22 @@ impl Peer {
         excluded.or(is_invited.then_some(PeerState::Invited)).unwrap_or_else(live)
     }
 
-    /// Returns true if a part of its name, note, addresses or key is `text`, in lower case.
-    fn matches(&self, text: &str) -> bool {
+    /// Returns true if the person may see the peer: an owner those that the file says are theirs.
+    pub(super) fn is_visible_to(&self, principal: &Principal) -> bool {
+        match principal {
+            Principal::Admin => true,
+            Principal::Owner(owner) => self.setting(PeerComment::Owner) == owner.as_str(),
+            Principal::Token(_) | Principal::Invitation => false,
+        }
+    }
+
+    /// Returns true if a part of its name, addresses or key is `text`, in lower case, or of its note,
+    /// which is the administrator's.
+    fn matches(&self, principal: &Principal, text: &str) -> bool {
         let has = |value: &str| value.to_lowercase().contains(text);
         text.is_empty()
             || has(&self.name())
-            || has(self.setting(PeerComment::Note))
+            || (*principal == Principal::Admin && has(self.setting(PeerComment::Note)))
             || self.file.networks.iter().any(|network| has(network))
             || has(&self.file.key.to_string())
     }
@@ -258,6 +288,8 @@ pub(super) mod tests {
     use crate::admin::messages::SettingText;
     use crate::config::TunName;
     use crate::config::peer_settings::Exclusion;
+
+    const ADMIN: Principal = Principal::Admin;
 
     /// Returns a peer of the file.
     pub(in crate::admin) fn in_file(number: u8, name: &str) -> PeerInFile {
@@ -307,15 +339,15 @@ pub(super) mod tests {
         let files = vec![in_file(1, "a"), in_file(2, "b")];
         let all = Shown::List { find: String::new(), page: 1 };
         let first = Snapshot::new(files.clone(), Some(status(1, 9_990, 5)), at);
-        assert_eq!(first.changed_rows(&all, None).len(), 2);
+        assert_eq!(first.changed_rows(&ADMIN, &all, None).len(), 2);
         let second = Snapshot::new(files.clone(), Some(status(1, 9_990, 6)), at + Duration::from_secs(1));
-        let rows = second.changed_rows(&all, Some(&first));
+        let rows = second.changed_rows(&ADMIN, &all, Some(&first));
         assert_eq!(rows.iter().map(|row| row.received).collect::<Vec<_>>(), [6]);
-        assert!(second.changed_rows(&all, Some(&second)).is_empty());
-        assert_eq!(second.find(&rows[0].id), Some(&second.peers[0]));
+        assert!(second.changed_rows(&ADMIN, &all, Some(&second)).is_empty());
+        assert_eq!(second.find(&ADMIN, &rows[0].id), Some(&second.peers[0]));
         let other = Shown::Peer(id(&files[1].key));
-        assert!(second.changed_rows(&other, Some(&first)).is_empty());
-        assert_eq!(second.changed_rows(&other, None).len(), 1);
+        assert!(second.changed_rows(&ADMIN, &other, Some(&first)).is_empty());
+        assert_eq!(second.changed_rows(&ADMIN, &other, None).len(), 1);
     }
 
     #[test]
@@ -324,7 +356,7 @@ pub(super) mod tests {
         files[7].settings.push((PeerComment::Note, SettingText::cut("room <5>".to_owned())));
         let snapshot = Snapshot::new(files, None, Duration::ZERO);
         let listed = |find: &str, page| {
-            let shown = snapshot.shown(&Shown::List { find: find.to_owned(), page });
+            let shown = snapshot.shown(&ADMIN, &Shown::List { find: find.to_owned(), page });
             let first = shown.peers.first().map(|peer| peer.name());
             (first.unwrap_or_default(), shown.peers.len(), shown.page, shown.pages, shown.total)
         };
@@ -335,5 +367,34 @@ pub(super) mod tests {
         assert_eq!(listed("10.8.0.99/", 1).0, "Phone 99");
         assert_eq!(listed("nobody", 1), (String::new(), 0, 1, 1, 0));
         assert_eq!(snapshot.name_at("10.8.0.9".parse().unwrap()), Some("Phone 9".to_owned()));
+    }
+
+    #[test]
+    fn an_owner_sees_and_finds_their_own_peers_only() {
+        let mut files: Vec<_> = (1..=4).map(|number| in_file(number, &format!("Phone {number}"))).collect();
+        for (file, owner) in files.iter_mut().zip(["anna", "", "anna.b", "anna"]) {
+            file.settings.push((PeerComment::Owner, SettingText::cut(owner.to_owned())));
+            file.settings.push((PeerComment::Note, SettingText::cut("room 5".to_owned())));
+        }
+        let now = Duration::from_secs(1000);
+        let snapshot = Snapshot::new(files.clone(), Some(status(2, 900, 5)), now);
+        let anna = Principal::Owner("anna".parse().unwrap());
+        let names = |principal, find: &str| {
+            let shown = Shown::List { find: find.to_owned(), page: 1 };
+            let Listed { peers, total, .. } = snapshot.shown(principal, &shown);
+            assert_eq!(peers.len(), total);
+            peers.iter().map(|peer| peer.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&anna, ""), ["Phone 1", "Phone 4"]);
+        assert_eq!((names(&anna, "phone 2"), names(&anna, "room")), (vec![], vec![]));
+        assert_eq!(names(&ADMIN, "room").len(), 4);
+        for (file, is_own) in files.iter().zip([true, false, false, true]) {
+            let id = id(&file.key);
+            assert_eq!(snapshot.find(&anna, &id).is_some(), is_own);
+            assert_eq!(snapshot.changed_rows(&anna, &Shown::Peer(id), None).len(), usize::from(is_own));
+        }
+        let all = Shown::List { find: String::new(), page: 1 };
+        assert_eq!(snapshot.changed_rows(&anna, &all, None).len(), 2);
+        assert_eq!(snapshot.owners().into_iter().collect::<Vec<_>>(), [("anna", 2), ("anna.b", 1)]);
     }
 }

@@ -73,6 +73,22 @@ pub(super) const NOT_ENROLLED: &str =
 pub(super) const ROUTES: &str = "Through the tunnel goes";
 pub(super) const ROUTES_ALL: &str = "all traffic of the device";
 pub(super) const ROUTES_VPN: &str = "traffic to the VPN only";
+pub(super) const SIGN_IN_NAME: &str = "Empty for the administrator.";
+pub(super) const CODE_IF: &str = "If you use an app.";
+pub(super) const OWNERS: &str = "Owners";
+pub(super) const OWNERS_HELP: &str = "A person who signs in here sees their own devices only, and may make new QR codes of \
+    these. Whose a device is is set on its page.";
+pub(super) const NO_OWNERS: &str = "No device has an owner yet.";
+pub(super) const IS_SET: &str = "set";
+pub(super) const IS_NOT_SET: &str = "not set";
+pub(super) const MAKE_LINK: &str = "Make a link";
+pub(super) const REMOVE_ACCOUNT: &str = "Remove the account";
+pub(super) const REMOVE_ACCOUNT_HELP: &str =
+    "The person is signed out at once. The devices stay as they are, and keep their access.";
+pub(super) const LINK_OF: &str = "Link for";
+pub(super) const LINK_OF_HELP: &str = "Send one of these, the one with the address that the person's browser reaches. \
+    It works once, within 15 minutes, and is shown only now. Whoever opens it first sets the password.";
+pub(super) const ASK_ADMIN: &str = "ask the administrator of the server";
 pub(super) const NO_PEERS: &str = "No peers yet.";
 pub(super) const STATE: &str = "State";
 pub(super) const HANDSHAKE: &str = "Handshake";
@@ -208,6 +224,7 @@ pub(super) const fn label(field: Field) -> &'static str {
             PeerComment::RateDown => "Rate to it",
             PeerComment::Quota => "Quota",
             PeerComment::OverQuota => "Over the quota",
+            PeerComment::Owner => "Owner",
             PeerComment::Note => "Note",
         },
         Field::Server(ServerSetting::Endpoint) => "Address that devices connect to",
@@ -241,6 +258,9 @@ pub(super) const fn help(field: Field) -> &'static str {
             PeerComment::RateUp | PeerComment::RateDown => "Such as 20Mbit",
             PeerComment::Quota => "Such as 100GB/month or 2GB/day, both directions together",
             PeerComment::OverQuota => "drop, or a rate such as 1Mbit",
+            PeerComment::Owner => {
+                "The person whose device it is, such as anna, who may see and renew it; empty for nobody"
+            }
             PeerComment::Disabled | PeerComment::Invitation | PeerComment::Note => "",
         },
         Field::Server(ServerSetting::Endpoint) => "Host, or host and port. Devices need new QR codes then.",
@@ -324,6 +344,7 @@ mod tests {
             ("layout.rs", include_str!("pages/layout.rs")),
             ("list.rs", include_str!("pages/list.rs")),
             ("new_peer.rs", include_str!("pages/new_peer.rs")),
+            ("owners.rs", include_str!("pages/owners.rs")),
             ("peer.rs", include_str!("pages/peer.rs")),
             ("problem.rs", include_str!("pages/problem.rs")),
             ("server.rs", include_str!("pages/server.rs")),

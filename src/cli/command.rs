@@ -13,7 +13,7 @@ use super::options::{
 };
 use super::peer::{PeerCommand, expiry};
 use crate::config::peer_settings::Expiry;
-use crate::config::{AllowedNetwork, ApiScope, TokenName, TunName};
+use crate::config::{AllowedNetwork, ApiScope, OwnerName, TokenName, TunName};
 use crate::server::InitOptions;
 use crate::server::import::Import;
 
@@ -331,6 +331,22 @@ pub enum AdminCommand {
     /// For the first visit, which sets the password, and when the password is lost. An earlier link
     /// that was not used is void.
     Link {
+        /// Make the link of this owner of clients, who sees and renews these alone
+        #[arg(long, value_name = "OWNER")]
+        owner: Option<OwnerName>,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+    },
+    /// Remove the account of an owner of clients; sessions end at once
+    ///
+    /// The clients stay as they are: 'wontun peer disable' ends their access.
+    Remove {
+        /// Name of the owner
+        #[arg(value_name = "OWNER")]
+        owner: OwnerName,
+
         /// Folder of the server.
         #[command(flatten)]
         folder: ServerFolder,

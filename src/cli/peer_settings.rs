@@ -10,7 +10,7 @@ use super::rules::RuleOptions;
 use crate::config::peer_settings::{
     ClientKeepalive, ClientMtu, ClientSettings, Note, PeerSettings, PortForward,
 };
-use crate::config::{ClientDns, Network, NetworkError};
+use crate::config::{ClientDns, Network, NetworkError, OwnerName};
 
 /// Settings of a peer on the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -33,6 +33,11 @@ pub struct PeerSettingsOptions {
     #[command(flatten)]
     pub limits: LimitOptions,
 
+    /// Person to whom the client belongs, who sees and renews it on the admin page after 'wontun
+    /// admin link --owner'; '' removes it
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<OwnerOption>,
+
     /// Text for people; '' removes it
     #[arg(long, value_name = "TEXT")]
     pub note: Option<NoteOption>,
@@ -46,6 +51,9 @@ impl PeerSettingsOptions {
         self.limits.apply(&mut settings.limits);
         if !self.forward.is_empty() {
             settings.forwards = self.forward.iter().flat_map(|forwards| forwards.0.clone()).collect();
+        }
+        if let Some(OwnerOption(owner)) = &self.owner {
+            settings.owner.clone_from(owner);
         }
         if let Some(NoteOption(note)) = &self.note {
             settings.note.clone_from(note);
@@ -125,6 +133,21 @@ impl FromStr for PortForwards {
             return Ok(Self(Vec::new()));
         }
         text.split(',').map(|item| item.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The value of `--owner`: a name, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerOption(pub Option<OwnerName>);
+
+impl FromStr for OwnerOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|owner| Self(Some(owner))).map_err(|expected: &str| format!("expected {expected}"))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::error::CommandError;
-use crate::config::TunName;
+use crate::config::{OwnerName, TunName};
 use crate::server::{Folder, ServerFile};
 use crate::uapi::client::{self, Trust};
 use crate::uapi::{Changes, ClientError, PeerChanges, TunnelStatus, UapiFolders};
@@ -77,10 +77,14 @@ pub(super) fn reload(folder: &Folder, file: &ServerFile, then: Option<&str>) -> 
 ///
 /// # Errors
 /// The tunnel does not run, or serves no page.
-pub(super) fn admin_links(folder: &Folder, file: &ServerFile) -> Result<client::AdminLinks, CommandError> {
+pub(super) fn admin_links(
+    folder: &Folder,
+    file: &ServerFile,
+    owner: Option<&OwnerName>,
+) -> Result<client::AdminLinks, CommandError> {
     let links = status(folder, file).and_then(|status| match status {
         Some(TunnelStatus { name, .. }) => {
-            connect(folder, &name).and_then(|socket| client::admin_links(socket, &name))
+            connect(folder, &name).and_then(|socket| client::admin_links(socket, &name, owner))
         }
         None => Err(ClientError::NotRunning(folder.tun().clone())),
     });

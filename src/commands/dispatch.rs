@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::locate::locate;
 use super::{
     CheckOptions, CommandError, DoctorOptions, ServerTunnel, ShowOptions, TopOptions, add_peers, add_token,
-    admin_link, check, completions, deliver_file, disable_peers, doctor, down, enroll, genkey, genpsk, hold,
-    import, init, invite_peer, kill_switch_off, kill_switch_on, list_peers, list_tokens, prepare, pubkey,
-    remove_peers, remove_token, rename_peer, renew_peer, reset_peer, set_peer, show, show_peer, status,
-    test_peer, top,
+    admin_link, admin_remove, check, completions, deliver_file, disable_peers, doctor, down, enroll, genkey,
+    genpsk, hold, import, init, invite_peer, kill_switch_off, kill_switch_on, list_peers, list_tokens,
+    prepare, pubkey, remove_peers, remove_token, rename_peer, renew_peer, reset_peer, set_peer, show,
+    show_peer, status, test_peer, top,
 };
 use crate::cli::{
     AdminCommand, Command, DEFAULT_FOLDER, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel,
@@ -98,7 +98,12 @@ pub fn dispatch(command: Command) -> Result<Option<(RunOptions, OnReady)>, Failu
                 return Err(Failure::new(exit::FAILURE, "the connection is denied: see the line above"));
             }
         }
-        Command::Admin { command: AdminCommand::Link { folder } } => admin_link(&existing_folder(folder)?)?,
+        Command::Admin { command: AdminCommand::Link { owner, folder } } => {
+            admin_link(&existing_folder(folder)?, owner.as_ref())?;
+        }
+        Command::Admin { command: AdminCommand::Remove { owner, folder } } => {
+            admin_remove(&existing_folder(folder)?, &owner)?;
+        }
         Command::Admin { command: AdminCommand::Token { command } } => match command {
             TokenCommand::Add { name, scope, expires, folder } => {
                 add_token(&existing_folder(folder)?, name, scope, expires)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::down::DownError;
-use crate::config::TunName;
+use crate::config::{OwnerName, TunName};
 use crate::dns::resolv_conf::ResolvConfError;
 use crate::enroll::client::EnrollError;
 use crate::enroll::code::CodeError;
@@ -38,6 +38,12 @@ pub(crate) enum CommandError {
     /// An option is for one client, and several are to be added.
     #[error("{0} belongs to one client: give one NAME, or add the others by another command")]
     OneClient(&'static str),
+    /// No client belongs to somebody.
+    #[error("no client belongs to '{0}': give one by 'wontun peer set NAME --owner {0}' first")]
+    NoClientOf(OwnerName),
+    /// An account of the admin page cannot be removed.
+    #[error("the account was not removed: {0}")]
+    Account(String),
     /// No setting is to be changed.
     #[error("no setting is given: give at least one option, such as --note TEXT; see wontun peer set --help")]
     NothingToSet,

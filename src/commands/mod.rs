@@ -27,7 +27,7 @@ mod show;
 mod status;
 mod top;
 
-pub(crate) use admin::admin_link;
+pub(crate) use admin::{admin_link, admin_remove};
 pub(crate) use admin_token::{add_token, list_tokens, remove_token};
 pub(crate) use check::{CheckOptions, check};
 pub(crate) use completions::completions;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MAX_NAME: usize = 32;
 
 /// The name of a token.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TokenName(String);
 

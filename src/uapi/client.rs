@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::changes::Changes;
 use super::folders::{UapiFolders, socket_name};
 use super::status::TunnelStatus;
-use crate::config::TunName;
+use crate::config::{OwnerName, TunName};
 use crate::exit::{self, ExitCode};
 use crate::interrupted::retry;
 
@@ -37,7 +37,6 @@ const UNKNOWN_OPERATION: i64 = -(Errno::EPROTO as i64);
 /// Error number of a request for something that is not there.
 const NO_ENTRY: i64 = -(Errno::ENOENT as i64);
 const RELOAD_REQUEST: &[u8] = b"reload=1\n\n";
-const ADMIN_REQUEST: &[u8] = b"admin=1\n\n";
 const TOKENS_REQUEST: &[u8] = b"admin_tokens=1\n\n";
 /// Maximum length of the answer to that in bytes.
 const MAX_RELOAD_ANSWER: u64 = 16 << 10;
@@ -421,10 +420,15 @@ pub(crate) struct AdminLinks {
     pub(crate) fingerprint: Option<String>,
 }
 
-/// Requests links to the admin page.
-pub(crate) fn admin_links(socket: UnixStream, tun: &TunName) -> Result<AdminLinks, ClientError> {
+/// Requests links to the admin page, of an owner of peers or else of the administrator.
+pub(crate) fn admin_links(
+    socket: UnixStream,
+    tun: &TunName,
+    owner: Option<&OwnerName>,
+) -> Result<AdminLinks, ClientError> {
     let failed = |error| failed(&error, tun);
-    (&socket).write_all(ADMIN_REQUEST).map_err(failed)?;
+    let request = owner.map_or_else(|| "admin=1\n\n".to_owned(), |owner| format!("admin_owner={owner}\n\n"));
+    (&socket).write_all(request.as_bytes()).map_err(failed)?;
     let reader =
         DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT, each: ANSWER_TIMEOUT };
     let mut answer = AdminLinks::default();

@@ -12,7 +12,8 @@
 //! # Extensions
 //! `status=1` is an additional operation ([`Request::Status`]), `name` an additional key of a peer.
 //! `reload=1` reads the configuration file again, as SIGHUP; if it is refused, the answer has
-//! `error=`, the reason. `admin=1` returns links to the admin page, each in a line `admin_link=`.
+//! `error=`, the reason. `admin=1` returns links to the admin page, each in a line `admin_link=`, and
+//! `admin_owner=NAME` those of an owner of peers.
 //! `wontun_kill_switch=off`, a key of the interface in `set=1`, makes the tunnel remove the table
 //! of its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
 //! process owns the table, no other process can remove it. `wontun_forget_timestamp=true`, a key of

@@ -5,6 +5,7 @@ use super::error::{RequestError, RequestErrorKind, describe};
 use super::limits::{MAX_LINE, MAX_REQUEST};
 use super::line;
 use super::secret_text::SecretText;
+use crate::config::OwnerName;
 
 /// Request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum Request {
     /// The answer comes after it was applied; if it was refused, with the reason.
     Reload,
     /// `admin=1`, an extension for `wontun admin link`: returns links to the admin page that can be
-    /// used once, of which one is a secret.
-    AdminLink,
+    /// used once, each of which is a secret. `admin_owner=NAME` returns those of an owner of peers.
+    AdminLink(Option<OwnerName>),
     /// `admin_tokens=1`, an extension for `wontun admin token`: reads the tokens of the admin
     /// page's API again. The answer comes when they are in force.
     AdminTokens,
@@ -125,10 +126,15 @@ impl RequestParser {
                 b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
                 b"file=1" => self.start(State::NoArguments(Request::File, "file=1")),
                 b"reload=1" => self.start(State::NoArguments(Request::Reload, "reload=1")),
-                b"admin=1" => self.start(State::NoArguments(Request::AdminLink, "admin=1")),
+                b"admin=1" => self.start(State::NoArguments(Request::AdminLink(None), "admin=1")),
                 b"admin_tokens=1" => self.start(State::NoArguments(Request::AdminTokens, "admin_tokens=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
-                _ => Some(RequestErrorKind::Operation(describe(text))),
+                _ => match owner_of(text) {
+                    Some(owner) => {
+                        self.start(State::NoArguments(Request::AdminLink(Some(owner)), "admin_owner=NAME"))
+                    }
+                    None => Some(RequestErrorKind::Operation(describe(text))),
+                },
             },
             State::NoArguments(..) | State::Set(_) if text.is_empty() => None,
             State::NoArguments(_, operation) => Some(RequestErrorKind::Trailing(operation)),
@@ -159,4 +165,9 @@ impl RequestParser {
             State::Start => Err(RequestError { line: 1, kind: RequestErrorKind::Operation(describe(b"")) }),
         }
     }
+}
+
+/// Parses `admin_owner=NAME`.
+fn owner_of(line: &[u8]) -> Option<OwnerName> {
+    std::str::from_utf8(line).ok()?.strip_prefix("admin_owner=")?.parse().ok()
 }

@@ -285,7 +285,7 @@ fn handle(stream: &mut UapiConnection, state: &mut State) -> Turn {
     let answer = match request {
         Request::Get => state.model.answer(ResponseFormat::Get).finish(),
         Request::Status => state.model.answer(ResponseFormat::Status).finish(),
-        Request::File | Request::Reload | Request::AdminLink | Request::AdminTokens => error_response(-2),
+        Request::File | Request::Reload | Request::AdminLink(_) | Request::AdminTokens => error_response(-2),
         Request::Set(changes) => match state.errno {
             Some(errno) => error_response(errno),
             None => {

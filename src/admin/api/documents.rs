@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::super::http::{Response, Status};
-use super::super::messages::{ChangeRecord, ClientText, Field, ServerSetting, SettingText};
+use super::super::messages::{ChangeRecord, ClientText, Field, Principal, ServerSetting, SettingText};
 use super::super::snapshot::{Peer, Snapshot};
 use crate::config::peer_settings::PeerComment;
-use crate::config::{Network, TokenName, TunName};
+use crate::config::{Network, TunName};
 use crate::documents::{ListedPeer, peers_to_json, tunnels_to_json};
 use crate::uapi::{PeerState, TunnelPeer, TunnelStatus};
 
@@ -31,6 +31,7 @@ struct Change<'a> {
     at: u64,
     from: String,
     token: Option<&'a str>,
+    owner: Option<&'a str>,
     text: &'a str,
 }
 
@@ -111,10 +112,17 @@ pub(in crate::admin) fn settings(settings: &[(ServerSetting, SettingText)]) -> R
 
 /// Returns the latest changes.
 pub(in crate::admin) fn changes(changes: &[ChangeRecord]) -> Response {
-    let changes = changes.iter().map(|ChangeRecord { at, from, token, text }| Change {
+    let changes = changes.iter().map(|ChangeRecord { at, from, by, text }| Change {
         at: *at,
         from: from.to_string(),
-        token: token.as_ref().map(TokenName::as_str),
+        token: match by {
+            Principal::Token(name) => Some(name.as_str()),
+            _ => None,
+        },
+        owner: match by {
+            Principal::Owner(name) => Some(name.as_str()),
+            _ => None,
+        },
         text: text.as_str(),
     });
     json(crate::json::document(&Changes { changes: changes.collect() }))

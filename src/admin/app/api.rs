@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use super::super::api::{self, ApiProblem, Body, Found, Route};
 use super::super::http::{ConnectionId, Reply, Request, Response, Status};
-use super::super::messages::{Answer, Change, ClientText, Event, FromAdmin, Question, Refusal, TokensText};
+use super::super::messages::{
+    Answer, Change, ClientText, Event, FromAdmin, Principal, Question, Refusal, TokensText,
+};
+use super::super::sign_in::Attempt;
 use super::super::snapshot::{Peer, Snapshot};
 use super::super::tokens::{ApiToken, parse_secret};
 use super::api_state::{Call, Pending};
@@ -58,7 +61,7 @@ impl App {
             self.api.used.insert(token.name.clone(), (wall.as_secs(), from));
             return Ok(token.clone());
         }
-        if let Err(wait) = self.attempts.begin(from, now) {
+        if let Err(wait) = self.attempts.begin(from, &Attempt::Other, now) {
             self.log(from, Event::TooMany);
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let detail = format!("too many wrong tokens: try again in {seconds} s");
@@ -145,8 +148,8 @@ impl App {
             _ => return Err(ApiProblem::new(Status::BadRequest, "the body is another request's")),
         };
         let number = self.insert_call(call, pending)?;
-        let (from, token) = (call.from, Some(call.token.clone()));
-        self.send(FromAdmin::Change { number, from, token, change });
+        let (from, by) = (call.from, Principal::Token(call.token.clone()));
+        self.send(FromAdmin::Change { number, from, by, change });
         Ok(None)
     }
 

@@ -4,14 +4,15 @@ use std::net::IpAddr;
 
 use super::super::http::{ConnectionId, Reply, Request, Response};
 use super::super::messages::{
-    Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, Question, Refusal, ServerSetting,
-    SettingText,
+    Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, Principal, Question, Refusal,
+    ServerSetting, SettingText,
 };
 use super::super::pages::{self, Form, PeerResult, Problem, ServerResult};
-use super::super::sign_in::{Session, Token, parse_hex};
+use super::super::sign_in::{Session, Token};
 use super::super::snapshot::{Peer, id as peer_id};
 use super::super::texts;
 use super::pending::{ChangeKind, PendingChange};
+use super::route::PeerAction;
 use super::state::{App, Page, View};
 use crate::config::peer_settings::PeerComment;
 use crate::config::{PeerName, PeerNameError};
@@ -20,48 +21,48 @@ use wontun_proto::wireguard::PublicKey;
 
 /// Maximum number of changes that are under way.
 pub(super) const MAX_CHANGES: usize = 16;
+/// Maximum number of changes of an owner of peers that are under way.
+const MAX_OWNER_CHANGES: usize = 2;
 
 impl App {
-    /// Makes the change that a form at `path` is for.
-    pub(super) fn handle_change(
+    /// Makes the change of a peer that a form is for.
+    pub(super) fn handle_peer_action(
         &mut self,
-        path: &str,
+        (key, action): (PublicKey, PeerAction),
         request: &Request,
         session: Session,
         id: ConnectionId,
         from: IpAddr,
         now: Instant,
     ) -> Reply {
-        match path {
-            "/new" => return self.add(request, session, id, from),
-            "/new/invitation" => return self.invite(request, session, id, from),
-            "/server" => return self.set_server(request, session, id, from),
-            "/tokens" => return self.add_token(request, session, id, from),
-            "/tokens/remove" => return self.remove_token(request, session, id, from),
-            _ => {}
-        }
-        let peer = path.strip_prefix("/peers/").and_then(|rest| rest.split_once('/'));
-        let Some((key, action)) = peer.and_then(|(key, action)| Some((parse_key(key)?, action))) else {
-            return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound));
-        };
         let form = Form::of(request);
         let disable = |value: &str| {
             let value = SettingText::cut(value.to_owned());
             Ok(Change::Set(key, vec![(PeerComment::Disabled, value)]))
         };
         let change = match action {
-            "renew" => {
-                let known = self.snapshot.as_ref().and_then(|(snapshot, _)| snapshot.find(&peer_id(&key)));
+            PeerAction::Renew => {
+                if let Principal::Owner(owner) = session.principal()
+                    && let Err(wait) = self.renewals.begin(owner, now)
+                {
+                    let problem = Problem::TooMany(wait);
+                    return Reply::Now(pages::problem(&self.tunnel, Some(&session), &problem));
+                }
+                let known = self
+                    .snapshot
+                    .as_ref()
+                    .and_then(|(snapshot, _)| snapshot.find(session.principal(), &peer_id(&key)));
                 let name = known.map_or_else(|| key.to_string(), Peer::name);
                 return self.change(Change::Renew(key), ChangeKind::Renew(key, name), session, id, from);
             }
-            "remove" => return self.change(Change::Remove(key), ChangeKind::Remove, session, id, from),
-            "test" => return self.test(key, form, session, id, now),
-            "rename" => name_of(&form).map(|name| Change::Rename(key, name)),
-            "disable" => disable("yes"),
-            "enable" => disable(""),
-            "set" => settings_of(&form).map(|settings| Change::Set(key, settings)),
-            _ => return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound)),
+            PeerAction::Remove => {
+                return self.change(Change::Remove(key), ChangeKind::Remove, session, id, from);
+            }
+            PeerAction::Test => return self.test(key, form, session, id, now),
+            PeerAction::Rename => name_of(&form).map(|name| Change::Rename(key, name)),
+            PeerAction::Disable => disable("yes"),
+            PeerAction::Enable => disable(""),
+            PeerAction::Set => settings_of(&form).map(|settings| Change::Set(key, settings)),
         };
         match change {
             Ok(change) => self.change(change, ChangeKind::Peer(key, form), session, id, from),
@@ -69,7 +70,13 @@ impl App {
         }
     }
 
-    fn add(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
+    pub(super) fn add(
+        &mut self,
+        request: &Request,
+        session: Session,
+        id: ConnectionId,
+        from: IpAddr,
+    ) -> Reply {
         let form = Form::of(request);
         match new_peer(&form) {
             Ok(peer) => {
@@ -83,7 +90,13 @@ impl App {
         }
     }
 
-    fn invite(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
+    pub(super) fn invite(
+        &mut self,
+        request: &Request,
+        session: Session,
+        id: ConnectionId,
+        from: IpAddr,
+    ) -> Reply {
         let form = Form::of(request);
         // its link would not be a secret, and browsers make no keys there
         let checked = if request.is_secure {
@@ -105,7 +118,13 @@ impl App {
         }
     }
 
-    fn set_server(&mut self, request: &Request, session: Session, id: ConnectionId, from: IpAddr) -> Reply {
+    pub(super) fn set_server(
+        &mut self,
+        request: &Request,
+        session: Session,
+        id: ConnectionId,
+        from: IpAddr,
+    ) -> Reply {
         let form = Form::of(request);
         let values = ServerSetting::ALL.into_iter().filter_map(|setting| {
             let field = Field::Server(setting);
@@ -188,8 +207,9 @@ impl App {
         connection: ConnectionId,
         from: IpAddr,
     ) -> Reply {
+        let by = session.principal().clone();
         match self.insert(kind, session, connection) {
-            Ok(number) => self.send(FromAdmin::Change { number, from, token: None, change }),
+            Ok(number) => self.send(FromAdmin::Change { number, from, by, change }),
             Err(response) => return Reply::Now(*response),
         }
         Reply::Later
@@ -217,7 +237,9 @@ impl App {
         session: Session,
         connection: ConnectionId,
     ) -> Result<u32, Box<Response>> {
-        if self.pending() >= MAX_CHANGES {
+        let own = self.changes.values().filter(|each| each.session.principal() == session.principal());
+        let is_owner = *session.principal() != Principal::Admin;
+        if self.pending() >= MAX_CHANGES || (is_owner && own.count() >= MAX_OWNER_CHANGES) {
             let problem = Problem::Failed("too many changes at once".to_owned());
             return Err(Box::new(pages::problem(&self.tunnel, Some(&session), &problem)));
         }
@@ -242,6 +264,12 @@ impl App {
         };
         // the next page shows the change
         self.snapshot = None;
+        if !self.sessions.has(&session, now) {
+            // the account was removed meanwhile, or has another password
+            let response = pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended));
+            self.responses.push_back((connection, response));
+            return;
+        }
         let response = match (result, kind) {
             (Ok(Some(client)), ChangeKind::Add(name, _) | ChangeKind::Renew(_, name)) => {
                 pages::added(&self.tunnel, &session, &name, &client)
@@ -251,11 +279,13 @@ impl App {
             }
             (Ok(_), ChangeKind::Peer(key, _)) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
             (Ok(_), ChangeKind::Server(_)) => Response::redirect("/server"),
+            (Ok(_), ChangeKind::RemoveAccount) => Response::redirect("/owners"),
             (Ok(_), ChangeKind::Account { account, ends_sessions }) => {
-                self.account = Some(account);
-                self.offered = None;
+                let principal = session.principal().clone();
+                self.accounts.set(principal.clone(), account);
+                self.offered.remove(&principal);
                 if ends_sessions {
-                    self.begin_after_new_password(now)
+                    self.begin_after_new_password(principal, now)
                 } else {
                     Response::redirect("/account")
                 }
@@ -278,6 +308,11 @@ impl App {
                 return;
             }
             (Err(refusal), ChangeKind::Renew(key, _)) => {
+                // the reason may name other peers
+                let refusal = match session.principal() {
+                    Principal::Owner(_) => Refusal::of_all(texts::ASK_ADMIN),
+                    _ => refusal,
+                };
                 self.show_refused(key, Form::default(), refusal, session, connection, now);
                 return;
             }
@@ -333,10 +368,10 @@ impl App {
         }
     }
 
-    /// Ends all sessions, and begins one for the browser that has set the password.
-    fn begin_after_new_password(&mut self, now: Instant) -> Response {
-        self.sessions.end_all();
-        let token: Token = self.sessions.begin(false, now, &mut self.random);
+    /// Ends all sessions of a person, and begins one for the browser that has set the password.
+    fn begin_after_new_password(&mut self, principal: Principal, now: Instant) -> Response {
+        self.sessions.end_all_of(&principal);
+        let token: Token = self.sessions.begin(principal, false, now, &mut self.random);
         Response::redirect("/").with_cookie(&self.cookie, Some(&token.to_hex()))
     }
 }
@@ -373,9 +408,4 @@ fn new_peer(form: &Form) -> Result<NewPeer, Refusal> {
 
 fn text_of(field: Field, text: &str) -> Result<SettingText, FieldError> {
     SettingText::try_from(text.to_owned()).map_err(|error| FieldError::new(Some(field), error))
-}
-
-/// Parses a key as the page's addresses have it.
-fn parse_key(text: &str) -> Option<PublicKey> {
-    parse_hex(text).map(PublicKey::from_bytes)
 }

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::http::{ConnectionId, Reply, Request, Response, Status};
-use super::super::messages::{Change, ClientText, Event, Field, FromAdmin, LinkEnrolment, Refusal};
+use super::super::messages::{
+    Change, ClientText, Event, Field, FromAdmin, LinkEnrolment, Principal, Refusal,
+};
 use super::super::pages;
+use super::super::sign_in::Attempt;
 use super::pending::Enrolment;
 use super::state::App;
 use crate::enroll::code::OneTimeSecret;
@@ -29,7 +32,7 @@ impl App {
         if !request.is_secure {
             return Reply::Now(refused(Status::Forbidden));
         }
-        if self.enrolments.attempts.begin(from, now).is_err() {
+        if self.enrolments.attempts.begin(from, &Attempt::Link, now).is_err() {
             self.log(from, Event::TooManyLinks);
             return Reply::Now(refused(Status::TooManyRequests));
         }
@@ -42,7 +45,8 @@ impl App {
         let number = self.next_change;
         self.next_change = number.wrapping_add(1);
         pending.insert(number, Enrolment { connection, from, began: now });
-        self.send(FromAdmin::Change { number, from, change: Change::Enrol(Box::new(enrolment)) });
+        let change = Change::Enrol(Box::new(enrolment));
+        self.send(FromAdmin::Change { number, from, by: Principal::Invitation, change });
         Reply::Later
     }
 
@@ -57,7 +61,7 @@ impl App {
         };
         let response = match result {
             Ok(Some(client)) => {
-                self.enrolments.attempts.handle_success(from);
+                self.enrolments.attempts.handle_success(from, &Attempt::Link);
                 pages::enrolled(client)
             }
             // used, taken back, disabled, expired, or never made: the same answer

@@ -59,6 +59,8 @@ pub(super) enum ChangeKind {
     Server(Form),
     /// A new session.
     Account { account: Account, ends_sessions: bool },
+    /// The page of the owners of peers.
+    RemoveAccount,
     /// The secret of the new token with this name.
     AddToken { name: TokenName, secret: Token, form: Form },
     /// The page of the tokens.

@@ -10,12 +10,12 @@ use super::super::messages::{Event, FromAdmin, PeerInFile};
 use super::super::pages::{self, Form, Problem};
 use super::super::sign_in::{Session, Token};
 use super::super::snapshot::{Shown, Snapshot};
-use super::state::{App, Page, Stream, View};
+use super::access::{Permission, permission};
+use super::route::Route;
+use super::state::{App, Page, Stream, Undecided, View};
 use crate::uapi::TunnelStatus;
 use wontun_proto::time::Instant;
 
-/// Validity of a link.
-const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Age up to which a snapshot is shown again.
 pub(super) const MAX_AGE: Duration = Duration::from_millis(500);
 /// Interval of updates on open pages; longer with many peers.
@@ -36,13 +36,6 @@ struct PeersEvent<'a> {
 }
 
 impl App {
-    /// Makes a link, which replaces an earlier one.
-    pub(in crate::admin) fn make_link(&mut self, now: Instant) -> Token {
-        let token = Token::random(&mut self.random);
-        self.link = Some((token.clone(), now + LINK_LIFETIME));
-        token
-    }
-
     /// Returns the next message to the supervisor.
     pub(in crate::admin) fn poll_message(&mut self) -> Option<FromAdmin> {
         self.outbox.pop_front()
@@ -76,47 +69,14 @@ impl App {
             "/invite" => return Reply::Now(pages::invitation(&self.tunnel, request)),
             _ => {}
         }
-        let Some((token, session)) = self.session(request, now) else {
+        let Some(session) = self.session(request, now) else {
             return Reply::Now(match request.path.as_str() {
-                "/sign-in" => pages::sign_in(&self.tunnel, self.account.as_ref(), None),
+                "/sign-in" => pages::sign_in(&self.tunnel, &self.accounts, None),
                 "/events" => Response::text(Status::Forbidden, Status::Forbidden.line()),
                 _ => Response::redirect("/sign-in"),
             });
         };
-        let Some(account) = &self.account else {
-            return Reply::Now(match request.path.as_str() {
-                "/password" => pages::password(&self.tunnel, &session, None),
-                _ => Response::redirect("/password"),
-            });
-        };
-        match request.path.as_str() {
-            "/" => self.show(id, View { session, page: Page::List(shown(request)) }, now),
-            "/new" => Reply::Now(pages::new(&self.tunnel, &session, &Form::empty(request), None)),
-            "/server" => self.show_server(Form::default(), None, session, id),
-            "/account" => {
-                let offered = self.offered.as_ref();
-                Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
-            }
-            "/tokens" => Reply::Now(self.show_tokens(&session, &Form::default(), None)),
-            "/sign-in" | "/password" => Reply::Now(Response::redirect("/")),
-            "/events" => {
-                // a page of another site may not see who is signed in, not even by the time
-                if request.fetch_site.as_deref().is_some_and(|site| site != "same-origin") {
-                    return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
-                }
-                let shown = shown(request);
-                self.streams.push(Stream { connection: id, session: token, shown, is_current: false });
-                self.request_peers(now);
-                Reply::Stream
-            }
-            path => match path.strip_prefix("/peers/") {
-                Some(peer) => {
-                    let page = Page::Peer(peer.to_owned(), Box::default());
-                    self.show(id, View { session, page }, now)
-                }
-                None => Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound)),
-            },
-        }
+        self.dispatch(request, session, id, from, now)
     }
 
     fn handle_post(&mut self, request: &Request, id: ConnectionId, from: IpAddr, now: Instant) -> Reply {
@@ -130,39 +90,135 @@ impl App {
             "/invite" => return self.enrol(request, id, from, now),
             _ => {}
         }
-        let Some((token, session)) = self.session(request, now) else {
-            return Reply::Now(pages::sign_in(&self.tunnel, self.account.as_ref(), Some(&Problem::Ended)));
+        let Some(session) = self.session(request, now) else {
+            return Reply::Now(pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended)));
         };
         if !session.is_own_form(&request.field("token")) {
             return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::Stale));
         }
-        if request.path == "/sign-out" {
-            self.end_session(&token);
-            return Reply::Now(Response::redirect("/sign-in").with_cookie(&self.cookie, None));
+        self.dispatch(request, session, id, from, now)
+    }
+
+    /// Decides about a request of somebody who is signed in. This is the only place where that is
+    /// decided.
+    fn dispatch(
+        &mut self,
+        request: &Request,
+        session: Session,
+        id: ConnectionId,
+        from: IpAddr,
+        now: Instant,
+    ) -> Reply {
+        let route = Route::of(request.method, &request.path);
+        if self.accounts.get(session.principal()).is_none() {
+            return match route {
+                Some(Route::SignOut) => self.sign_out(&session),
+                Some(Route::SetPassword) => self.set_password(request, session, id, from, now),
+                Some(Route::SignIn) if request.path == "/password" => {
+                    Reply::Now(pages::password(&self.tunnel, &session, None))
+                }
+                _ => Reply::Now(Response::redirect("/password")),
+            };
         }
-        if request.path == "/account/password" {
-            return self.set_password(request, session, id, from, now);
-        }
-        if self.account.is_none() {
-            return Reply::Now(Response::redirect("/password"));
-        }
-        match request.path.as_str() {
-            "/account/app-new" | "/account/app-on" | "/account/app-off" => {
-                self.set_app(request, session, id, from, now)
+        let permission = route.as_ref().map(|route| permission(session.principal(), route));
+        match (route, permission) {
+            (Some(route), Some(Permission::Granted)) => {
+                self.handle_granted(route, request, session, id, from, now)
             }
-            path => self.handle_change(path, request, session, id, from, now),
+            (Some(route), Some(Permission::OwnPeer(peer))) => {
+                let request = request.clone();
+                self.undecided.push(Undecided { connection: id, peer, route, request, session, from });
+                self.request_peers(now);
+                Reply::Later
+            }
+            (None, _) | (_, None | Some(Permission::Denied)) => {
+                Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound))
+            }
         }
     }
 
-    /// Returns the session of a request, and its token.
-    pub(super) fn session(&mut self, request: &Request, now: Instant) -> Option<(Token, Session)> {
-        let token = Token::parse(request.cookie(&self.cookie)?)?;
-        let session = self.sessions.use_of(&token, now)?.clone();
-        Some((token, session))
+    /// Answers requests about a peer, now that it is known whose the peer is.
+    fn decide(&mut self, now: Instant) {
+        for undecided in std::mem::take(&mut self.undecided) {
+            let Undecided { connection, peer, route, request, session, from } = undecided;
+            let own = self.snapshot.as_ref().and_then(|(all, _)| all.find(session.principal(), &peer));
+            let is_own = own.is_some();
+            let reply = if !self.sessions.has(&session, now) {
+                Reply::Now(pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended)))
+            } else if is_own {
+                self.handle_granted(route, &request, session, connection, from, now)
+            } else {
+                Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NoPeer))
+            };
+            if let Reply::Now(response) = reply {
+                self.responses.push_back((connection, response));
+            }
+        }
     }
 
-    fn end_session(&mut self, token: &Token) {
-        self.sessions.end(token);
+    /// Answers a request that the person may make.
+    fn handle_granted(
+        &mut self,
+        route: Route,
+        request: &Request,
+        session: Session,
+        id: ConnectionId,
+        from: IpAddr,
+        now: Instant,
+    ) -> Reply {
+        match route {
+            Route::List => self.show(id, View { session, page: Page::List(shown(request)) }, now),
+            Route::NewPeer => Reply::Now(pages::new(&self.tunnel, &session, &Form::empty(request), None)),
+            Route::Server => self.show_server(Form::default(), None, session, id),
+            Route::Account => {
+                let Some(account) = self.accounts.get(session.principal()) else {
+                    return Reply::Now(Response::redirect("/password"));
+                };
+                let offered = self.offered.get(session.principal());
+                Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
+            }
+            Route::SignIn => Reply::Now(Response::redirect("/")),
+            Route::Events => {
+                // a page of another site may not see who is signed in, not even by the time
+                if request.fetch_site.as_deref().is_some_and(|site| site != "same-origin") {
+                    return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
+                }
+                let shown = shown(request);
+                self.streams.push(Stream { connection: id, session, shown, is_current: false });
+                self.request_peers(now);
+                Reply::Stream
+            }
+            Route::Peer(peer) => {
+                let page = Page::Peer(peer, Box::default());
+                self.show(id, View { session, page }, now)
+            }
+            Route::Tokens => Reply::Now(self.show_tokens(&session, &Form::default(), None)),
+            Route::AddToken => self.add_token(request, session, id, from),
+            Route::RemoveToken => self.remove_token(request, session, id, from),
+            Route::Owners => self.show(id, View { session, page: Page::Owners }, now),
+            Route::MakeLink => self.show_link(request, &session, from, now),
+            Route::RemoveAccount => self.remove_account(request, session, id, from),
+            Route::SignOut => self.sign_out(&session),
+            Route::SetPassword => self.set_password(request, session, id, from, now),
+            Route::SetApp(action) => self.set_app(action, request, session, id, from, now),
+            Route::Add => self.add(request, session, id, from),
+            Route::Invite => self.invite(request, session, id, from),
+            Route::SetServer => self.set_server(request, session, id, from),
+            Route::PeerAction(key, action) => {
+                self.handle_peer_action((key, action), request, session, id, from, now)
+            }
+        }
+    }
+
+    fn sign_out(&mut self, session: &Session) -> Reply {
+        self.sessions.end(session);
+        Reply::Now(Response::redirect("/sign-in").with_cookie(&self.cookie, None))
+    }
+
+    /// Returns the session of a request.
+    pub(super) fn session(&mut self, request: &Request, now: Instant) -> Option<Session> {
+        let token = Token::parse(request.cookie(&self.cookie)?)?;
+        self.sessions.use_of(&token, now).cloned()
     }
 
     /// Shows a page about peers, once they are known.
@@ -180,11 +236,12 @@ impl App {
     fn render(&self, view: &View, snapshot: &Snapshot) -> Response {
         match &view.page {
             Page::List(shown) => pages::list(&self.tunnel, &view.session, snapshot, shown),
-            Page::Peer(peer, result) => match snapshot.find(peer) {
+            Page::Peer(peer, result) => match snapshot.find(view.session.principal(), peer) {
                 Some(peer) => pages::peer(&self.tunnel, &view.session, peer, snapshot.at, result),
                 None => pages::problem(&self.tunnel, Some(&view.session), &Problem::NoPeer),
             },
             Page::Server(result) => pages::server(&self.tunnel, &view.session, snapshot, result),
+            Page::Owners => pages::owners(&self.tunnel, &view.session, snapshot, &self.accounts),
         }
     }
 
@@ -227,10 +284,16 @@ impl App {
         let snapshot = Snapshot::new(peers, status, wall);
         self.handle_api_snapshot(&snapshot);
         for (id, view) in std::mem::take(&mut self.views) {
-            let response = self.render(&view, &snapshot);
+            // the session may have ended meanwhile
+            let response = if self.sessions.has(&view.session, now) {
+                self.render(&view, &snapshot)
+            } else {
+                pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended))
+            };
             self.responses.push_back((id, response));
         }
         self.previous = self.snapshot.replace((snapshot, now)).map(|(previous, _)| previous);
+        self.decide(now);
     }
 
     /// Returns the events of the latest snapshot, one for each stream, and the streams to be closed
@@ -243,7 +306,7 @@ impl App {
         self.streams.retain(|stream| is_open(stream.connection));
         let mut events = Vec::new();
         self.streams.retain(|stream| {
-            let is_valid = self.sessions.end_of(&stream.session, now).is_some();
+            let is_valid = self.sessions.has(&stream.session, now);
             if !is_valid {
                 events.push((stream.connection, b"event: end\ndata:\n\n".to_vec()));
             }
@@ -251,16 +314,16 @@ impl App {
         });
         let Some((snapshot, _)) = &self.snapshot else { return events };
         let at = snapshot.at.as_secs_f64();
-        let make = |shown, previous| {
-            let rows = snapshot.changed_rows(shown, previous);
+        let make = |stream: &Stream, previous| {
+            let rows = snapshot.changed_rows(stream.session.principal(), &stream.shown, previous);
             // a plain structure, which can be written
             let json = serde_json::to_string(&PeersEvent { at, rows: &rows }).unwrap_or_default();
             format!("event: peers\ndata: {json}\n\n").into_bytes()
         };
         for stream in &mut self.streams {
             let previous = self.previous.as_ref().filter(|_| stream.is_current);
+            events.push((stream.connection, make(stream, previous)));
             stream.is_current = true;
-            events.push((stream.connection, make(&stream.shown, previous)));
         }
         events
     }

@@ -1,14 +1,17 @@
 //! The state of the page.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
-use super::super::http::{ConnectionId, Response};
-use super::super::messages::{FromAdmin, PeerInFile};
+use super::super::http::{ConnectionId, Request, Response};
+use super::super::messages::{FromAdmin, PeerInFile, Principal};
 use super::super::pages::{PeerResult, ServerResult};
-use super::super::sign_in::{Account, Attempts, Session, Sessions, Token, TotpSecret};
+use super::super::sign_in::{Accounts, Attempts, Links, Session, Sessions, TotpSecret};
 use super::super::snapshot::{Shown, Snapshot};
 use super::api_state::Api;
 use super::pending::{Enrolments, PendingChange};
+use super::renewals::Renewals;
+use super::route::Route;
 use crate::net::random::SystemRandom;
 use wontun_proto::time::Instant;
 
@@ -18,16 +21,19 @@ pub(in crate::admin) struct App {
     pub(super) tunnel: String,
     pub(super) cookie: String,
     pub(super) random: SystemRandom,
-    pub(super) account: Option<Account>,
+    pub(super) accounts: Accounts,
     pub(super) sessions: Sessions,
     pub(super) attempts: Attempts,
     pub(super) enrolments: Enrolments,
-    /// The latest link, and when it ends.
-    pub(super) link: Option<(Token, Instant)>,
-    /// Secret of an authenticator app that is not confirmed yet.
-    pub(super) offered: Option<TotpSecret>,
-    /// Step of the app's latest code, which is not accepted again.
-    pub(super) last_step: u64,
+    pub(super) links: Links,
+    /// The page's addresses without their path.
+    pub(super) urls: Vec<String>,
+    /// Secrets of authenticator apps that are not confirmed yet.
+    pub(super) offered: HashMap<Principal, TotpSecret>,
+    /// Steps of the apps' latest codes, which are not accepted again.
+    pub(super) last_steps: HashMap<Principal, u64>,
+    /// Renewals by owners of peers.
+    pub(super) renewals: Renewals,
     pub(super) snapshot: Option<(Snapshot, Instant)>,
     /// The snapshot before, whose rows the streams have.
     pub(super) previous: Option<Snapshot>,
@@ -37,6 +43,8 @@ pub(in crate::admin) struct App {
     pub(super) requested: Option<Instant>,
     /// Requests for pages that wait for a snapshot.
     pub(super) views: Vec<(ConnectionId, View)>,
+    /// Requests about a peer that wait for a snapshot, which tells whose the peer is.
+    pub(super) undecided: Vec<Undecided>,
     pub(super) changes: HashMap<u32, PendingChange>,
     pub(super) api: Api,
     pub(super) next_change: u32,
@@ -61,13 +69,27 @@ pub(super) enum Page {
     Peer(String, Box<PeerResult>),
     /// The page of the server.
     Server(Box<ServerResult>),
+    /// The page of the owners of peers.
+    Owners,
+}
+
+/// A request that is made if a peer belongs to the person who made it.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    pub(super) connection: ConnectionId,
+    /// Id of the peer.
+    pub(super) peer: String,
+    pub(super) route: Route,
+    pub(super) request: Request,
+    pub(super) session: Session,
+    pub(super) from: IpAddr,
 }
 
 /// An open page that is updated.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) connection: ConnectionId,
-    pub(super) session: Token,
+    pub(super) session: Session,
     /// The peers on the page.
     pub(super) shown: Shown,
     /// False until it has all rows.
@@ -78,7 +100,8 @@ impl App {
     /// Creates the page of a tunnel.
     pub(in crate::admin) fn new(
         tunnel: String,
-        account: Option<Account>,
+        urls: Vec<String>,
+        accounts: Accounts,
         random: SystemRandom,
         now: Instant,
     ) -> Self {
@@ -89,18 +112,21 @@ impl App {
             cookie: format!("wontun-{plain}"),
             tunnel,
             random,
-            account,
+            accounts,
             sessions: Sessions::default(),
             attempts: Attempts::new(now),
             enrolments: Enrolments::new(now),
-            link: None,
-            offered: None,
-            last_step: 0,
+            links: Links::default(),
+            urls,
+            offered: HashMap::new(),
+            last_steps: HashMap::new(),
+            renewals: Renewals::default(),
             snapshot: None,
             previous: None,
             incoming: Vec::new(),
             requested: None,
             views: Vec::new(),
+            undecided: Vec::new(),
             changes: HashMap::new(),
             api: Api::default(),
             next_change: 0,

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant as Clock};
 use super::*;
 use crate::admin::http::{ConnectionId, Hosts, Parsed, Reply, Request, parse};
 use crate::admin::messages::{
-    Answer, Change, ChangeRecord, ClientText, Event, Field, FieldError, FromAdmin, Question, Refusal,
-    ServerSetting, SettingText,
+    Answer, Change, ChangeRecord, ClientText, Event, Field, FieldError, FromAdmin, Principal, Question,
+    Refusal, ServerSetting, SettingText,
 };
 use crate::admin::pages;
-use crate::admin::sign_in::TotpSecret;
+use crate::admin::sign_in::{Accounts, TotpSecret};
 use crate::admin::snapshot::id as peer_id;
 use crate::admin::snapshot::tests::{in_file, status};
 use crate::config::peer_settings::PeerComment;
@@ -19,15 +19,16 @@ use crate::net::random::SystemRandom;
 use crate::resolver::messages::ErrorMessage;
 use wontun_proto::time::Instant;
 
-const ORIGIN: &str = "http://localhost:8080";
+pub(super) const ORIGIN: &str = "http://localhost:8080";
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 8, 0, 2));
 
-fn at(seconds: u64) -> Instant {
+pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_boot(Duration::from_secs(seconds))
 }
 
-fn app() -> App {
-    App::new("tun0".to_owned(), None, SystemRandom::open().unwrap(), at(0))
+pub(super) fn app() -> App {
+    let urls = vec!["http://10.8.0.1".to_owned(), "http://127.0.0.1:51821".to_owned()];
+    App::new("tun0".to_owned(), urls, Accounts::default(), SystemRandom::open().unwrap(), at(0))
 }
 
 fn parsed(text: &str) -> Request {
@@ -39,16 +40,16 @@ fn parsed(text: &str) -> Request {
 
 /// A browser.
 #[derive(Default)]
-struct Browser {
-    cookie: Option<String>,
-    seconds: u64,
-    next: ConnectionId,
+pub(super) struct Browser {
+    pub(super) cookie: Option<String>,
+    pub(super) seconds: u64,
+    pub(super) next: ConnectionId,
 }
 
 impl Browser {
     /// Sends a request; returns the response as text. What the page asks the supervisor for is
     /// answered by `supervisor`.
-    fn send(
+    pub(super) fn send(
         &mut self,
         app: &mut App,
         request: &str,
@@ -79,23 +80,23 @@ impl Browser {
         text
     }
 
-    fn get(&mut self, app: &mut App, path: &str) -> String {
+    pub(super) fn get(&mut self, app: &mut App, path: &str) -> String {
         self.send(app, &format!("GET {path} HTTP/1.1\r\n\r\n"), answer)
     }
 
-    fn post(&mut self, app: &mut App, path: &str, fields: &[(&str, &str)]) -> String {
+    pub(super) fn post(&mut self, app: &mut App, path: &str, fields: &[(&str, &str)]) -> String {
         self.send(app, &form(path, ORIGIN, fields), answer)
     }
 
     /// Returns the token of this browser's forms.
-    fn token(&mut self, app: &mut App) -> String {
-        let page = self.get(app, "/new");
+    pub(super) fn token(&mut self, app: &mut App) -> String {
+        let page = self.get(app, "/account");
         let (_, rest) = page.split_once("name=\"token\" value=\"").unwrap();
         rest.split('"').next().unwrap().to_owned()
     }
 }
 
-fn form(path: &str, origin: &str, fields: &[(&str, &str)]) -> String {
+pub(super) fn form(path: &str, origin: &str, fields: &[(&str, &str)]) -> String {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     format!(
         "POST {path} HTTP/1.1\r\nOrigin: {origin}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
@@ -105,7 +106,7 @@ fn form(path: &str, origin: &str, fields: &[(&str, &str)]) -> String {
 }
 
 /// Answers as a supervisor with two peers.
-fn answer(app: &mut App, message: FromAdmin) {
+pub(super) fn answer(app: &mut App, message: FromAdmin) {
     match message {
         FromAdmin::Show => {
             app.handle_peers(vec![in_file(1, "phone"), in_file(2, "laptop")]);
@@ -113,7 +114,8 @@ fn answer(app: &mut App, message: FromAdmin) {
         }
         FromAdmin::Question { number, .. } => {
             let text = SettingText::cut("add 'x'".to_owned());
-            let changes = vec![ChangeRecord { at: 1, from: [10, 8, 0, 1].into(), token: None, text }];
+            let changes =
+                vec![ChangeRecord { at: 1, from: [10, 8, 0, 1].into(), by: Principal::Admin, text }];
             let settings = vec![(ServerSetting::Endpoint, SettingText::cut("192.0.2.1:51820".to_owned()))];
             app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(1));
         }
@@ -127,10 +129,10 @@ fn answer(app: &mut App, message: FromAdmin) {
 }
 
 /// Returns a page with the password "correct horse", and a browser that is signed in.
-fn signed_in() -> (App, Browser) {
+pub(super) fn signed_in() -> (App, Browser) {
     let mut app = app();
     let mut browser = Browser::default();
-    let link = app.make_link(at(0)).to_hex();
+    let link = app.make_link(Principal::Admin, at(0)).to_hex();
     assert!(browser.post(&mut app, "/link", &[("link", &link)]).contains("303"));
     let page = browser.get(&mut app, "/password");
     let token = page.split_once("name=\"token\" value=\"").unwrap().1.split('"').next().unwrap().to_owned();
@@ -163,8 +165,8 @@ fn a_link_works_once_and_not_for_long() {
     for link in ["", "x", &"0".repeat(64)] {
         assert!(browser.post(&mut app, "/link", &[("link", link)]).starts_with("HTTP/1.1 403"), "{link}");
     }
-    let first = app.make_link(at(0)).to_hex();
-    let second = app.make_link(at(0)).to_hex();
+    let first = app.make_link(Principal::Admin, at(0)).to_hex();
+    let second = app.make_link(Principal::Admin, at(0)).to_hex();
     assert!(browser.post(&mut app, "/link", &[("link", &first)]).starts_with("HTTP/1.1 403"), "replaced");
     browser.seconds = 100;
     assert!(browser.post(&mut app, "/link", &[("link", &second)]).contains("Set-Cookie: wontun-tun0="));
@@ -172,7 +174,7 @@ fn a_link_works_once_and_not_for_long() {
     assert!(browser.get(&mut app, "/").contains("Location: /password"));
     let mut other = Browser { seconds: 200, ..Browser::default() };
     assert!(other.post(&mut app, "/link", &[("link", &second)]).starts_with("HTTP/1.1 403"), "used");
-    let late = app.make_link(at(300)).to_hex();
+    let late = app.make_link(Principal::Admin, at(300)).to_hex();
     other.seconds = 300 + 15 * 60;
     assert!(other.post(&mut app, "/link", &[("link", &late)]).starts_with("HTTP/1.1 403"), "too late");
 }
@@ -211,7 +213,7 @@ fn an_authenticator_app_is_asked_for_once_it_is_confirmed() {
     let (mut app, mut browser) = signed_in();
     let token = browser.token(&mut app);
     browser.post(&mut app, "/account/app-new", &[("token", &token)]);
-    let secret = app.offered.clone().unwrap();
+    let secret = app.offered[&Principal::Admin].clone();
     assert!(browser.get(&mut app, "/account").contains(secret.to_base32().as_str()));
     let step = TotpSecret::step_at(crate::net::timer::unix_now());
     let first = secret.password(step);
@@ -276,7 +278,7 @@ fn names_and_notes_are_text() {
         } else if let FromAdmin::Question { number, question: Question::Server } = message {
             let text = SettingText::cut(evil.to_owned());
             let settings = ServerSetting::ALL.map(|setting| (setting, text.clone())).to_vec();
-            let changes = vec![ChangeRecord { at: 1, from: FROM, token: None, text }];
+            let changes = vec![ChangeRecord { at: 1, from: FROM, by: Principal::Admin, text }];
             app.handle_answer(number, Ok(Answer::Server { settings, changes }), at(50));
         } else if let FromAdmin::Question { number, .. } = message {
             let verdict = Answer::Access { is_allowed: true, text: ErrorMessage::cut(evil.to_owned()) };

@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 
 use super::super::messages::{
-    Change, ClientText, Done, Field, FieldError, NewPeer, Refusal, ServerSetting, SettingText,
+    AccountText, Change, ClientText, Done, Field, FieldError, NewPeer, Principal, Refusal, ServerSetting,
+    SettingText,
 };
 use super::Editor;
 use super::fields::{entered, listed, refusal, server_options};
 use crate::config::peer_settings::{PeerComment, PeerSettings};
-use crate::config::{PeerName, TokenName};
+use crate::config::{OwnerName, PeerName};
 use crate::server::peers::{self, AddedPeer, Ipv6Reach, NewPeerOptions};
-use crate::server::{KeptKeys, ServerError, ServerFile, Writer};
+use crate::server::{KeptKeys, ServerError, ServerFile, ServerPeer, Writer};
 use wontun_proto::wireguard::PublicKey;
+
+/// Refusal of new keys to an owner of peers.
+const NOT_OWN: &str = "ask the administrator of the server";
 
 /// A peer of the locked file: the lock, the file, and the index and name of the peer.
 struct Locked {
@@ -22,7 +26,8 @@ struct Locked {
 }
 
 impl Editor {
-    /// Makes a change for the browser at `from`, or for a token of the API, and records it.
+    /// Makes a change for a person whose browser is at `from`, or for a token of the API, and records
+    /// it.
     ///
     /// # Errors
     /// [`Refusal`]; the files are unchanged.
@@ -30,23 +35,27 @@ impl Editor {
         &mut self,
         change: Change,
         from: IpAddr,
-        token: Option<&TokenName>,
+        by: &Principal,
         reaches_ipv6: bool,
     ) -> Result<Done, Refusal> {
+        // the page's process has checked it, but may have been taken over
+        if !may_make(by, &change) {
+            return Err(Refusal::of_all("only the administrator may do that"));
+        }
         let mut done = match change {
-            Change::Account(text) => {
-                // only what can be read again
-                text.parse().map_err(Refusal::of_all)?;
-                self.account.write(&text).map_err(Refusal::of_all)?;
-                done("change the password or the authenticator app".to_owned())
-            }
+            Change::Account { text, may_be_new } => self.set_account(by, &text, may_be_new)?,
+            Change::RemoveAccount(owner) => self.remove_account(&owner)?,
             Change::Add(wanted) => self.add(*wanted, reaches_ipv6)?,
             Change::Invite(wanted, valid) => self.invite(*wanted, &valid, reaches_ipv6)?,
             Change::Enrol(enrolment) => match self.enrol_by_link(&enrolment)? {
                 (done, true) => done,
                 (done, false) => return Ok(done),
             },
-            Change::Renew(key) => self.renew(&key)?,
+            // errors name other peers
+            Change::Renew(key) => self.renew(&key, by).map_err(|refusal| match by {
+                Principal::Owner(_) => Refusal::of_all(NOT_OWN),
+                _ => refusal,
+            })?,
             Change::Remove(key) => self.remove(&key)?,
             Change::Rename(key, name) => self.rename(&key, &name)?,
             Change::Set(key, values) => self.set(&key, &values)?,
@@ -54,11 +63,43 @@ impl Editor {
             Change::AddToken(wanted) => self.add_token(wanted)?,
             Change::RemoveToken(name) => self.remove_token(&name)?,
         };
-        if let Err(error) = self.log.add(from, token, done.text.as_str()) {
+        if let Err(error) = self.log.add(from, by, done.text.as_str()) {
             // in the tunnel's log, then
             done.text = SettingText::cut(format!("{}; it is not recorded: {error}", done.text.as_str()));
         }
         Ok(done)
+    }
+
+    fn set_account(
+        &self,
+        principal: &Principal,
+        text: &AccountText,
+        may_be_new: bool,
+    ) -> Result<Done, Refusal> {
+        // only what can be read again
+        let account = text.parse().map_err(Refusal::of_all)?;
+        let accounts = self.account.update(|accounts| {
+            if !may_be_new && accounts.get(principal).is_none() {
+                return Err("the account was removed".to_owned());
+            }
+            if accounts.set(principal.clone(), account) {
+                Ok(())
+            } else {
+                Err("there are too many accounts: remove one".to_owned())
+            }
+        });
+        let accounts = Some(accounts.map_err(Refusal::of_all)?);
+        Ok(Done { accounts, ..done("change the password or the authenticator app".to_owned()) })
+    }
+
+    fn remove_account(&self, owner: &OwnerName) -> Result<Done, Refusal> {
+        // without an account, there may be a link or a session
+        let accounts = self.account.update(|accounts| {
+            accounts.remove(owner);
+            Ok(())
+        });
+        let accounts = Some(accounts.map_err(Refusal::of_all)?);
+        Ok(Done { accounts, ..done(format!("remove the account of '{owner}'")) })
     }
 
     fn add(&mut self, wanted: NewPeer, reaches_ipv6: bool) -> Result<Done, Refusal> {
@@ -77,8 +118,17 @@ impl Editor {
         Ok(Done { client: Some(client), ..done(text) })
     }
 
-    fn renew(&mut self, key: &PublicKey) -> Result<Done, Refusal> {
+    fn renew(&mut self, key: &PublicKey, by: &Principal) -> Result<Done, Refusal> {
         let Locked { writer, file, number, name } = self.lock(key)?;
+        if let Principal::Owner(owner) = by {
+            let is_own = |peer: ServerPeer<'_>| peer.peer.settings().owner.as_ref() == Some(owner);
+            let accounts =
+                self.account.read().and_then(|text| text.parse().map_err(|error| error.to_string()));
+            let has_account = accounts.is_ok_and(|accounts| accounts.get(by).is_some());
+            if !has_account || !file.peer(number).is_some_and(is_own) {
+                return Err(Refusal::of_all(NOT_OWN));
+            }
+        }
         let renewed = peers::renew(&file, number, None, &mut self.random);
         let (file, AddedPeer { client, .. }) = renewed.map_err(Refusal::of_all)?;
         let client = text_of(&client.to_text())?;
@@ -178,6 +228,63 @@ pub(super) const fn reach(reaches_ipv6: bool) -> Ipv6Reach {
     if reaches_ipv6 { Ipv6Reach::Internet } else { Ipv6Reach::Vpn }
 }
 
+/// Returns true if somebody may make a change. An owner of peers renews these, as the file says when
+/// it is locked. A token changes peers and the server's settings, as its scopes allow, which the
+/// page's process knows; accounts and tokens are the administrator's. A link of an invitation enrols
+/// its device.
+const fn may_make(by: &Principal, change: &Change) -> bool {
+    match (by, change) {
+        (Principal::Admin, _)
+        | (Principal::Owner(_), Change::Account { .. } | Change::Renew(_))
+        | (
+            Principal::Token(_),
+            Change::Add(_)
+            | Change::Remove(_)
+            | Change::Renew(_)
+            | Change::Rename(..)
+            | Change::Set(..)
+            | Change::Server(_),
+        )
+        | (Principal::Invitation, Change::Enrol(_)) => true,
+        (
+            Principal::Owner(_),
+            Change::Add(_)
+            | Change::Invite(..)
+            | Change::Enrol(_)
+            | Change::Remove(_)
+            | Change::Rename(..)
+            | Change::Set(..)
+            | Change::Server(_)
+            | Change::RemoveAccount(_)
+            | Change::AddToken(_)
+            | Change::RemoveToken(_),
+        )
+        | (
+            Principal::Token(_),
+            Change::Invite(..)
+            | Change::Enrol(_)
+            | Change::Account { .. }
+            | Change::RemoveAccount(_)
+            | Change::AddToken(_)
+            | Change::RemoveToken(_),
+        )
+        | (
+            Principal::Invitation,
+            Change::Add(_)
+            | Change::Invite(..)
+            | Change::Remove(_)
+            | Change::Renew(_)
+            | Change::Rename(..)
+            | Change::Set(..)
+            | Change::Server(_)
+            | Change::Account { .. }
+            | Change::RemoveAccount(_)
+            | Change::AddToken(_)
+            | Change::RemoveToken(_),
+        ) => false,
+    }
+}
+
 /// Replaces the file, if the edit changed it.
 fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(), Refusal> {
     if after.text() == before.text() {
@@ -187,7 +294,7 @@ fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(
 }
 
 pub(super) fn done(text: String) -> Done {
-    Done { text: SettingText::cut(text), client: None, tokens: None }
+    Done { text: SettingText::cut(text), client: None, accounts: None, tokens: None }
 }
 
 fn joined_or_nothing(names: &[&str]) -> String {
@@ -198,4 +305,58 @@ fn joined_or_nothing(names: &[&str]) -> String {
 pub(super) fn text_of(text: &[u8]) -> Result<ClientText, Refusal> {
     let text = String::from_utf8(text.to_vec()).map_err(Refusal::of_all)?;
     ClientText::try_from(text).map_err(Refusal::of_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::messages::{LinkEnrolment, NewToken, Token};
+    use super::*;
+    use crate::enroll::code::OneTimeSecret;
+    use crate::net::random::SystemRandom;
+    use wontun_proto::wireguard::PresharedKey;
+
+    #[test]
+    fn everybody_makes_the_changes_that_are_theirs_alone() {
+        let mut random = SystemRandom::open().unwrap();
+        let key = PublicKey::from_bytes([1; 32]);
+        let peer = || {
+            let (addresses, sites) = (SettingText::default(), SettingText::default());
+            let name = "phone".parse().unwrap();
+            Box::new(NewPeer { name, addresses, sites, full_tunnel: true, settings: Vec::new() })
+        };
+        let token = NewToken {
+            name: "deploy".parse().unwrap(),
+            scopes: "read".parse().unwrap(),
+            expires: SettingText::default(),
+            hash: Token::random(&mut random).hash(),
+        };
+        let enrolment = LinkEnrolment {
+            token: OneTimeSecret::generate(&mut random),
+            key,
+            preshared_key: PresharedKey::from_bytes([2; 32]),
+        };
+        let account = || AccountText::try_from(String::new()).unwrap();
+        // by an owner, a token, and the link of an invitation
+        let changes = [
+            (Change::Add(peer()), [false, true, false]),
+            (Change::Invite(peer(), SettingText::default()), [false, false, false]),
+            (Change::Enrol(Box::new(enrolment)), [false, false, true]),
+            (Change::Remove(key), [false, true, false]),
+            (Change::Renew(key), [true, true, false]),
+            (Change::Rename(key, "tablet".parse().unwrap()), [false, true, false]),
+            (Change::Set(key, Vec::new()), [false, true, false]),
+            (Change::Server(Vec::new()), [false, true, false]),
+            (Change::Account { text: account(), may_be_new: true }, [true, false, false]),
+            (Change::RemoveAccount("anna".parse().unwrap()), [false, false, false]),
+            (Change::AddToken(token), [false, false, false]),
+            (Change::RemoveToken("deploy".parse().unwrap()), [false, false, false]),
+        ];
+        let owner = Principal::Owner("anna".parse().unwrap());
+        let token = Principal::Token("deploy".parse().unwrap());
+        for (change, expected) in changes {
+            let found = [&owner, &token, &Principal::Invitation].map(|by| may_make(by, &change));
+            assert_eq!(found, expected, "{change:?}");
+            assert!(may_make(&Principal::Admin, &change));
+        }
+    }
 }

@@ -13,11 +13,11 @@ mod tokens_file;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use self::account_file::AccountFile;
+pub(super) use self::account_file::AccountFile;
 use self::certificate_file::CertificateFile;
 use self::change_log::ChangeLog;
 pub(crate) use self::tokens_file::TokensFile;
-use super::messages::{AccountText, CertificateResult, FromEditor, ToEditor};
+use super::messages::{AccountsText, CertificateResult, FromEditor, ToEditor};
 use crate::config::TunNameError;
 use crate::net::random::SystemRandom;
 use crate::process::{self, Channel, ChannelError, format_error_chain};
@@ -56,10 +56,9 @@ pub fn main(socket: OwnedFd) -> u8 {
     };
     let opened = prepared.and_then(|()| Editor::open(start));
     let (answer, editor) = match opened {
-        Ok((editor, account)) => {
+        Ok((editor, accounts)) => {
             let certificate = editor.read_certificate();
-            let tokens = editor.read_tokens();
-            (FromEditor::Ready { account, certificate, tokens }, Some(editor))
+            (FromEditor::Ready { accounts, certificate }, Some(editor))
         }
         Err(text) => (FromEditor::NotReady(ErrorMessage::cut(text)), None),
     };
@@ -70,8 +69,8 @@ pub fn main(socket: OwnedFd) -> u8 {
 }
 
 impl Editor {
-    /// Confines the process, and reads the account.
-    fn open(start: ToEditor) -> Result<(Self, Option<AccountText>), String> {
+    /// Confines the process, and reads the accounts.
+    fn open(start: ToEditor) -> Result<(Self, AccountsText), String> {
         let ToEditor::Start { folder: path, tunnel, key_files, certificate, is_sandboxed } = start else {
             return Err("the supervisor sent an unexpected message".to_owned());
         };
@@ -103,8 +102,8 @@ impl Editor {
     fn serve(&mut self, channel: &mut HelperChannel) -> u8 {
         loop {
             let result = match channel.receive_until(None) {
-                Ok(Some((ToEditor::Change { change, from, token, reaches_ipv6 }, _))) => {
-                    FromEditor::Done(self.make(change, from, token.as_ref(), reaches_ipv6))
+                Ok(Some((ToEditor::Change { change, from, by, reaches_ipv6 }, _))) => {
+                    FromEditor::Done(self.make(change, from, &by, reaches_ipv6))
                 }
                 Ok(Some((ToEditor::Question { question, policy, own }, _))) => {
                     FromEditor::Answer(self.answer(question, policy, own))
@@ -117,6 +116,9 @@ impl Editor {
                     FromEditor::Certificate(certificate)
                 }
                 Ok(Some((ToEditor::ReadTokens, _))) => FromEditor::Tokens(self.read_tokens()),
+                Ok(Some((ToEditor::ReadAccounts, _))) => {
+                    FromEditor::Accounts(self.account.read().map_err(ErrorMessage::cut))
+                }
                 Ok(None) => continue,
                 Err(ChannelError::Closed) => return 0,
                 Ok(Some((ToEditor::Start { .. }, _))) | Err(_) => return 1,

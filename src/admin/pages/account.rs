@@ -3,29 +3,34 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::super::http::Response;
-use super::super::sign_in::{Account, MIN_PASSWORD, Session, TotpSecret};
+use super::super::sign_in::{Account, Accounts, MIN_PASSWORD, Session, TotpSecret};
 use super::super::texts;
 use super::layout::{Page, token};
 use super::problem::Problem;
 use crate::server::QrCode;
 
-/// Returns the page for signing in with a password, if there is one.
-pub(in crate::admin) fn sign_in(
-    tunnel: &str,
-    account: Option<&Account>,
-    problem: Option<&Problem>,
-) -> Response {
+/// Returns the page for signing in with a password, if somebody has one. It does not tell who has.
+pub(in crate::admin) fn sign_in(tunnel: &str, accounts: &Accounts, problem: Option<&Problem>) -> Response {
+    let has_owners = accounts.owners().next().is_some();
     let body = html! {
         h1 { (texts::SIGN_IN) }
-        @if let Some(account) = account {
+        @if !accounts.is_empty() {
             form .card method="post" action="/sign-in" {
+                @if has_owners {
+                    label { (texts::NAME)
+                        input name="name" autocomplete="username" autocapitalize="none" spellcheck="false";
+                    }
+                    p .hint { (texts::SIGN_IN_NAME) }
+                }
                 label { (texts::PASSWORD)
                     input type="password" name="password" autocomplete="current-password" required autofocus;
                 }
-                @if account.totp.is_some() {
+                @if accounts.has_totp() {
                     label { (texts::CODE)
-                        input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="8" required;
+                        input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="8"
+                            required[!has_owners];
                     }
+                    @if has_owners { p .hint { (texts::CODE_IF) } }
                 }
                 button { (texts::SIGN_IN) }
             }

@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::super::http::{Response, Status};
+use super::super::messages::Principal;
 use super::super::sign_in::Session;
 use super::super::texts;
 use super::problem::Problem;
@@ -51,7 +52,10 @@ impl<'a> Page<'a> {
                         @if let Some(session) = session {
                             nav {
                                 a href="/" aria-current=[current("/")] { (texts::PEERS) }
-                                a href="/server" aria-current=[current("/server")] { (texts::SERVER) }
+                                @if *session.principal() == Principal::Admin {
+                                    a href="/owners" aria-current=[current("/owners")] { (texts::OWNERS) }
+                                    a href="/server" aria-current=[current("/server")] { (texts::SERVER) }
+                                }
                                 a href="/account" aria-current=[current("/account")] { (texts::ACCOUNT) }
                                 form method="post" action="/sign-out" {
                                     (token(session))

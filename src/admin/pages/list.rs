@@ -6,6 +6,7 @@ use form_urlencoded::Serializer;
 use maud::{Markup, html};
 
 use super::super::http::Response;
+use super::super::messages::Principal;
 use super::super::sign_in::Session;
 use super::super::snapshot::{Listed, Peer, Row, Shown, Snapshot};
 use super::super::texts;
@@ -19,7 +20,9 @@ pub(in crate::admin) fn list(
     snapshot: &Snapshot,
     shown: &Shown,
 ) -> Response {
-    let Listed { peers, page, pages, total } = snapshot.shown(shown);
+    let principal = session.principal();
+    let is_admin = *principal == Principal::Admin;
+    let Listed { peers, page, pages, total } = snapshot.shown(principal, shown);
     let find = match shown {
         Shown::List { find, .. } => find.as_str(),
         Shown::Peer(_) => "",
@@ -27,9 +30,9 @@ pub(in crate::admin) fn list(
     let body = html! {
         div .bar {
             h1 { (texts::PEERS) " " span .count { (total) } }
-            a .button href="/new" { (texts::ADD) }
+            @if is_admin { a .button href="/new" { (texts::ADD) } }
         }
-        @if !snapshot.problems.is_empty() {
+        @if is_admin && !snapshot.problems.is_empty() {
             section .problem {
                 h2 { (texts::HEALTH) }
                 ul { @for problem in &snapshot.problems { li { (problem) } } }
@@ -55,7 +58,7 @@ pub(in crate::admin) fn list(
                     th scope="col" .number { (texts::SENT) }
                     th scope="col" { (texts::NOW) }
                 } }
-                tbody { @for peer in peers { (row(peer, snapshot.at)) } }
+                tbody { @for peer in peers { (row(peer, snapshot.at, is_admin)) } }
             }
         }
         @if pages > 1 {
@@ -81,14 +84,14 @@ fn query(find: &str, page: usize) -> String {
     query.finish()
 }
 
-fn row(peer: &Peer, now: Duration) -> Markup {
+fn row(peer: &Peer, now: Duration, has_note: bool) -> Markup {
     let row = peer.row(now);
     html! {
         tr data-peer=(row.id) {
             th scope="row" {
                 a href={ "/peers/" (row.id) } { (peer.name()) }
                 @let note = peer.setting(PeerComment::Note);
-                @if !note.is_empty() { small { (note) } }
+                @if has_note && !note.is_empty() { small { (note) } }
             }
             td data-label=(texts::STATE) { (state(&row)) }
             td data-label=(texts::HANDSHAKE) data-value="handshake" { (row.handshake) }

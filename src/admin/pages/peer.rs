@@ -5,7 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::super::http::Response;
-use super::super::messages::Field;
+use super::super::messages::{Field, Principal};
 use super::super::sign_in::Session;
 use super::super::snapshot::Peer;
 use super::super::texts;
@@ -17,8 +17,11 @@ use super::traffic::periods;
 use crate::config::peer_settings::PeerComment;
 
 /// The settings of a peer, as they are shown together.
-pub(super) const ACCESS: [Field; 2] =
-    [Field::Setting(PeerComment::Note), Field::Setting(PeerComment::Expires)];
+pub(super) const ACCESS: [Field; 3] = [
+    Field::Setting(PeerComment::Note),
+    Field::Setting(PeerComment::Owner),
+    Field::Setting(PeerComment::Expires),
+];
 pub(super) const RULES: [Field; 4] = [
     Field::Setting(PeerComment::Allow),
     Field::Setting(PeerComment::Deny),
@@ -47,7 +50,7 @@ pub(in crate::admin) struct PeerResult {
     pub(in crate::admin) verdict: Option<(bool, String)>,
 }
 
-/// Returns the page of a peer.
+/// Returns the page of a peer; for its owner without what only the administrator may see and do.
 pub(in crate::admin) fn peer(
     tunnel: &str,
     session: &Session,
@@ -59,6 +62,7 @@ pub(in crate::admin) fn peer(
     let path = format!("/peers/{}", row.id);
     let name = peer.name();
     let PeerResult { problem, form, verdict } = result;
+    let is_admin = *session.principal() == Principal::Admin;
     let body = html! {
         p { a href="/" { "← " (texts::BACK) } }
         section data-peer=(row.id) {
@@ -77,7 +81,7 @@ pub(in crate::admin) fn peer(
             h2 { (texts::TRAFFIC_BY_TIME) }
             (periods(peer.live.as_ref().and_then(|live| live.traffic.as_ref())))
         }
-        div .cards {
+        @if !is_admin { div .cards { (renew(session, &path)) } } @else { div .cards {
             (settings(peer, session, form, texts::ACCESS, "", &ACCESS))
             (settings(peer, session, form, texts::RULES, texts::RULES_HELP, &RULES))
             (settings(peer, session, form, texts::LIMITS, texts::LIMITS_HELP, &LIMITS))
@@ -105,14 +109,7 @@ pub(in crate::admin) fn peer(
                 (token(session))
                 button { (if peer.is_disabled() { texts::ENABLE } else { texts::DISABLE }) }
             }
-            details .card {
-                summary { (texts::RENEW) }
-                form method="post" action={ (path) "/renew" } {
-                    (token(session))
-                    p { (texts::RENEW_HELP) }
-                    button { (texts::RENEW_NOW) }
-                }
-            }
+            (renew(session, &path))
             details .card {
                 summary { (texts::REMOVE) }
                 form method="post" action={ (path) "/remove" } {
@@ -121,7 +118,7 @@ pub(in crate::admin) fn peer(
                     button .danger { (texts::REMOVE_NOW) }
                 }
             }
-        }
+        } }
     };
     let page = Page {
         problem: problem.as_ref(),
@@ -129,6 +126,20 @@ pub(in crate::admin) fn peer(
         ..Page::new(tunnel, Some(session), &name)
     };
     page.response(&body)
+}
+
+/// Returns the form for new keys.
+fn renew(session: &Session, path: &str) -> Markup {
+    html! {
+        details .card {
+            summary { (texts::RENEW) }
+            form method="post" action={ (path) "/renew" } {
+                (token(session))
+                p { (texts::RENEW_HELP) }
+                button { (texts::RENEW_NOW) }
+            }
+        }
+    }
 }
 
 /// Returns a form with these settings.

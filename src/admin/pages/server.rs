@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use maud::{Markup, html};
 
 use super::super::http::Response;
-use super::super::messages::{ChangeRecord, Field, ServerSetting, SettingText};
+use super::super::messages::{ChangeRecord, Field, Principal, ServerSetting, SettingText};
 use super::super::sign_in::Session;
 use super::super::snapshot::{Snapshot, Tunnel};
 use super::super::texts;
@@ -106,10 +106,14 @@ fn counts(counts: &[(String, u64)]) -> Markup {
 }
 
 fn table(changes: &[ChangeRecord], snapshot: &Snapshot) -> Markup {
-    let who = |from: &IpAddr| {
+    let who = |from: &IpAddr, by: &Principal| {
         let name =
             if from.is_loopback() { Some(texts::THIS_HOST.to_owned()) } else { snapshot.name_at(*from) };
-        name.map_or_else(|| from.to_string(), |name| format!("{name} ({from})"))
+        let place = name.map_or_else(|| from.to_string(), |name| format!("{name} ({from})"));
+        match by {
+            Principal::Admin | Principal::Token(_) | Principal::Invitation => place,
+            Principal::Owner(owner) => format!("{owner}, {place}"),
+        }
     };
     html! {
         table .changes {
@@ -118,10 +122,10 @@ fn table(changes: &[ChangeRecord], snapshot: &Snapshot) -> Markup {
                 th scope="col" { (texts::WHO) }
                 th scope="col" { (texts::WHAT) }
             } }
-            tbody { @for ChangeRecord { at, from, token, text } in changes { tr {
+            tbody { @for ChangeRecord { at, from, by, text } in changes { tr {
                 td { (texts::time(*at)) } td {
-                    (who(from))
-                    @if let Some(token) = token { ", " (texts::TOKEN) " " code { (token) } }
+                    (who(from, by))
+                    @if let Principal::Token(token) = by { ", " (texts::TOKEN) " " code { (token) } }
                 } td { (text.as_str()) }
             } } }
         }

@@ -1,7 +1,6 @@
-//! The account, and the text of its file: `NAME.admin`, beside the configuration, which only its
-//! owner may read.
+//! An account.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -11,16 +10,15 @@ use super::totp::TotpSecret;
 
 /// Maximum length of the text in bytes.
 const MAX_TEXT: usize = 1024;
-const HEADER: &str = "# The account of wontun's admin page. 'wontun admin link' sets a new password.\n";
 
-/// The account.
+/// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::admin) struct Account {
     pub(in crate::admin) password: PasswordHash,
     pub(in crate::admin) totp: Option<TotpSecret>,
 }
 
-/// The text of an account's file, in which the password is hashed: at most 1,024 bytes.
+/// The text of an account, in which the password is hashed: at most 1,024 bytes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AccountText(Zeroizing<String>);
@@ -42,8 +40,8 @@ impl TryFrom<String> for AccountText {
 }
 
 impl AccountText {
-    /// Returns the text.
-    pub(in crate::admin) fn as_str(&self) -> &str {
+    #[cfg(test)]
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -52,30 +50,48 @@ impl AccountText {
     /// # Errors
     /// [`AccountError`].
     pub(in crate::admin) fn parse(&self) -> Result<Account, AccountError> {
-        let (mut password, mut totp) = (None, None);
-        for line in self.0.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (key, value) = line.split_once('=').ok_or(AccountError)?;
-            let value = value.trim();
-            match key.trim() {
-                "password" => password = Some(PasswordHash::parse(value).ok_or(AccountError)?),
-                "totp" => totp = Some(TotpSecret::parse(value).ok_or(AccountError)?),
-                _ => return Err(AccountError),
-            }
-        }
-        Ok(Account { password: password.ok_or(AccountError)?, totp })
+        let lines: Vec<_> = self.0.lines().collect();
+        Account::of_lines(&lines)
     }
 }
 
 impl Account {
-    /// Returns the text of its file.
+    /// Parses the lines of an account.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub(super) fn of_lines(lines: &[&str]) -> Result<Self, AccountError> {
+        let (mut password, mut totp) = (None, None);
+        for line in lines {
+            let (key, value) = line.split_once('=').ok_or(AccountError)?;
+            let value = value.trim();
+            match key.trim() {
+                "password" if password.is_none() => {
+                    password = Some(PasswordHash::parse(value).ok_or(AccountError)?);
+                }
+                "totp" if totp.is_none() => totp = Some(TotpSecret::parse(value).ok_or(AccountError)?),
+                _ => return Err(AccountError),
+            }
+        }
+        Ok(Self { password: password.ok_or(AccountError)?, totp })
+    }
+
+    /// Returns its text.
     pub(in crate::admin) fn to_text(&self) -> AccountText {
-        let mut text = Zeroizing::new(format!("{HEADER}password = {}\n", self.password));
+        let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT));
+        self.write(&mut text);
+        AccountText(text)
+    }
+
+    /// Writes its lines.
+    pub(super) fn write(&self, text: &mut String) {
+        // writing to memory does not fail
+        let _ = writeln!(text, "password = {}", self.password);
         if let Some(totp) = &self.totp {
             text.push_str("totp = ");
             text.push_str(&totp.to_base32());
             text.push('\n');
         }
-        AccountText(text)
     }
 }
 

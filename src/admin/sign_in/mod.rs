@@ -1,9 +1,9 @@
-//! Access to the page: one account, whose password is set by way of a one-time link that the
-//! command line prints.
+//! Access to the page: accounts, whose passwords are set by way of one-time links.
 //!
 //! | File | Content |
 //! |---|---|
-//! | `account.rs` | the account, and its file `NAME.admin` |
+//! | `account.rs`, `accounts.rs` | the accounts, and their file `NAME.admin` |
+//! | `links.rs` | one-time links |
 //! | `password.rs` | hashes of passwords (Argon2id) |
 //! | `totp.rs` | one-time passwords of an authenticator app (RFC 6238) |
 //! | `token.rs` | random tokens: links, sessions, forms |
@@ -11,7 +11,9 @@
 //! | `attempts.rs` | limits on attempts to sign in |
 
 mod account;
+mod accounts;
 mod attempts;
+mod links;
 mod password;
 mod sessions;
 mod token;
@@ -19,7 +21,10 @@ mod totp;
 
 pub(super) use self::account::Account;
 pub use self::account::AccountText;
-pub(super) use self::attempts::Attempts;
+pub(super) use self::accounts::Accounts;
+pub use self::accounts::AccountsText;
+pub(super) use self::attempts::{Attempt, Attempts};
+pub(super) use self::links::Links;
 pub(super) use self::password::{MIN_PASSWORD, PasswordHash};
 pub(super) use self::sessions::{Session, Sessions};
 pub(super) use self::token::parse_hex;

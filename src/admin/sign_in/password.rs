@@ -47,6 +47,15 @@ impl PasswordHash {
         Ok(Self { salt, hash })
     }
 
+    /// Returns a hash that is none of any password, to compare with where there is no account: the
+    /// time does not tell.
+    pub(in crate::admin) fn of_nothing(random: &mut dyn Random) -> Self {
+        let mut nothing = Self { salt: [0; SALT], hash: [0; HASH] };
+        random.fill(&mut nothing.salt);
+        random.fill(&mut nothing.hash);
+        nothing
+    }
+
     /// Returns true if this is the hash of `password`. Takes as long as [`Self::new`].
     pub(in crate::admin) fn is_of(&self, password: &str) -> bool {
         let password = if password.len() > MAX_PASSWORD { "" } else { password };

@@ -54,6 +54,11 @@ impl Token {
 }
 
 impl TokenHash {
+    /// Returns true if the hashes are the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
     /// Returns true if it is that of `token`.
     pub(in crate::admin) fn is_of(&self, token: &Token) -> bool {
         self.0.ct_eq(&token.hash().0).into()

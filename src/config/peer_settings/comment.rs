@@ -37,6 +37,8 @@ pub enum PeerComment {
     Quota,
     /// Treatment of the peer once its quota is used up.
     OverQuota,
+    /// Person to whom the peer belongs.
+    Owner,
     /// Text for people.
     Note,
 }
@@ -46,7 +48,7 @@ const MAX_DISTANCE: usize = 2;
 
 impl PeerComment {
     /// All keys, in the order in which they are written.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Disabled,
         Self::Invitation,
         Self::Expires,
@@ -62,6 +64,7 @@ impl PeerComment {
         Self::RateDown,
         Self::Quota,
         Self::OverQuota,
+        Self::Owner,
         Self::Note,
     ];
 
@@ -83,6 +86,7 @@ impl PeerComment {
             Self::RateDown => "RateDown",
             Self::Quota => "Quota",
             Self::OverQuota => "OverQuota",
+            Self::Owner => "Owner",
             Self::Note => "Note",
         }
     }

@@ -46,6 +46,7 @@ impl PeerSettings {
             PeerComment::RateDown => self.limits.rate_down = None,
             PeerComment::Quota => self.limits.quota = None,
             PeerComment::OverQuota => self.limits.over_quota = None,
+            PeerComment::Owner => self.owner = None,
             PeerComment::Note => self.note = None,
         }
     }
@@ -69,6 +70,7 @@ const fn removing_word(key: PeerComment) -> Option<&'static str> {
         | PeerComment::ClientMtu
         | PeerComment::Invitation
         | PeerComment::OverQuota
+        | PeerComment::Owner
         | PeerComment::Note => None,
     }
 }
@@ -97,6 +99,7 @@ mod tests {
             ("RateDown", "20Mbit", "1Gbit", "NONE"),
             ("Quota", "100GB/month", "2GiB/day", "none"),
             ("OverQuota", "drop", "1Mbit", ""),
+            ("Owner", "anna", "ben@example.com", ""),
             ("Note", "a <b>", "c", ""),
         ] {
             let key = PeerComment::named(key).unwrap();

@@ -16,6 +16,7 @@
 //! | `RateUp`, `RateDown` | rate from and to the peer |
 //! | `Quota` | traffic of both directions per day or month |
 //! | `OverQuota` | treatment of the peer once its quota is used up |
+//! | `Owner` | name of the person to whom the peer belongs |
 //! | `Note` | text |
 
 mod client;
@@ -35,6 +36,7 @@ mod target;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use super::OwnerName;
 pub use client::{ClientKeepalive, ClientMtu, ClientSettings};
 pub use comment::PeerComment;
 pub use error::SettingError;
@@ -71,6 +73,8 @@ pub struct PeerSettings {
     pub client: ClientSettings,
     /// Limits of its traffic.
     pub limits: PeerLimits,
+    /// Person to whom the peer belongs, who sees and renews it on the admin page.
+    pub owner: Option<OwnerName>,
     /// Text for people.
     pub note: Option<Note>,
 }
@@ -87,6 +91,7 @@ impl PeerSettings {
         is_disabled: false,
         client: ClientSettings::NONE,
         limits: PeerLimits::NONE,
+        owner: None,
         note: None,
     };
 
@@ -109,7 +114,7 @@ impl PeerSettings {
 
     /// Returns true if there is a setting that the running tunnel acts upon.
     pub fn concerns_tunnel(&self) -> bool {
-        Self { note: None, client: ClientSettings::NONE, ..self.clone() } != Self::NONE
+        Self { owner: None, note: None, client: ClientSettings::NONE, ..self.clone() } != Self::NONE
     }
 
     /// Sets what the comment `key` says. A list continues that of an earlier comment.
@@ -150,6 +155,7 @@ impl PeerSettings {
             PeerComment::RateDown => self.limits.rate_down = Some(parsed(key, value)?),
             PeerComment::Quota => self.limits.quota = Some(parsed(key, value)?),
             PeerComment::OverQuota => self.limits.over_quota = Some(parsed(key, value)?),
+            PeerComment::Owner => self.owner = Some(parsed(key, value)?),
             PeerComment::Note => self.note = Some(parsed(key, value)?),
         }
         Ok(())
@@ -192,6 +198,7 @@ impl PeerSettings {
             PeerComment::RateDown => self.limits.rate_down.map(|rate| rate.to_string()),
             PeerComment::Quota => self.limits.quota.map(|quota| quota.to_string()),
             PeerComment::OverQuota => self.limits.over_quota.map(|over| over.to_string()),
+            PeerComment::Owner => self.owner.as_ref().map(ToString::to_string),
             PeerComment::Note => self.note.as_ref().map(ToString::to_string),
         }
     }

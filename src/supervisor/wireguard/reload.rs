@@ -55,6 +55,8 @@ impl WireGuard {
             info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
             return Err("it has no configuration file, wg(8) configures it".to_owned());
         };
+        // also if the file has an error: somebody may have lost access to the page
+        self.admin.reload_accounts();
         let Loaded { configuration: new, warnings, server, .. } = match reload(&file.path, file.options.hooks)
         {
             Ok(loaded) => loaded,

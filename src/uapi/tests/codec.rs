@@ -6,13 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::peer_settings::{ExcludedPeer, Exclusion};
-use crate::traffic::Traffic;
 use crate::uapi::limits::{MAX_LINE, MAX_REQUEST};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
-const KEY: &str = "e84b5a6d2717c1003a13b431570353dbaca9146cf150c5f8575680feba52027a";
+pub(super) const KEY: &str = "e84b5a6d2717c1003a13b431570353dbaca9146cf150c5f8575680feba52027a";
 const OTHER: &str = "b85996fecc9c7f1fc6d2572a76eda11d59bcd20be8e543b15ce4bd85a8e75a33";
 
 /// Parses the first request of `text` in one piece.
@@ -44,7 +42,7 @@ fn prefix(text: &str) -> Prefix {
     Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
 }
 
-fn public(hex: &str) -> PublicKey {
+pub(super) fn public(hex: &str) -> PublicKey {
     changes(&format!("public_key={hex}\n")).peers[0].public_key
 }
 
@@ -214,7 +212,8 @@ remove=true
 fn operations() {
     assert_eq!([parse("get=1\n\n"), parse("status=1\n\n")], [Ok(Request::Get), Ok(Request::Status)]);
     assert_eq!(parse("reload=1\n\n"), Ok(Request::Reload));
-    assert_eq!(parse("admin=1\n\n"), Ok(Request::AdminLink));
+    assert_eq!(parse("admin=1\n\n"), Ok(Request::AdminLink(None)));
+    assert_eq!(parse("admin_owner=Anna\n\n"), Ok(Request::AdminLink("anna".parse().ok())));
     assert_eq!(parse("admin_tokens=1\n\n"), Ok(Request::AdminTokens));
     assert_eq!(parse("set=1\n\n"), Ok(Request::Set(Changes::default())));
     for (text, errno) in [
@@ -502,7 +501,7 @@ errno=0
     assert_eq!(text, expected);
 }
 
-const fn empty_interface() -> InterfaceStatus<'static> {
+pub(super) const fn empty_interface() -> InterfaceStatus<'static> {
     InterfaceStatus {
         private_key: None,
         public_key: None,
@@ -521,80 +520,4 @@ fn an_interface_without_anything_says_little() {
     assert_eq!(*Response::new(ResponseFormat::Get, &interface, []).finish(), b"errno=0\n\n");
     assert_eq!(*ok_response(), b"errno=0\n\n");
     assert_eq!(*error_response(-98), b"errno=-98\n\n");
-}
-
-#[test]
-fn the_status_has_no_secret() {
-    let private = PrivateKey::from_bytes(&[0x48; 32]);
-    let own = private.public_key();
-    let interface = InterfaceStatus {
-        private_key: Some(&private),
-        public_key: Some(&own),
-        listen_port: 0,
-        fwmark: 0,
-        mtu: Some(1420),
-        is_up: true,
-        repairs: &[("rule", 2), ("route", 0)],
-        problems: &["a chain\u{1b} drops\n[31m".to_owned()],
-    };
-    let mut answer = Response::new(ResponseFormat::Status, &interface, [("replay", 3), ("buffer", 0)]);
-    let status = PeerStatus {
-        public_key: &public(KEY),
-        name: Some(&"Anna's phone".parse().unwrap()),
-        preshared_key: &PresharedKey::from_bytes([0xab; 32]),
-        endpoint: None,
-        last_handshake: Duration::ZERO,
-        earlier_handshake: Duration::ZERO,
-        tx_bytes: 0,
-        rx_bytes: 0,
-        traffic: None,
-        persistent_keepalive: 0,
-        has_session: false,
-        is_over_quota: false,
-    };
-    answer.peer(&status, []);
-    let text = answer.finish();
-    let text = std::str::from_utf8(&text).unwrap();
-    assert!(!text.contains(&"48".repeat(32)) && !text.contains(&"ab".repeat(32)), "{text}");
-    for line in [
-        "own_public_key=",
-        "mtu=1420\n",
-        "device_up=true\n",
-        "drop_replay=3\n",
-        "repair_rule=2\n",
-        "problem=a chain drops[31m\n",
-        "has_preshared_key=true\n",
-        "name=Anna's phone\n",
-    ] {
-        assert!(text.contains(line), "{text}");
-    }
-    assert!(!text.contains("buffer"), "{text}");
-}
-
-#[test]
-fn a_peer_without_access_is_in_the_status_only() {
-    let interface = empty_interface();
-    let peer = ExcludedPeer {
-        public_key: public(KEY),
-        name: "phone".parse().ok(),
-        exclusion: Exclusion::Expired,
-        expires: Some(1_800_000_000),
-    };
-    let mut traffic = Traffic::NONE;
-    traffic.month.previous.sent = 9;
-    let answer = |format| {
-        let mut answer = Response::new(format, &interface, []);
-        answer.excluded_peer(&peer, Duration::from_secs(7), Some(traffic));
-        String::from_utf8(answer.finish().to_vec()).unwrap()
-    };
-    assert_eq!(answer(ResponseFormat::Get), "errno=0\n\n", "wg(8) would set it without its networks");
-    let mut status = TunnelStatus::new(&"tun0".parse().unwrap());
-    for line in answer(ResponseFormat::Status).lines().filter(|line| !line.is_empty()) {
-        let (key, value) = line.split_once('=').unwrap();
-        status.handle_line(key, value).unwrap();
-    }
-    let [found] = &status.peers[..] else { panic!("{status:?}") };
-    let (expected, exclusion) = ((peer.public_key, &peer.name), Some(Exclusion::Expired));
-    assert_eq!(((found.public_key, &found.name), found.exclusion), (expected, exclusion));
-    assert_eq!((found.latest_handshake(), found.traffic), (Duration::from_secs(7), Some(traffic)));
 }

@@ -3,6 +3,7 @@
 mod codec;
 mod connection;
 mod socket;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

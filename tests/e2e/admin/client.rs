@@ -58,14 +58,18 @@ pub(crate) struct Admin<'server> {
 impl<'server> Admin<'server> {
     /// Signs in by a link, and sets the password if there is none.
     pub(crate) fn first(server: &'server Server) -> Self {
-        let links = server.output(&["admin", "link"]);
+        Self::by_link(server, &server.output(&["admin", "link"]), PASSWORD)
+    }
+
+    /// Signs in by one of these links, and sets the password.
+    pub(crate) fn by_link(server: &'server Server, links: &str, password: &str) -> Self {
         let link = links.lines().find(|link| link.contains(ON_HOST)).unwrap();
         let token = link.split_once("/link#").unwrap().1;
         let mut admin = Self { server, cookie: String::new() };
         let answer = admin.send_form("/link", &[("link", token)]);
         assert_eq!((answer.status, answer.header("Location")), (303, Some("/account")), "{answer:?}");
         let page = admin.get("/password").body;
-        let set = admin.send_form("/account/password", &[("token", token_of(&page)), ("password", PASSWORD)]);
+        let set = admin.send_form("/account/password", &[("token", token_of(&page)), ("password", password)]);
         assert_eq!((set.status, set.header("Location")), (303, Some("/")), "{set:?}");
         admin
     }
@@ -76,6 +80,14 @@ impl<'server> Admin<'server> {
         let answer = admin.send_form("/sign-in", &[("password", PASSWORD)]);
         assert_eq!((answer.status, answer.header("Location")), (303, Some("/")), "{answer:?}");
         admin
+    }
+
+    /// Signs in as an owner of peers.
+    pub(crate) fn sign_in_as(server: &'server Server, name: &str, password: &str) -> Self {
+        let mut owner = Self { server, cookie: String::new() };
+        let answer = owner.send_form("/sign-in", &[("name", name), ("password", password)]);
+        assert_eq!((answer.status, answer.header("Location")), (303, Some("/")), "{answer:?}");
+        owner
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Answer {
@@ -90,7 +102,7 @@ impl<'server> Admin<'server> {
 
     /// Sends a form with the token of this session.
     pub(crate) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let page = self.get("/new").body;
+        let page = self.get("/account").body;
         let fields = [&[("token", token_of(&page))], fields].concat();
         self.send_form(path, &fields)
     }
@@ -111,10 +123,13 @@ impl<'server> Admin<'server> {
     /// Adds a client, and returns its file.
     pub(crate) fn add(&mut self, name: &str) -> String {
         let page = self.post("/new", &[("name", name), ("routes", "vpn")]);
-        assert_eq!(page.status, 200, "{page:?}");
-        let (_, rest) = page.body.split_once("<textarea").unwrap();
-        let (_, rest) = rest.split_once('>').unwrap();
-        rest.split("</textarea>").next().unwrap().to_owned()
+        file_of(&page)
+    }
+
+    /// Gives the client with this page new keys, and returns its file.
+    pub(crate) fn renew(&mut self, path: &str) -> String {
+        let page = self.post(&format!("{path}/renew"), &[]);
+        file_of(&page)
     }
 
     /// Returns the path of a client's page.
@@ -124,6 +139,14 @@ impl<'server> Admin<'server> {
             list.split_once(&format!("\">{name}</a>")).unwrap_or_else(|| panic!("{name}: {list}"));
         before.rsplit_once('"').unwrap().1.to_owned()
     }
+}
+
+/// Returns the file that a page shows.
+fn file_of(page: &Answer) -> String {
+    assert_eq!(page.status, 200, "{page:?}");
+    let (_, rest) = page.body.split_once("<textarea").unwrap();
+    let (_, rest) = rest.split_once('>').unwrap();
+    rest.split("</textarea>").next().unwrap().to_owned()
 }
 
 /// Signs in by a link in a browser, and sets the first password.

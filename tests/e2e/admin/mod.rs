@@ -7,6 +7,7 @@ mod by_hand;
 mod client;
 mod invitations;
 mod openapi;
+mod owners;
 mod page;
 mod png;
 mod tls;

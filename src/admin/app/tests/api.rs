@@ -190,8 +190,8 @@ fn a_change_says_which_token_made_it_and_what_is_wrong_with_it() {
     let body = r#"{"settings": {"rate_up": "fast"}}"#;
     let mut seen = Vec::new();
     let answered = api.send("PATCH", &path, &fields, body, |app, message| match message {
-        FromAdmin::Change { number, token, change, .. } => {
-            seen.push((token.unwrap().to_string(), change));
+        FromAdmin::Change { number, by, change, .. } => {
+            seen.push((by, change));
             let field = Some(Field::Setting(PeerComment::RateUp));
             let refusal = Refusal::new(vec![FieldError::new(field, "expected a rate")]);
             app.handle_changed(number, Err(refusal), at(1));
@@ -202,7 +202,7 @@ fn a_change_says_which_token_made_it_and_what_is_wrong_with_it() {
     assert!(answered.body.contains(r#"{"field":"settings.rate_up","message":"expected a rate"}"#));
     api.description.check_response("PATCH", &path, 422, &answered.body);
     let change = Change::Set(in_file(2, "laptop").key, vec![(PeerComment::RateUp, value("fast"))]);
-    assert_eq!(seen, [("deploy".to_owned(), change)]);
+    assert_eq!(seen, [(Principal::Token("deploy".parse().unwrap()), change)]);
     // no such peer, path, method, body, parameter
     for (method, path, body, status) in [
         ("PATCH", "/api/v1/peers/nobody", body, 404),

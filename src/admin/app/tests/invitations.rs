@@ -106,9 +106,10 @@ fn a_device_gets_its_file_and_all_others_the_same_answer() {
 
     let file = "[Interface]\n# PrivateKey = the one\n";
     let page = send_secure(&mut app, &request, "", 1, |app, message| {
-        let FromAdmin::Change { number, from: FROM, change: Change::Enrol(enrolment) } = message else {
+        let FromAdmin::Change { number, from: FROM, by, change: Change::Enrol(enrolment) } = message else {
             panic!()
         };
+        assert_eq!(by, Principal::Invitation);
         let LinkEnrolment { token: sent, key, preshared_key } = *enrolment;
         assert_eq!((sent.to_token().as_str(), key.to_string().as_str()), (token.as_str(), KEY));
         assert_eq!(preshared_key.to_base64().as_str(), SHARED);

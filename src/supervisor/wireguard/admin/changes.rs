@@ -3,14 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use tracing::field::display;
 use tracing::{info, warn};
 
 use super::super::file::ConfigFile;
 use super::super::state::WireGuard;
 use super::page::AdminPage;
 use super::pending::{ChangeKind, PendingChange};
-use crate::admin::messages::{Answer, Change, Done, Question, Refusal, ToAdmin, ToEditor};
-use crate::config::TokenName;
+use crate::admin::messages::{
+    Answer, Change, Done, Principal, Question, Refusal, SettingText, ToAdmin, ToEditor,
+};
 use crate::netlink::local_addresses;
 use crate::process::ChannelError;
 use crate::supervisor::context::Context;
@@ -20,23 +22,16 @@ const MAX_PENDING: usize = 16;
 
 impl WireGuard {
     /// Passes a change to the editor.
-    pub(super) fn request_change(
-        &mut self,
-        number: u32,
-        from: IpAddr,
-        token: Option<TokenName>,
-        change: Change,
-    ) {
+    pub(super) fn request_change(&mut self, number: u32, from: IpAddr, by: Principal, change: Change) {
         let Some(admin) = &mut self.admin.0 else { return };
         let kind = match &change {
-            Change::Account(text) => ChangeKind::Account(text.clone()),
+            Change::Account { .. } | Change::RemoveAccount(_) => ChangeKind::Account,
             Change::Enrol(_) => ChangeKind::Enrolment,
             Change::AddToken(_) | Change::RemoveToken(_) => ChangeKind::Tokens,
             _ => ChangeKind::File,
         };
-        let reaches_ipv6 = admin.reaches_ipv6;
-        let request = ToEditor::Change { change, from, token: token.clone(), reaches_ipv6 };
-        admin.request(number, (from, token), kind, &request);
+        let request = ToEditor::Change { change, from, by: by.clone(), reaches_ipv6: admin.reaches_ipv6 };
+        admin.request(number, (from, by), kind, &request);
     }
 
     /// Passes a question to the editor.
@@ -51,7 +46,7 @@ impl WireGuard {
         let host = IpAddr::from(Ipv4Addr::LOCALHOST);
         admin.request(
             number,
-            (host, None),
+            (host, Principal::Admin),
             ChangeKind::Question,
             &ToEditor::Question { question, policy, own },
         );
@@ -60,23 +55,24 @@ impl WireGuard {
     /// Handles a change that the editor has made, or has not.
     pub(super) fn handle_edited(&mut self, context: &mut Context, result: Result<Done, Refusal>) {
         let Some(admin) = &mut self.admin.0 else { return };
-        let Some(PendingChange { number, generation, from, token, kind }) = admin.pending.pop_front() else {
+        let Some(PendingChange { number, generation, from, by, kind }) = admin.pending.pop_front() else {
             return;
         };
         let result = match (result, kind) {
-            (Ok(Done { client, .. }), ChangeKind::Account(text)) => {
-                admin.account = Some(text);
-                info!(%from, "admin page: the account was changed");
+            (Ok(Done { text, client, accounts, .. }), ChangeKind::Account) => {
+                if let Some(accounts) = accounts {
+                    admin.accounts = accounts;
+                }
+                log_change(from, &by, &text);
                 Ok(client)
             }
-            (Ok(Done { text, client, tokens }), ChangeKind::Tokens) => {
-                info!(%from, "admin page: {}", text.as_str());
+            (Ok(Done { text, client, tokens, .. }), ChangeKind::Tokens) => {
+                log_change(from, &by, &text);
                 tokens.into_iter().for_each(|tokens| admin.set_tokens(tokens));
                 Ok(client)
             }
             (Ok(Done { text, client, .. }), _) => {
-                let token = token.as_ref().map(tracing::field::display);
-                info!(%from, token, "admin page: {}", text.as_str());
+                log_change(from, &by, &text);
                 context.reload(self).map(|_| client).map_err(|error| {
                     Refusal::of_all(format!("the file was changed, but the tunnel cannot apply it: {error}"))
                 })
@@ -126,12 +122,22 @@ impl WireGuard {
     }
 }
 
+/// Logs a change, and who made it; what an enrolment by a link is, its text says.
+fn log_change(from: IpAddr, by: &Principal, text: &SettingText) {
+    let (by, token) = match by {
+        Principal::Admin | Principal::Owner(_) => (Some(display(by)), None),
+        Principal::Token(name) => (None, Some(display(name))),
+        Principal::Invitation => (None, None),
+    };
+    info!(%from, by, token, "admin page: {}", text.as_str());
+}
+
 impl AdminPage {
     /// Sends a request to the editor, or refuses it.
     fn request(
         &mut self,
         number: u32,
-        (from, token): (IpAddr, Option<TokenName>),
+        (from, by): (IpAddr, Principal),
         kind: ChangeKind,
         request: &ToEditor,
     ) {
@@ -145,7 +151,7 @@ impl AdminPage {
         match result {
             Ok(()) => {
                 let generation = self.generation;
-                self.pending.push_back(PendingChange { number, generation, from, token, kind });
+                self.pending.push_back(PendingChange { number, generation, from, by, kind });
             }
             Err(error) => self.refuse(number, &kind, &error),
         }
@@ -155,7 +161,7 @@ impl AdminPage {
         let refusal = Refusal::of_all(reason);
         let message = match kind {
             ChangeKind::Question => ToAdmin::Answer { number, result: Err(refusal) },
-            ChangeKind::File | ChangeKind::Account(_) | ChangeKind::Enrolment | ChangeKind::Tokens => {
+            ChangeKind::File | ChangeKind::Account | ChangeKind::Enrolment | ChangeKind::Tokens => {
                 ToAdmin::Changed { number, result: Err(refusal) }
             }
         };

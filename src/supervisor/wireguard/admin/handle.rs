@@ -5,7 +5,8 @@ use tracing::{info, warn};
 
 use super::super::state::WireGuard;
 use super::processes::Page;
-use crate::admin::messages::{Event, FromAdmin, FromEditor, ToAdmin, ToEditor, TokensText};
+use crate::admin::messages::{Event, FromAdmin, FromEditor, Principal, ToAdmin, ToEditor, TokensText};
+use crate::config::OwnerName;
 use crate::process::ChannelError;
 use crate::resolver::messages::ErrorMessage;
 use crate::supervisor::context::Context;
@@ -55,9 +56,7 @@ impl WireGuard {
                 admin.is_show_due = true;
                 self.show_peers(context);
             }
-            FromAdmin::Change { number, from, token, change } => {
-                self.request_change(number, from, token, change);
-            }
+            FromAdmin::Change { number, from, by, change } => self.request_change(number, from, by, change),
             FromAdmin::Question { number, question } => self.request_answer(number, question),
             FromAdmin::Link(token) => {
                 if let Some(client) = admin.link_clients.pop_front() {
@@ -68,8 +67,9 @@ impl WireGuard {
                 }
             }
             FromAdmin::Event { from, event } => match event {
-                Event::SignedIn => info!(%from, "admin page: signed in"),
-                Event::UsedLink => info!(%from, "admin page: signed in by a link"),
+                Event::SignedIn(by) => info!(%from, %by, "admin page: signed in"),
+                Event::UsedLink(by) => info!(%from, %by, "admin page: signed in by a link"),
+                Event::MadeLink(owner) => info!(%from, "admin page: made a link for {owner}"),
                 Event::Refused | Event::TooMany => {
                     if let Some(suppressed) = admin.refusals.allow(context.now) {
                         warn!(%from, suppressed, "admin page: attempt to sign in refused");
@@ -84,10 +84,16 @@ impl WireGuard {
         }
     }
 
-    /// Requests a link for a client of the control socket. Returns false if the page is not served.
-    pub(in crate::supervisor::wireguard) fn request_link(&mut self, client: u32) -> bool {
+    /// Requests a link for a client of the control socket, of an owner of peers or else of the
+    /// administrator. Returns false if the page is not served.
+    pub(in crate::supervisor::wireguard) fn request_link(
+        &mut self,
+        client: u32,
+        owner: Option<OwnerName>,
+    ) -> bool {
         let Some(admin) = &mut self.admin.0 else { return false };
-        if admin.tell(&ToAdmin::MakeLink, Vec::new()).is_none() {
+        let principal = owner.map_or(Principal::Admin, Principal::Owner);
+        if admin.tell(&ToAdmin::MakeLink(principal), Vec::new()).is_none() {
             return false;
         }
         admin.link_clients.push_back(client);
@@ -138,6 +144,11 @@ impl WireGuard {
                     }
                 }
                 Ok(Some(FromEditor::Tokens(result))) => self.handle_tokens(context, result),
+                Ok(Some(FromEditor::Accounts(result))) => {
+                    if let Some(admin) = &mut self.admin.0 {
+                        admin.handle_accounts(result);
+                    }
+                }
                 Ok(Some(FromEditor::Ready { .. } | FromEditor::Invitation(_))) => {}
                 Ok(Some(FromEditor::NotReady(error))) => {
                     warn!(error = error.into_string(), "the process that edits the file did not start");

@@ -14,7 +14,7 @@ use super::pending::PendingChange;
 use super::processes::{Editor, EditorReady, Page};
 use super::restart::Restart;
 use crate::admin::messages::{
-    AccountText, CertificateResult, CertificateSource, CertificateText, Fingerprint, ToAdmin, ToEditor,
+    AccountsText, CertificateResult, CertificateSource, CertificateText, Fingerprint, ToAdmin, ToEditor,
     Token, TokensText,
 };
 use crate::config::wg_quick::Peer;
@@ -22,6 +22,7 @@ use crate::config::{AdminName, AdminSettings, Cidr, TunName};
 use crate::logging::RateLimit;
 use crate::netlink::find_ipv6_obstacle;
 use crate::process::Nursery;
+use crate::resolver::messages::ErrorMessage;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::EventSource;
 use crate::supervisor::start::Starting;
@@ -44,7 +45,7 @@ pub(super) struct AdminPage {
     pub(super) listeners: Vec<Listener>,
     /// The certificate of connections over TLS.
     pub(super) certificate: Option<(CertificateText, Fingerprint)>,
-    pub(super) account: Option<AccountText>,
+    pub(super) accounts: AccountsText,
     /// Tokens of the API.
     tokens: TokensText,
     /// True if IPv6 packets of clients get further than the VPN.
@@ -105,7 +106,7 @@ impl Admin {
                 settings,
                 listeners: Vec::new(),
                 certificate: None,
-                account: None,
+                accounts: AccountsText::default(),
                 tokens: TokensText::default(),
                 reaches_ipv6: false,
                 page: None,
@@ -141,8 +142,8 @@ impl Admin {
     ) {
         let Some(admin) = &mut self.0 else { return };
         match admin.editor.as_mut().map(Editor::wait) {
-            Some(Ok(EditorReady { account, certificate, tokens })) => {
-                admin.account = account;
+            Some(Ok(EditorReady { accounts, certificate, tokens })) => {
+                admin.accounts = accounts;
                 match tokens {
                     Ok(tokens) => admin.tokens = tokens,
                     Err(error) => warn!(error = error.into_string(), "the API has no tokens"),
@@ -171,7 +172,7 @@ impl Admin {
         admin.editor_restart.handle_start(context.now);
         admin.reaches_ipv6 = addresses.iter().any(|cidr| cidr.address().is_ipv6())
             && find_ipv6_obstacle(context.name.as_str(), addresses).is_none();
-        if admin.account.is_none() {
+        if admin.accounts == AccountsText::default() {
             info!("the admin page has no password yet: 'wontun admin link' prints a link that sets it");
         }
         admin.start_page(context);
@@ -200,12 +201,15 @@ impl Admin {
 
     /// Has the certificate read again, if it is in files.
     pub(in crate::supervisor::wireguard) fn reload_certificate(&mut self) {
-        let Some(admin) = self.0.as_mut().filter(|admin| admin.settings.certificate.is_some()) else {
-            return;
-        };
-        if let Some(editor) = &mut admin.editor {
-            // its end is noticed by its channel
-            let _ = editor.send(&ToEditor::ReadCertificate, Vec::new());
+        if let Some(admin) = self.0.as_mut().filter(|admin| admin.settings.certificate.is_some()) {
+            admin.tell_editor(&ToEditor::ReadCertificate);
+        }
+    }
+
+    /// Has the accounts read again, of which a command may have removed one.
+    pub(in crate::supervisor::wireguard) fn reload_accounts(&mut self) {
+        if let Some(admin) = &mut self.0 {
+            admin.tell_editor(&ToEditor::ReadAccounts);
         }
     }
 
@@ -280,15 +284,19 @@ impl AdminPage {
             names: self.settings.names.clone(),
             proxy: self.settings.proxy.clone(),
             certificate: self.certificate.as_ref().map(|(certificate, _)| certificate.clone()),
-            account: self.account.clone(),
-            tokens: self.tokens.clone(),
+            accounts: self.accounts.clone(),
+            urls: listeners::urls(&self.listeners, &self.settings),
             is_sandboxed: self.is_sandboxed,
         };
         self.page_restart.handle_start(context.now);
         self.generation = self.generation.wrapping_add(1);
         self.is_show_due = false;
         match Page::start(&mut context.nursery, stderr, &start, &self.listeners) {
-            Ok(page) => self.page = Some(page),
+            Ok(page) => {
+                self.page = Some(page);
+                // apart, since all of it may be longer than a message
+                self.tell(&ToAdmin::Tokens(self.tokens.clone()), Vec::new());
+            }
             Err(error) => {
                 warn!(%error, "cannot start the process of the admin page; trying again later");
                 self.page_restart.schedule(context.now);
@@ -316,6 +324,29 @@ impl AdminPage {
     pub(super) fn set_tokens(&mut self, tokens: TokensText) {
         self.tell(&ToAdmin::Tokens(tokens.clone()), Vec::new());
         self.tokens = tokens;
+    }
+
+    fn tell_editor(&mut self, message: &ToEditor) {
+        if let Some(editor) = &mut self.editor {
+            // its end is noticed by its channel
+            let _ = editor.send(message, Vec::new());
+        }
+    }
+
+    /// Handles accounts that were read again.
+    pub(super) fn handle_accounts(&mut self, result: Result<AccountsText, ErrorMessage>) {
+        match result {
+            Ok(accounts) if accounts == self.accounts => {}
+            Ok(accounts) => {
+                info!("the accounts of the admin page were changed by a command");
+                self.accounts = accounts.clone();
+                self.tell(&ToAdmin::Accounts(accounts), Vec::new());
+            }
+            Err(error) => warn!(
+                error = error.into_string(),
+                "the accounts of the admin page were not read again: the previous ones are used"
+            ),
+        }
     }
 
     /// Returns the links with a token, one for each address.

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::admin::messages::AccountText;
-use crate::config::TokenName;
+use crate::admin::messages::Principal;
 
 /// A change that the editor makes.
 #[derive(Debug)]
@@ -11,8 +10,7 @@ pub(super) struct PendingChange {
     pub(super) number: u32,
     pub(super) generation: u32,
     pub(super) from: IpAddr,
-    /// The token of the API by which it is made.
-    pub(super) token: Option<TokenName>,
+    pub(super) by: Principal,
     pub(super) kind: ChangeKind,
 }
 
@@ -20,7 +18,7 @@ pub(super) struct PendingChange {
 #[derive(Debug)]
 pub(super) enum ChangeKind {
     File,
-    Account(AccountText),
+    Account,
     /// The enrolment of a device by a link.
     Enrolment,
     /// The tokens of the API.

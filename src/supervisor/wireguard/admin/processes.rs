@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::listeners::Listener;
 use crate::admin::messages::{
-    AccountText, CertificateResult, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor, TokensText,
+    AccountsText, CertificateResult, FromAdmin, FromEditor, InvitationRequest, ToAdmin, ToEditor, TokensText,
 };
 use crate::admin::{ROLE, editor};
 use crate::process::{Channel, ChannelError, Child, Nursery, NurseryError, spawn_as_own_user, stop_helper};
@@ -16,12 +16,13 @@ use crate::resolver::messages::ErrorMessage;
 
 /// Time that the editor has to confine itself and read the account.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
+const UNEXPECTED: &str = "it sent something unexpected";
 
 /// The files that the editor has read at its start.
 #[derive(Debug)]
 pub(in crate::supervisor::wireguard) struct EditorReady {
-    /// The account, if there is one.
-    pub(super) account: Option<AccountText>,
+    /// The accounts.
+    pub(super) accounts: AccountsText,
     /// The certificate, if one is needed.
     pub(super) certificate: Option<CertificateResult>,
     /// The tokens of the API.
@@ -150,12 +151,22 @@ impl Editor {
     /// # Errors
     /// A text for the log.
     pub(in crate::supervisor::wireguard) fn wait(&mut self) -> Result<EditorReady, String> {
+        let (accounts, certificate) = match self.receive_soon()? {
+            FromEditor::Ready { accounts, certificate } => (accounts, certificate),
+            FromEditor::NotReady(error) => return Err(error.into_string()),
+            _ => return Err(UNEXPECTED.to_owned()),
+        };
+        // apart, since all of it may be longer than a message
+        self.send(&ToEditor::ReadTokens, Vec::new()).map_err(|error| error.to_string())?;
+        match self.receive_soon()? {
+            FromEditor::Tokens(tokens) => Ok(EditorReady { accounts, certificate, tokens }),
+            _ => Err(UNEXPECTED.to_owned()),
+        }
+    }
+
+    fn receive_soon(&mut self) -> Result<FromEditor, String> {
         match self.channel.receive_until(Some(Clock::now() + READY_TIMEOUT)) {
-            Ok(Some((FromEditor::Ready { account, certificate, tokens }, _))) => {
-                Ok(EditorReady { account, certificate, tokens })
-            }
-            Ok(Some((FromEditor::NotReady(error), _))) => Err(error.into_string()),
-            Ok(Some(_)) => Err("it sent something unexpected".to_owned()),
+            Ok(Some((message, _))) => Ok(message),
             Ok(None) => Err(format!("no message within {} s", READY_TIMEOUT.as_secs())),
             Err(error) => Err(error.to_string()),
         }

@@ -178,6 +178,7 @@ impl WireGuard {
                     FromEditor::Ready { .. }
                     | FromEditor::Certificate(_)
                     | FromEditor::Tokens(_)
+                    | FromEditor::Accounts(_)
                     | FromEditor::NotReady(_)
                     | FromEditor::Done(_)
                     | FromEditor::Answer(_),

@@ -125,8 +125,8 @@ impl WireGuard {
                 };
                 return client.stream.respond(response).is_ok();
             }
-            Request::AdminLink => {
-                return self.request_link(number)
+            Request::AdminLink(owner) => {
+                return self.request_link(number, owner)
                     || client.stream.respond(error_response(-(Errno::ENOENT as i32))).is_ok();
             }
             Request::AdminTokens => {
