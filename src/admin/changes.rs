@@ -152,7 +152,7 @@ pub struct ChangeRecord {
     pub at: u64,
     /// Address of the browser.
     pub from: IpAddr,
-    /// Who made it.
+    /// Its author.
     pub by: Principal,
     /// The change, in one line.
     pub text: SettingText,

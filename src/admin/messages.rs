@@ -96,7 +96,7 @@ pub enum FromAdmin {
         number: u32,
         /// Address of the browser.
         from: IpAddr,
-        /// Who makes it.
+        /// Its author.
         by: Principal,
         /// The change.
         change: Change,
@@ -190,7 +190,7 @@ pub enum ToEditor {
         change: Change,
         /// Address of the browser.
         from: IpAddr,
-        /// Who makes it.
+        /// Its author.
         by: Principal,
         /// True if IPv6 packets of clients get further than the VPN.
         reaches_ipv6: bool,

@@ -249,8 +249,8 @@ impl Peer {
         }
     }
 
-    /// Returns true if a part of its name, addresses or key is `text`, in lower case, or of its note,
-    /// which is the administrator's.
+    /// Returns true if a part of its name, addresses or key is `text`, in lower case, or of its
+    /// note, which is the administrator's.
     fn matches(&self, principal: &Principal, text: &str) -> bool {
         let has = |value: &str| value.to_lowercase().contains(text);
         text.is_empty()

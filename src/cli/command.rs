@@ -364,8 +364,8 @@ pub enum AdminCommand {
 pub enum TokenCommand {
     /// Make a token and print its secret, which is shown only now
     ///
-    /// Give it as 'Authorization: Bearer SECRET' with requests to http://10.8.0.1/api/v1/. Its hash
-    /// is kept in DIR/tun0.admin-tokens.
+    /// Give it as 'Authorization: Bearer SECRET' with requests to the admin page, below /api/v1/.
+    /// Its hash is kept in DIR/tun0.admin-tokens.
     Add {
         /// Name, by which the log and the list of changes tell who has made one
         #[arg(value_name = "NAME")]

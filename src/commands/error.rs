@@ -38,7 +38,7 @@ pub(crate) enum CommandError {
     /// An option is for one client, and several are to be added.
     #[error("{0} belongs to one client: give one NAME, or add the others by another command")]
     OneClient(&'static str),
-    /// No client belongs to somebody.
+    /// Somebody to whom no client belongs.
     #[error("no client belongs to '{0}': give one by 'wontun peer set NAME --owner {0}' first")]
     NoClientOf(OwnerName),
     /// An account of the admin page cannot be removed.

@@ -12,13 +12,13 @@
 //! # Extensions
 //! `status=1` is an additional operation ([`Request::Status`]), `name` an additional key of a peer.
 //! `reload=1` reads the configuration file again, as SIGHUP; if it is refused, the answer has
-//! `error=`, the reason. `admin=1` returns links to the admin page, each in a line `admin_link=`, and
-//! `admin_owner=NAME` those of an owner of peers.
-//! `wontun_kill_switch=off`, a key of the interface in `set=1`, makes the tunnel remove the table
-//! of its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
-//! process owns the table, no other process can remove it. `wontun_forget_timestamp=true`, a key of
-//! a peer, forgets the latest timestamp of its initiations, for `wontun peer reset`. Only root and
-//! the tunnel's own user can connect.
+//! `error=`, the reason. `admin=1` returns links to the admin page, each in a line `admin_link=`,
+//! and `admin_owner=NAME` those of an owner of peers. `wontun_kill_switch=off`, a key of the
+//! interface in `set=1`, makes the tunnel remove the table of its kill switch and leave it off
+//! until `wontun_kill_switch=on` or its next start: where the process owns the table, no other
+//! process can remove it. `wontun_forget_timestamp=true`, a key of a peer, forgets the latest
+//! timestamp of its initiations, for `wontun peer reset`. Only root and the tunnel's own user can
+//! connect.
 //!
 //! # Error numbers
 //! A negative errno, as wireguard-go answers and as `wg set` turns into a message. (`wg show`

@@ -165,8 +165,8 @@ impl App {
     }
 }
 
-/// Returns the person whose name was typed: nothing is the administrator's. `None` if nobody can have
-/// the name.
+/// Returns the person whose name was typed: nothing is the administrator's. `None` if nobody can
+/// have the name.
 fn typed_principal(name: &str) -> Option<Principal> {
     match name.trim() {
         "" => Some(Principal::Admin),

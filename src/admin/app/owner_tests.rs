@@ -1,4 +1,4 @@
-//! What an owner of peers can see and do: their own peers, and nothing else.
+//! Requests of an owner of peers, who sees and changes their own peers, and nothing else.
 
 use std::collections::HashSet;
 use std::mem::{Discriminant, discriminant};
@@ -198,9 +198,17 @@ fn an_owner_gets_nothing_but_their_own_peers_by_any_route() {
             }
             other => panic!("{path}: {other:?}"),
         }
-        for secret in
-            ["laptop", "tablet", &id(2), &id(3), "secret note", "server:22", "problem of the host", "ben"]
-        {
+        for secret in [
+            "laptop",
+            "tablet",
+            &id(2),
+            &id(3),
+            "secret note",
+            "server:22",
+            "problem of the host",
+            "ben",
+            "/tokens",
+        ] {
             assert!(!response.contains(secret), "{path}: {secret}: {response}");
         }
     }

@@ -1,5 +1,5 @@
-//! Limits on new keys that owners of peers make: each is a change of the server's file, and pushes an
-//! earlier one out of the log of changes.
+//! Limits on new keys that owners of peers make: each is a change of the server's file, and pushes
+//! an earlier one out of the log of changes.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The file of the latest changes: `NAME.changes`, beside the configuration. A line is a time, the
-//! address of the browser, `by=NAME` if an owner of peers made it or `token=NAME` if the API was used,
-//! and the change, which has no secret.
+//! address of the browser, `by=NAME` if an owner of peers made it or `token=NAME` if the API was
+//! used, and the change, which has no secret.
 
 use std::fs;
 use std::io;

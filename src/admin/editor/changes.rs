@@ -26,8 +26,8 @@ struct Locked {
 }
 
 impl Editor {
-    /// Makes a change for a person whose browser is at `from`, or for a token of the API, and records
-    /// it.
+    /// Makes a change for a person whose browser is at `from`, or for a token of the API, and
+    /// records it.
     ///
     /// # Errors
     /// [`Refusal`]; the files are unchanged.
@@ -228,10 +228,10 @@ pub(super) const fn reach(reaches_ipv6: bool) -> Ipv6Reach {
     if reaches_ipv6 { Ipv6Reach::Internet } else { Ipv6Reach::Vpn }
 }
 
-/// Returns true if somebody may make a change. An owner of peers renews these, as the file says when
-/// it is locked. A token changes peers and the server's settings, as its scopes allow, which the
-/// page's process knows; accounts and tokens are the administrator's. A link of an invitation enrols
-/// its device.
+/// Returns true if somebody may make a change. An owner of peers renews these, as the file says
+/// when it is locked. A token changes peers and the server's settings, as its scopes allow, which
+/// the page's process knows; accounts and tokens are the administrator's. A link of an invitation
+/// enrols its device.
 const fn may_make(by: &Principal, change: &Change) -> bool {
     match (by, change) {
         (Principal::Admin, _)

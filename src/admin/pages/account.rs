@@ -3,6 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::super::http::Response;
+use super::super::messages::Principal;
 use super::super::sign_in::{Account, Accounts, MIN_PASSWORD, Session, TotpSecret};
 use super::super::texts;
 use super::layout::{Page, token};
@@ -129,8 +130,10 @@ pub(in crate::admin) fn account(
                 button { (texts::TURN_ON) }
             }
         }
-        h2 { (texts::TOKENS) }
-        p { a href="/tokens" { (texts::SHOW_TOKENS) } }
+        @if *session.principal() == Principal::Admin {
+            h2 { (texts::TOKENS) }
+            p { a href="/tokens" { (texts::SHOW_TOKENS) } }
+        }
     };
     Page { path: "/account", problem, ..Page::new(tunnel, Some(session), texts::ACCOUNT) }.response(&body)
 }

@@ -1,6 +1,7 @@
 //! All accounts, and the text of their file: `NAME.admin`, beside the configuration, which only its
-//! owner may read. The administrator's account comes first; that of an owner of peers follows a line
-//! `[NAME]`. A file of one account, as earlier versions write it, is one of the administrator's.
+//! owner may read. The administrator's account comes first; that of an owner of peers follows a
+//! line `[NAME]`. A file of one account, as earlier versions write it, is one of the
+//! administrator's.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,8 +3,8 @@
 //! latter: who floods the page from the VPN cannot keep the administrator out.
 //!
 //! The failures of an address are those of all accounts together, and signing in forgets only those
-//! of the same account: the owner of a peer cannot guess another's password any faster by signing in
-//! in between.
+//! of the same account: the owner of a peer cannot guess another's password any faster by signing
+//! in in between.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -37,7 +37,7 @@ pub(in crate::admin) struct Attempts {
     filled: Instant,
 }
 
-/// What an attempt is for.
+/// The target of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::admin) enum Attempt {
     /// An account, which need not exist.
