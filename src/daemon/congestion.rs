@@ -1,11 +1,11 @@
 //! Decides when a sender must slow down because the queue of packets from the TUN device is long.
 //!
 //! A TUN device tells TCP that a packet was sent as soon as it is queued, so nothing but losses or
-//! ECN marks keeps a sender from filling the queue with all of its window. On one machine the window
-//! is now in this queue and now in the receiver's, so that the least delay of an interval, by which
-//! CoDel (RFC 8289) decides, is small although the mean is not. Hence the mean decides here.
-//! Signals become more frequent while it is too large, and rarer while it is not: the frequency that
-//! a number of senders needs is found, and kept.
+//! ECN marks keeps a sender from filling the queue with all of its window. On one machine the
+//! window is now in this queue and now in the receiver's, so that the least delay of an interval,
+//! by which CoDel (RFC 8289) decides, is small although the mean is not. Hence the mean decides
+//! here. Signals become more frequent while it is too large, and rarer while it is not: the
+//! frequency that a number of senders needs is found, and kept.
 
 use std::time::Duration;
 
