@@ -40,6 +40,10 @@ fn number(text: &str) -> u64 {
 /// Checks that every thread of every process has exactly the expected rights.
 fn have_their_rights(daemon: &Daemon, expected: &Expected) {
     let processes = daemon.processes();
+    // the tunnel process, which is confined before, reports that it is ready; the supervisor follows
+    eventually("the supervisor is confined", || {
+        thread_states(processes.supervisor).iter().all(|state| state["Seccomp"] == "2")
+    });
     assert!(processes.nursery.is_some(), "no nursery");
     let look_ups = processes.resolver.map(children_of).unwrap_or_default();
     for pid in [processes.all(), look_ups].concat() {
