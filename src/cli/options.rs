@@ -12,8 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::wg_quick::Hooks;
 use crate::config::{
     AdminSettings, AllowedNetwork, ApplyDns, Cidr, ConfigError, DnsUpstream, FileOptions, KillSwitchMode,
-    NatMode, PeerAddress, PeerPolicy, PlainConfig, QueueDiscipline, StateFileOption, TunName, Tuning,
-    link_local,
+    NatMode, PeerAddress, PeerPolicy, PlainConfig, StateFileOption, TunName, Tuning, link_local,
 };
 use crate::logging::{LogFormat, LogTarget};
 use crate::metrics::HostName;
@@ -369,10 +368,6 @@ pub struct TuningOptions {
     /// Lower the MSS of TCP connections to avoid fragmentation [default: on; plain mode: off]
     #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "SWITCH", value_enum)]
     pub clamp_mss: Option<Switch>,
-
-    /// Order of arrival (fifo), or packets of flows that send little first, and early drops (fq)
-    #[arg(long, env = "WONTUN_QUEUE", value_name = "KIND", value_enum, default_value_t = QueueDiscipline::Fifo)]
-    pub queue: QueueDiscipline,
 }
 
 /// Maximum number of queues of a TUN device (the kernel's `MAX_TAP_QUEUES`).
@@ -435,7 +430,6 @@ impl TuningOptions {
             workers: self.workers.map_or_else(|| cores().min(most), usize::from),
             offload: self.offload == Offload::Auto,
             clamp_mss: self.clamp_mss.map(|switch| switch == Switch::On),
-            queue: self.queue,
         }
     }
 }

@@ -15,7 +15,6 @@ mod mtu;
 mod nat_mode;
 mod network;
 mod owner_name;
-mod packet_options;
 mod peer_address;
 mod peer_name;
 mod peer_policy;
@@ -45,7 +44,6 @@ pub(crate) use mtu::WIREGUARD_MTU;
 pub(crate) use nat_mode::NatMode;
 pub(crate) use network::{Network, NetworkError};
 pub use owner_name::OwnerName;
-pub use packet_options::{PacketOptions, QueueDiscipline};
 pub(crate) use peer_address::{DEFAULT_PLAIN_PORT, DEFAULT_WIREGUARD_PORT, PeerAddress, PeerAddressError};
 pub(crate) use peer_name::{PeerName, PeerNameError, display_name};
 pub(crate) use peer_policy::PeerPolicy;
@@ -188,15 +186,6 @@ pub struct Tuning {
     /// Enables clamping of the MSS in TCP SYN segments to the tunnel's MTU; `None` for the default
     /// of the mode.
     pub clamp_mss: Option<bool>,
-    /// Order in which packets from the TUN device are sent.
-    pub queue: QueueDiscipline,
-}
-
-impl Tuning {
-    /// Returns how packets are handled in a mode that clamps the MSS by default or does not.
-    pub fn packet_options(&self, clamps_mss: bool) -> PacketOptions {
-        PacketOptions { clamps_mss: self.clamp_mss.unwrap_or(clamps_mss), queue: self.queue }
-    }
 }
 
 /// Configuration of a plain tunnel.

@@ -69,7 +69,9 @@ pub(super) fn hand_over<M: Receive>(
         }
     }
     for worker in workers {
-        worker.drop_unsent();
+        if let Some(pending) = worker.pending.take() {
+            worker.count_drops(DropReason::Unsent, pending.packets(), None);
+        }
     }
     Ok(HandedOver::Done)
 }
@@ -125,15 +127,6 @@ fn next_message<M: Receive>(shared: &Shared<M>) -> Result<(ToTunnel, Vec<OwnedFd
 }
 
 impl<M: Receive> Worker<M> {
-    /// Discards and counts what could not be sent.
-    fn drop_unsent(&mut self) {
-        let mut unsent = self.pending.take().map_or(0, |pending| pending.packets());
-        while self.read_ahead.pop(&mut self.packet).is_some() {
-            unsent += 1;
-        }
-        self.count_drops(DropReason::Unsent, unsent, None);
-    }
-
     /// Sends what is encrypted already. The first worker also answers waiting handshake messages.
     fn finish(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         if self.number == 0 {
@@ -151,6 +144,6 @@ impl<M: Receive> Worker<M> {
             let _ = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::from(limit));
             self.flush(shared)?;
         }
-        self.send_read_ahead(shared)
+        Ok(())
     }
 }

@@ -22,7 +22,6 @@
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
 
 mod budget;
-mod congestion;
 mod core;
 mod data_path;
 mod error;
@@ -40,7 +39,6 @@ mod plain;
 mod poll;
 mod process;
 mod protocol;
-mod read_ahead;
 mod ready;
 mod run;
 mod rx;

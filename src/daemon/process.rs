@@ -113,7 +113,7 @@ fn start_and_run(
     let settings = receive(&mut channel, |log| *logging = init(log))?;
     let logging = logging.as_mut();
     let StartSettings { start, health, metrics, tuns, sockets, messages } = settings;
-    let TunnelConfig { tun, index, link, packets, user, mode, .. } = start;
+    let TunnelConfig { tun, index, link, clamps_mss, user, mode, .. } = start;
     let health = health.map(|socket| HealthListener::from_fd(socket, user));
     let flags = StartFlags { is_sandboxed: start.is_sandboxed, awaits_sessions: start.awaits_sessions };
     let metrics = start.metrics.zip(metrics);
@@ -130,14 +130,14 @@ fn start_and_run(
                 sockets,
                 reports_endpoints,
                 shows_addresses,
-                packets,
+                clamps_mss,
             )?;
             run(device, messages, metrics, flags, logging)
         }
         ModeConfig::Plain { is_client, server, name, keepalive } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
-            let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, packets)?;
+            let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
             run(device, messages, metrics, flags, logging)
         }
     }
@@ -262,7 +262,6 @@ fn run<M: Receive>(
 mod tests {
     use super::*;
     use crate::config::TunName;
-    use crate::config::{PacketOptions, QueueDiscipline};
     use crate::messages::{DeviceState, HostState, Queue, Status};
     use crate::net::udp::UdpSocket;
     use crate::process::pair;
@@ -279,7 +278,7 @@ mod tests {
             index: 7,
             link: DeviceState { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 1,
-            packets: PacketOptions { clamps_mss: false, queue: QueueDiscipline::Fifo },
+            clamps_mss: false,
             offload: false,
             awaits_sessions: false,
             is_sandboxed: false,

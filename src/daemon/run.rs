@@ -18,7 +18,6 @@ use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
-use crate::config::PacketOptions;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{MetricsServer, ProcessReader};
 use crate::net::tun::Tun;
@@ -45,12 +44,11 @@ impl<M: Receive> Daemon<M> {
         mode: M,
         core: Core,
         tuns: Vec<Tun>,
-        packets: PacketOptions,
+        clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         let mut workers = Vec::with_capacity(tuns.len());
-        let queues: Arc<[Tun]> = tuns.into();
-        for (number, tun) in queues.iter().enumerate() {
-            workers.extend(Worker::new(&core, number, tun.clone(), Arc::clone(&queues), packets)?);
+        for (number, tun) in tuns.into_iter().enumerate() {
+            workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
         }
         for (worker, id, socket) in mode.sockets().disconnected() {
             core.register(worker, socket.as_ref(), Token::Socket(id))?;

@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
 use wontun_packet::DropReason;
-use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
+use wontun_packet::coalesce::{CoalesceError, MAX_PIECES};
 use wontun_packet::mss;
 
 /// Number of datagrams per turn from the socket for handshake messages, which also bounds the
@@ -120,26 +120,16 @@ impl<M: Receive> Worker<M> {
                 continue;
             };
             datagrams += batch.count();
-            // a super-packet that a message of bulk data ends with may continue in the next one;
+            // bulk data sent as one message is mostly one super-packet, and is best written as one;
             // small packets are collected as long as there is room
             let is_bulk = batch.length > BULK;
             if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < batch.count()) {
-                self.write_with(shared, Coalescer::poll_complete_write)?;
+                self.write_packets(shared)?;
             }
             M::receive_batch(shared, self, &batch, socket_info)?;
         }
         self.write_packets(shared)?;
         Ok(datagrams)
-    }
-
-    /// Selects the queue of the device to which the packets added next are written.
-    pub(super) fn select_queue(&mut self, shared: &Shared<M>, queue: usize) -> Result<(), DaemonError> {
-        if queue == self.write_queue {
-            return Ok(());
-        }
-        let written = self.write_packets(shared);
-        self.write_queue = queue;
-        written
     }
 
     /// Adds a packet in the receive buffer that is for the tun. It is written by the next
@@ -156,7 +146,7 @@ impl<M: Receive> Worker<M> {
         }
         let Some(coalescer) = &mut self.coalescer else {
             let packet = self.recv_buffer.bytes().get(range).unwrap_or_default();
-            let written = self.write_packet(self.write_queue, packet);
+            let written = self.write_packet(packet);
             return self.count_written(shared, written, 1, packet.len());
         };
         match coalescer.handle_packet(self.recv_buffer.bytes(), range.clone()) {
@@ -181,27 +171,17 @@ impl<M: Receive> Worker<M> {
     /// # Errors
     /// The device is gone.
     pub(super) fn write_packets(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
-        self.write_with(shared, Coalescer::poll_write)
-    }
-
-    /// Writes the packets that `poll` returns to the tun.
-    fn write_with(
-        &mut self,
-        shared: &Shared<M>,
-        poll: for<'a> fn(&'a mut Coalescer, &'a [u8]) -> Option<Gather<'a>>,
-    ) -> Result<(), DaemonError> {
         // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());
-        while let Some(gather) = poll(&mut coalescer, self.recv_buffer.bytes()) {
+        while let Some(gather) = coalescer.poll_write(self.recv_buffer.bytes()) {
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
             for (piece, bytes) in pieces.iter_mut().zip(gather.pieces()) {
                 *piece = IoSlice::new(bytes);
                 count += 1;
             }
-            let queue = self.queues.get(self.write_queue).unwrap_or(&self.tun);
-            let written = queue.send(pieces.get(..count).unwrap_or_default());
+            let written = self.tun.send(pieces.get(..count).unwrap_or_default());
             let counted = self.count_written(shared, written, gather.packets(), gather.packet_bytes());
             result = result.and(counted);
         }

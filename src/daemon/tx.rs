@@ -29,7 +29,6 @@ use wontun_packet::ip::IPV4_HEADER;
 use wontun_packet::split::{PacketLengths, Split};
 use wontun_packet::transport::UDP_HEADER;
 use wontun_packet::{icmp_error, inner, mss, virtio};
-use wontun_proto::wireguard::{is_ecn_capable, mark_congested};
 
 /// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
 /// bits.
@@ -45,33 +44,18 @@ impl<M: Protocol> Worker<M> {
         }
         let mut left = BUDGET;
         let mut is_first = true;
-        let mut is_sampled = false;
         while left > 0 {
             if self.blocked.is_some() {
                 // packets stay in the tun's queue until the socket has room; then its token is
                 // posted again
                 return Ok(Progress::Drained);
             }
-            let next = match self.read_ahead.pop(&mut self.packet) {
-                Some(length) => Ok(length),
-                None => self.tun.receive(&mut self.packet),
-            };
-            match next {
+            match self.tun.receive(&mut self.packet) {
                 Ok(length) => {
-                    let packets = self.send_packet(shared, length)?;
-                    left = left.saturating_sub(packets);
+                    left = left.saturating_sub(self.send_packet(shared, length)?);
                     let sends_at_once = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
-                    if sends_at_once {
+                    if sends_at_once || self.send_batch.should_send() {
                         self.flush(shared)?;
-                    } else if self.send_batch.should_send() {
-                        // what is read next may fill the last message
-                        self.send_batch(shared, true)?;
-                    }
-                    if packets > 1 {
-                        left = left.saturating_sub(self.read_ahead(shared)?);
-                        if !std::mem::replace(&mut is_sampled, true) {
-                            self.read_ahead.sample(self.now);
-                        }
                     }
                 }
                 Err(error) => match error_class::of_tun(&error) {
@@ -94,33 +78,6 @@ impl<M: Protocol> Worker<M> {
         }
         self.flush(shared)?;
         Ok(Progress::More)
-    }
-
-    /// Reads what waits in the tun, and sends small packets of other flows at once. Returns the
-    /// number of packets sent. An error is left to the next read.
-    fn read_ahead(&mut self, shared: &Shared<M>) -> Result<usize, DaemonError> {
-        let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
-        let mut sent = 0;
-        while self.blocked.is_none()
-            && let Some(buffer) = self.read_ahead.buffer()
-            && let Ok(length) = self.tun.receive(buffer)
-        {
-            if self.read_ahead.handle_read(length, header_len, &mut self.packet) {
-                sent += self.send_packet(shared, length)?;
-                self.flush(shared)?;
-            }
-        }
-        Ok(sent)
-    }
-
-    /// Sends what was read ahead, as far as the socket has room.
-    pub(super) fn send_read_ahead(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
-        while self.blocked.is_none()
-            && let Some(length) = self.read_ahead.pop(&mut self.packet)
-        {
-            self.send_packet(shared, length)?;
-        }
-        if self.blocked.is_none() { self.flush(shared) } else { Ok(()) }
     }
 
     pub(super) fn tun_gone(&mut self, shared: &Shared<M>) -> DaemonError {
@@ -171,9 +128,7 @@ impl<M: Protocol> Worker<M> {
         Ok(lengths.count)
     }
 
-    /// Parses the data read: returns how to split it, and the range of the packet. If the queue is
-    /// too long, the sender of a super-packet is told: by an ECN mark, or by the loss of the first
-    /// segment.
+    /// Parses the data read: returns how to split it, and the range of the packet.
     fn parse_packet(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
         let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
         let read = self.packet.get_mut(..length).unwrap_or_default();
@@ -186,16 +141,7 @@ impl<M: Protocol> Worker<M> {
         if self.clamps_mss {
             mss::clamp(packet, self.mtu, header.checksum.is_some());
         }
-        let is_signalled = header.segmentation.is_some() && self.read_ahead.take_signal();
-        let is_marked = is_signalled && is_ecn_capable(packet);
-        if is_marked {
-            mark_congested(packet);
-        }
-        let mut split = Split::new(&header, packet).map_err(|_| DropReason::Malformed)?;
-        if is_signalled && !is_marked && split.remaining() > 1 {
-            split.skip();
-            self.count_drops(DropReason::EarlyDrop, 1, None);
-        }
+        let split = Split::new(&header, packet).map_err(|_| DropReason::Malformed)?;
         Ok((split, header_len..length))
     }
 
@@ -244,19 +190,18 @@ impl<M: Protocol> Worker<M> {
             icmp_error::packet_too_big(packet, max_payload, &mut reply).and_then(|len| reply.get(..len))
         {
             // if the device is full the reply is lost, as on any router
-            let _ = self.write_packet(self.number, reply);
+            let _ = self.write_packet(reply);
         }
     }
 
-    /// Writes one packet to a queue of the tun.
-    pub(super) fn write_packet(&self, queue: usize, packet: &[u8]) -> std::io::Result<()> {
-        let queue = self.queues.get(queue).unwrap_or(&self.tun);
-        match queue.layout() {
-            None => queue.send(&[IoSlice::new(packet)]),
+    /// Writes one packet to the tun.
+    pub(super) fn write_packet(&self, packet: &[u8]) -> std::io::Result<()> {
+        match self.tun.layout() {
+            None => self.tun.send(&[IoSlice::new(packet)]),
             Some(layout) => {
                 let header = virtio::Header::default().to_bytes();
                 let header = header.get(..layout.len()).unwrap_or_default();
-                queue.send(&[IoSlice::new(header), IoSlice::new(packet)])
+                self.tun.send(&[IoSlice::new(header), IoSlice::new(packet)])
             }
         }
     }
@@ -291,17 +236,8 @@ impl<M: Protocol> Worker<M> {
     /// Sends the batch, and then the packets that had no room in it. Remembers a socket that is
     /// full.
     pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
-        self.send_batch(shared, false)
-    }
-
-    /// Does the same; with `only_full`, a last message that has room for more stays in the batch.
-    fn send_batch(&mut self, shared: &Shared<M>, only_full: bool) -> Result<(), DaemonError> {
         loop {
-            let outcome = match only_full {
-                true => self.send_batch.send_full(self.now),
-                false => self.send_batch.send(self.now),
-            };
-            match outcome {
+            match self.send_batch.send(self.now) {
                 SendOutcome::All => {
                     self.unblock()?;
                     if self.pending.is_none() {

@@ -15,12 +15,10 @@ use super::handshake_budget::HandshakeBudget;
 use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
 use super::protocol::Protocol;
-use super::read_ahead::{MAX_QUEUED, ReadAhead};
 use super::ready::ReadySet;
 use super::sockets::SocketRef;
 use super::suspension::Suspension;
 use super::token::{SocketId, Token};
-use crate::config::PacketOptions;
 use crate::counters::Counters;
 use crate::logging::RateLimit;
 use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
@@ -39,8 +37,7 @@ const MAX_PACKET: usize = 65_536;
 const READ_BUFFER: usize = MAX_HEADER + MAX_PACKET;
 
 /// Total size of a worker's packet buffers in bytes, which do not grow.
-const BUFFERS: usize =
-    READ_BUFFER * (1 + MAX_QUEUED) + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const BUFFERS: usize = READ_BUFFER + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
 /// The state of a worker.
@@ -69,16 +66,9 @@ pub struct Worker<M: Protocol> {
     /// True to lower the MSS of TCP SYNs to the MTU.
     pub(super) clamps_mss: bool,
 
-    /// The queue of the device that this worker reads.
     pub(super) tun: Tun,
-    /// The queues of all workers.
-    pub(super) queues: Arc<[Tun]>,
-    /// Number of the queue to which the collected packets are written.
-    pub(super) write_queue: usize,
     /// Data read from the tun last.
     pub(super) packet: Box<[u8]>,
-    /// Packets that were read before those in front of them were sent.
-    pub(super) read_ahead: ReadAhead,
     /// Part of that data that had no room in the batch.
     pub(super) pending: Option<Pending<M>>,
     pub(super) send_batch: SendBatch<SocketRef<M::Owner>>,
@@ -101,8 +91,7 @@ impl<M: Protocol> Worker<M> {
         core: &Core,
         number: usize,
         tun: Tun,
-        queues: Arc<[Tun]>,
-        options: PacketOptions,
+        clamps_mss: bool,
     ) -> Result<Option<Self>, DaemonError> {
         let Some(handle) = core.worker_handle(number) else { return Ok(None) };
         if tun.is_exclusive() {
@@ -124,9 +113,8 @@ impl<M: Protocol> Worker<M> {
             drop_log: RateLimit::new(Duration::from_secs(1)),
             icmp_errors: RateLimit::new(Duration::from_millis(10)),
             mtu: 0,
-            clamps_mss: options.clamps_mss,
+            clamps_mss,
             packet: vec![0; READ_BUFFER].into_boxed_slice(),
-            read_ahead: ReadAhead::new(options.queue, READ_BUFFER),
             pending: None,
             send_batch: SendBatch::default(),
             blocked: None,
@@ -134,8 +122,6 @@ impl<M: Protocol> Worker<M> {
             coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, has_uso))),
             scratch: M::scratch(),
             tun,
-            queues,
-            write_queue: number,
         }))
     }
 

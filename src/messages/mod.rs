@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::TunName;
 use crate::config::peer_settings::ExcludedPeer;
-use crate::config::{PacketOptions, TunName};
 use crate::traffic::Traffic;
 use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::{PublicKey, TIMESTAMP_LEN};
@@ -281,8 +281,8 @@ pub struct TunnelConfig {
     pub link: DeviceState,
     /// Number of worker threads.
     pub workers: u16,
-    /// Handling of packets.
-    pub packets: PacketOptions,
+    /// True to lower the MSS of TCP SYNs to the tunnel's MTU.
+    pub clamps_mss: bool,
     /// True to use segmentation offload for datagrams.
     pub offload: bool,
     /// True if the process waits for the sessions of its predecessor before it carries packets.

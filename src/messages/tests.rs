@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::config::QueueDiscipline;
 use crate::process::{decode, encode};
 use crate::traffic::{Bytes, PeriodTraffic};
 use wontun_proto::wireguard::Transfer;
@@ -50,7 +49,7 @@ fn samples() -> Vec<Vec<u8>> {
             index: 3,
             link: DeviceState { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 2,
-            packets: PacketOptions { clamps_mss: true, queue: QueueDiscipline::Fq },
+            clamps_mss: true,
             offload: true,
             awaits_sessions: true,
             is_sandboxed: true,

@@ -98,13 +98,13 @@ impl Supervisor<Plain> {
             Some(PeerAddress::Socket(_)) | None => None,
         };
         let mode = ModeConfig::Plain { is_client, server, name, keepalive: config.keepalive };
-        let packets = tuning.packet_options(false);
+        let clamps_mss = tuning.clamp_mss.unwrap_or(false);
         let mut context = starting.start_tunnel(TunnelResources {
             name: config.tun.clone(),
             link,
             tuns,
             mode,
-            packets,
+            clamps_mss,
             inherited: None,
         })?;
         let failed = system("handing over sockets");

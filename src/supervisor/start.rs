@@ -22,7 +22,7 @@ use super::path_watch::PathWatch;
 use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
-use crate::config::{ApplyDns, PacketOptions, TunName, Tuning};
+use crate::config::{ApplyDns, TunName, Tuning};
 use crate::control::health::{self, HealthListener};
 use crate::control::notify::Notifier;
 use crate::dns::handle::DnsProcess;
@@ -108,7 +108,7 @@ pub(super) struct TunnelResources {
     pub(super) link: LinkWatch,
     pub(super) tuns: Vec<Tun>,
     pub(super) mode: ModeConfig,
-    pub(super) packets: PacketOptions,
+    pub(super) clamps_mss: bool,
     /// Listening sockets of the process that the tunnel is taken over from, if it is.
     pub(super) inherited: Option<InheritedListeners>,
 }
@@ -185,7 +185,7 @@ impl Starting {
     /// # Errors
     /// [`SupervisorError`].
     pub(super) fn start_tunnel(self, opened: TunnelResources) -> Result<Context, SupervisorError> {
-        let TunnelResources { name, mut link, tuns, mode, packets, inherited } = opened;
+        let TunnelResources { name, mut link, tuns, mode, clamps_mss, inherited } = opened;
         link.tun_at_start = link.link.describe().ok();
         let awaits_sessions = inherited.is_some();
         let InheritedListeners { hand_over, health, metrics } = inherited.unwrap_or_default();
@@ -214,7 +214,7 @@ impl Starting {
             index: link.index,
             link: link.message(),
             workers: u16::try_from(self.tuning.workers).unwrap_or(u16::MAX),
-            packets,
+            clamps_mss,
             offload: self.tuning.offload,
             awaits_sessions,
             is_sandboxed: self.is_sandboxed,

@@ -81,9 +81,6 @@ pub enum DropReason {
     /// A packet marked as congested by a router although its sender does not support ECN (RFC
     /// 6040).
     Congested,
-    /// Dropped so that its sender slows down, since the queue of packets from the TUN device is
-    /// long.
-    EarlyDrop,
     /// A packet of a peer that exceeds its rate.
     OverRate,
     /// A packet of a peer whose quota is used up.
@@ -92,7 +89,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 38] = [
         Self::NoPeer,
         Self::UnknownSource,
         Self::Malformed,
@@ -129,7 +126,6 @@ impl DropReason {
         Self::NotAuthentic,
         Self::Replay,
         Self::Congested,
-        Self::EarlyDrop,
         Self::OverRate,
         Self::OverQuota,
     ];
@@ -173,7 +169,6 @@ impl DropReason {
             Self::NotAuthentic => "not_authentic",
             Self::Replay => "replay",
             Self::Congested => "congested",
-            Self::EarlyDrop => "early_drop",
             Self::OverRate => "over_rate",
             Self::OverQuota => "over_quota",
         }

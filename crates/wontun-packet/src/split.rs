@@ -209,15 +209,6 @@ impl Split {
         })
     }
 
-    /// Leaves out the next packet.
-    pub fn skip(&mut self) {
-        if let Plan::Segments(segments) = &mut self.plan {
-            segments.done += segments.next_payload();
-            segments.number = segments.number.wrapping_add(1);
-        }
-        self.remaining = self.remaining.saturating_sub(1);
-    }
-
     /// Writes the next packet, cut from `packet`, to the front of `place`, and returns its length.
     /// `packet` must be the one passed to [`Split::new`]. Returns `None` and does nothing after the
     /// last packet, or if `place` is too short.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::candidate::Candidates;
 use super::lookup::Lookup;
-use crate::config::PacketOptions;
 use crate::daemon::core::{Core, LOG_INTERVAL};
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
@@ -53,7 +52,7 @@ impl Daemon<PlainTunnel> {
         tuns: Vec<Tun>,
         sockets: Sockets<()>,
         settings: PlainSettings,
-        packets: PacketOptions,
+        clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         let PlainSettings { is_client, server, name, keepalive } = settings;
         let role = if is_client { Role::Client } else { Role::Server };
@@ -74,7 +73,7 @@ impl Daemon<PlainTunnel> {
                 answered: RateLimit::new(Duration::from_secs(1)),
             },
         };
-        Self::assemble(mode, core, tuns, packets)
+        Self::assemble(mode, core, tuns, clamps_mss)
     }
 }
 

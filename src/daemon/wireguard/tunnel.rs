@@ -16,7 +16,7 @@ use super::quotas::Quotas;
 use super::responses::PendingResponses;
 use super::state_reports::StateReports;
 use super::unknown_keys::UnknownKeys;
-use crate::config::{PacketOptions, PeerName, display_name};
+use crate::config::{PeerName, display_name};
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
@@ -105,7 +105,7 @@ impl Daemon<WireGuard> {
         sockets: Sockets<PeerId>,
         reports_endpoints: bool,
         shows_addresses: bool,
-        packets: PacketOptions,
+        clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         // initialized now, when nothing waits for it
         cipher_library();
@@ -137,7 +137,7 @@ impl Daemon<WireGuard> {
             quotas: Quotas::default(),
             has_configured_endpoint: HashSet::new(),
         };
-        Self::assemble(mode, core, tuns, packets)
+        Self::assemble(mode, core, tuns, clamps_mss)
     }
 }
 

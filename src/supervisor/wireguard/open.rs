@@ -134,8 +134,8 @@ impl Supervisor<WireGuard> {
         }
         link.record_state()?;
         let mode = ModeConfig::WireGuard { reports_endpoints: file.is_some() };
-        let packets = tuning.packet_options(true);
-        let opened = TunnelResources { name, link, tuns, mode, packets, inherited: listeners };
+        let clamps_mss = tuning.clamp_mss.unwrap_or(true);
+        let opened = TunnelResources { name, link, tuns, mode, clamps_mss, inherited: listeners };
         let messages = sockets.messages().map_err(system("handing over sockets"))?;
         let mut context = starting.start_tunnel(opened)?;
         context.tunnel.send_all(messages);

@@ -7,6 +7,5 @@ mod devices;
 mod encapsulated;
 mod mtu;
 mod narrow;
-mod queue;
 mod refused;
 mod streams;

@@ -61,7 +61,7 @@ mod timestamp;
 pub use admission::{LOAD_HOLD, LOAD_THRESHOLD, MAX_REPLIES};
 pub use aead::cipher_library;
 pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASE_SIZE};
-pub use ecn::{HANDSHAKE_CLASS, is_capable as is_ecn_capable, mark as mark_congested, outer_class};
+pub use ecn::{HANDSHAKE_CLASS, outer_class};
 pub use endpoint::Endpoint;
 pub use event::Event;
 pub use handover::{COUNTER_GAP, ImportError, MAX_RECORD};

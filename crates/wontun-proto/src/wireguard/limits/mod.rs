@@ -7,6 +7,7 @@
 
 mod admission;
 mod codel;
+mod flow;
 mod queue;
 mod released;
 mod shaper;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use wontun_packet::flow::{self, FLOWS};
+use super::flow::{self, FLOWS};
 
 /// A queue of packets, oldest first.
 #[derive(Debug)]

@@ -1,13 +1,13 @@
 //! Assigns packets to flows.
 
-use super::transport::{self, TCP, UDP};
+use wontun_packet::transport::{self, TCP, UDP};
 
 /// Number of flows that are told apart.
-pub const FLOWS: usize = 256;
+pub(super) const FLOWS: usize = 256;
 
 /// Returns the number of the packet's flow: a hash of its addresses, protocol and ports. Flows may
-/// share a number.
-pub fn number(packet: &[u8]) -> u8 {
+/// share a number, and only a peer's own do so.
+pub(super) fn number(packet: &[u8]) -> u8 {
     let addresses = transport::address_bytes(packet).unwrap_or_default();
     let found = transport::find(packet);
     let ports = found.filter(|found| matches!(found.protocol, TCP | UDP)).and_then(|found| {
