@@ -193,9 +193,8 @@ end builds
 # in what time of the processor the end-to-end tests leave
 begin "build of the fuzz targets" 19 bash scripts/fuzz.sh --build
 step "end-to-end tests" end_to_end
-# One machine waits for the other most of the time, and the container engine for its containers. Fuzzers take what is left:
-# their share is counted in time of the processor.
-[[ -z $vm ]] || begin "virtual machines" 0 bash scripts/vm-test.sh --binary "$repo/target/static/wontun"
+# The container engine waits for its containers most of the time, and one virtual machine for the other. Fuzzers take what
+# is left: their share is counted in time of the processor.
 set_niceness "build of the fuzz targets" 10
 # cargo waits for the build
 begin "fuzz targets" 10 bash scripts/fuzz.sh
@@ -206,6 +205,7 @@ step "demo" bash scripts/demo.sh
 step "demo of WireGuard" bash scripts/demo.sh --wireguard
 step "demo of a server" bash scripts/demo.sh --server
 step "container test" bash scripts/docker-test.sh
+[[ -z $vm ]] || begin "virtual machines" 0 bash scripts/vm-test.sh --binary "$repo/target/static/wontun"
 end "build of the fuzz targets"
 end "fuzz targets"
 [[ -z $vm ]] || end "virtual machines"
