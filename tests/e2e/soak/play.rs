@@ -249,7 +249,7 @@ impl<'traffic> Soak<'traffic> {
         let answer = asked.join().unwrap();
         assert!(answer.status.success(), "who asked meanwhile: {answer:?}");
         // with a new session it has a socket of its own again
-        self.rekey(MOVED_CLIENT);
+        self.play(Event::Rekey(MOVED_CLIENT));
         restored
     }
 
