@@ -123,7 +123,7 @@ impl<'a> Answer<'a> {
                 is_valid.then_some(Self::Settings { length, offset, part })?
             }
             ENROL => body.is_empty().then_some(Self::Enrolled)?,
-            ERROR => Self::Error(str::from_utf8(body).ok()?),
+            ERROR if body.len() <= MAX_PART => Self::Error(str::from_utf8(body).ok()?),
             _ => return None,
         };
         Some((identifier, answer))
@@ -233,6 +233,8 @@ mod tests {
         let bytes = Answer::Error(&long).to_bytes(&IDENTIFIER);
         let Some((_, Answer::Error(text))) = Answer::parse(&bytes) else { panic!() };
         assert_eq!(text, "ü".repeat(512));
+        let too_long = [&bytes[..], b"x"].concat();
+        assert!(too_long.len() <= MAX_DATAGRAM && Answer::parse(&too_long).is_none(), "longer than it is written");
         assert_eq!(
             Answer::parse(&Answer::Enrolled.to_bytes(&IDENTIFIER)),
             Some((IDENTIFIER, Answer::Enrolled))

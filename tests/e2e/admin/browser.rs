@@ -141,8 +141,12 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     browser.open(&format!("http://{ON_HOST}/account"));
     browser.wait_for_path("/sign-in");
     for attempt in 0..6 {
+        // the answer to the attempt before looks the same
+        browser.run("document.body.dataset.before = ''", &[]);
         browser.find("input[name=password]").type_in("wrong horse battery");
         browser.find("main form button").click();
+        let script = "return document.body !== null && !('before' in document.body.dataset)";
+        eventually("the answer", || browser.run(script, &[]) == true);
         let expected = if attempt < 5 { "is wrong" } else { "Too many attempts" };
         browser.wait_for_text("[role=alert]", expected);
     }
