@@ -20,7 +20,7 @@ mod parser;
 mod value;
 
 use std::collections::HashSet;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub(crate) use value::items;
 pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
 use super::peer_settings::PeerSettings;
-use super::{Cidr, PeerAddress, PeerName};
+use super::{Cidr, Network, PeerAddress, PeerName};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Handling of the keys that `wg-quick` would run as commands, and of `SaveConfig`.
@@ -81,6 +81,19 @@ impl WgQuick {
     /// Returns true for the configuration of a client: it has an endpoint and no port of its own.
     pub fn is_client(&self) -> bool {
         self.interface.listen_port.is_none() && self.peers.iter().any(|peer| peer.endpoint.is_some())
+    }
+
+    /// Returns the networks of the device's addresses, without duplicates, that have room for other
+    /// hosts: the VPN's, if this is a server.
+    pub fn networks(&self) -> Vec<Prefix> {
+        let mut networks = Vec::new();
+        for cidr in &self.interface.addresses {
+            let network = Prefix::of(cidr.address(), cidr.prefix());
+            if !is_host(network) && !networks.contains(&network) {
+                networks.push(network);
+            }
+        }
+        networks
     }
 
     /// Returns true if all of IPv4 or all of IPv6 is routed through the tunnel, as /0 or as two /1
@@ -172,6 +185,18 @@ impl Peer {
         self.settings.as_deref().unwrap_or(NONE)
     }
 
+    /// Returns the addresses in the VPN: the single hosts in its networks.
+    pub fn addresses(&self, networks: &[Prefix]) -> Vec<IpAddr> {
+        let own = self.allowed_ips.iter().filter(|prefix| is_address(**prefix, networks));
+        own.map(|prefix| prefix.network()).collect()
+    }
+
+    /// Returns the networks behind the peer: its allowed IPs without its addresses in the VPN.
+    pub fn sites(&self, networks: &[Prefix]) -> Vec<Network> {
+        let sites = self.allowed_ips.iter().filter(|prefix| !is_address(**prefix, networks));
+        sites.map(|prefix| Network::from(*prefix)).collect()
+    }
+
     /// Returns the allowed IPs in the running tunnel: of an invitation, the first address of each
     /// family, since the networks behind the device come with it.
     pub fn tunnel_networks(&self) -> Vec<Prefix> {
@@ -184,6 +209,16 @@ impl Peer {
         };
         [first(false, 32), first(true, 128)].into_iter().flatten().collect()
     }
+}
+
+/// Returns true if a prefix is a single host in these networks.
+fn is_address(prefix: Prefix, networks: &[Prefix]) -> bool {
+    is_host(prefix) && networks.iter().any(|network| network.contains(prefix.network()))
+}
+
+/// Returns true for a /32 of IPv4 and a /128 of IPv6.
+const fn is_host(prefix: Prefix) -> bool {
+    prefix.length() == if prefix.network().is_ipv4() { 32 } else { 128 }
 }
 
 /// The source of a secret key.

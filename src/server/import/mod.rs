@@ -23,7 +23,6 @@ use std::path::Path;
 
 use super::error::ServerError;
 use super::folder::Folder;
-use super::peers::networks;
 use super::server_file::ServerFile;
 use crate::config::wg_quick::read_input;
 use translation::Translation;
@@ -101,7 +100,7 @@ impl Import {
             file = file.with_endpoint(endpoint)?;
         }
         let mut imported = Imported { file, format, notices };
-        if !imported.is_client() && networks(&imported.file).is_empty() {
+        if !imported.is_client() && imported.file.configuration().networks().is_empty() {
             imported.notices.push(format!(
                 "{}; 'wontun peer add' waits for that",
                 ServerError::NoSubnet(target.to_owned())

@@ -3,14 +3,12 @@
 use std::net::IpAddr;
 
 use super::taken::{Taken, check_client};
-use super::{AddError, NewPeerWarning, addresses, networks};
+use super::{AddError, NewPeerWarning};
 use crate::config::peer_settings::PeerSettings;
-use crate::config::wg_quick::Peer;
 use crate::config::{Network, PeerName};
 use crate::server::address::host;
 use crate::server::error::ServerError;
 use crate::server::server_file::{ServerFile, ServerPeer};
-use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 /// A change of a peer.
@@ -97,8 +95,8 @@ pub(crate) fn set(file: &ServerFile, number: usize, settings: &PeerSettings) -> 
 /// of the server leads elsewhere, or the file cannot be edited.
 pub(crate) fn change(file: &ServerFile, number: usize, wanted: &PeerChange) -> Result<Changed, AddError> {
     let peer = peer(file, number)?;
-    let networks = networks(file);
-    let (addresses, sites) = (addresses(peer.peer, &networks), sites(peer.peer, &networks));
+    let networks = file.configuration().networks();
+    let (addresses, sites) = (peer.peer.addresses(&networks), peer.peer.sites(&networks));
     let new_addresses = merged(&addresses, &wanted.addresses);
     let new_sites = wanted.sites.as_ref().unwrap_or(&sites);
     if !wanted.addresses.is_empty() && peer.peer.settings().invitation.is_some() {
@@ -132,13 +130,6 @@ pub(crate) fn change(file: &ServerFile, number: usize, wanted: &PeerChange) -> R
         changed = changed.with_settings(number, &wanted.settings)?;
     }
     Ok(Changed { file: changed, warnings })
-}
-
-/// Returns the networks behind a peer: its allowed IPs without its addresses in the VPN.
-fn sites(peer: &Peer, networks: &[Prefix]) -> Vec<Network> {
-    let own = addresses(peer, networks);
-    let is_site = |prefix: &&Prefix| !own.iter().any(|&address| host(address) == **prefix);
-    peer.allowed_ips.iter().filter(is_site).map(|prefix| Network::from(*prefix)).collect()
 }
 
 /// Returns the present addresses, with those of a family replaced if there is a new one.

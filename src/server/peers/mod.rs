@@ -61,7 +61,7 @@ pub(crate) fn add(
 ) -> Result<Added, AddError> {
     let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
     let default_dns = file.client_dns()?;
-    let networks = networks(file);
+    let networks = file.configuration().networks();
     if networks.is_empty() {
         return Err(ServerError::NoSubnet(file.path().to_owned()).into());
     }
@@ -96,7 +96,7 @@ pub(crate) fn add(
 /// # Errors
 /// [`AddError::Peers`] with all of their errors.
 pub(crate) fn check(file: &ServerFile, wanted: &[NewPeerOptions]) -> Result<(), AddError> {
-    allocate(file, &networks(file), wanted, Ipv6Reach::Internet).map(drop)
+    allocate(file, &file.configuration().networks(), wanted, Ipv6Reach::Internet).map(drop)
 }
 
 /// Returns the file of the peer with this index, as it would be made now, with `private_key`.
@@ -113,7 +113,7 @@ pub(crate) fn client_of(
     let default_dns = file.client_dns()?;
     let peer = file.peer(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))?;
     check_routes(&peer)?;
-    let networks = networks(file);
+    let networks = file.configuration().networks();
     let mut client = client_file(file, peer.peer, &networks, &endpoint, default_dns.as_ref(), private_key);
     if client.addresses.is_empty() {
         return Err(ServerError::NoClientAddress(peer.name_or_key()));
@@ -143,7 +143,7 @@ fn client_file(
     private_key: Option<PrivateKey>,
 ) -> ClientFile {
     let settings = &peer.settings().client;
-    let addresses = addresses(peer, networks);
+    let addresses = peer.addresses(networks);
     let has_family =
         |prefix: &Prefix| addresses.iter().any(|address| address.is_ipv4() == prefix.network().is_ipv4());
     let mut allowed_ips: Vec<_> = settings.routes.iter().map(|route| route.prefix()).collect();
@@ -180,15 +180,6 @@ fn client_file(
     }
 }
 
-/// Returns the addresses of a peer in the VPN: its single hosts in these networks.
-fn addresses(peer: &Peer, networks: &[Prefix]) -> Vec<IpAddr> {
-    let is_address = |prefix: &&Prefix| {
-        **prefix == host(prefix.network())
-            && networks.iter().any(|network| network.contains(prefix.network()))
-    };
-    peer.allowed_ips.iter().filter(is_address).map(|prefix| prefix.network()).collect()
-}
-
 /// Returns all of IPv4, and all of IPv6 if it leads somewhere. A VPN with one family only routes
 /// both then, as the other one would bypass the tunnel.
 fn default_routes(ipv6: Ipv6Reach, networks: &[Prefix]) -> Vec<Network> {
@@ -198,19 +189,6 @@ fn default_routes(ipv6: Ipv6Reach, networks: &[Prefix]) -> Vec<Network> {
         routes.push(all([0_u8; 16].into()));
     }
     routes
-}
-
-/// Returns the networks of the server's addresses, without duplicates, that have room for other
-/// hosts.
-pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
-    let mut networks = Vec::new();
-    for cidr in &file.configuration().interface.addresses {
-        let network = Prefix::of(cidr.address(), cidr.prefix());
-        if network != host(cidr.address()) && !networks.contains(&network) {
-            networks.push(network);
-        }
-    }
-    networks
 }
 
 /// The addresses of the peers, and the warnings about them.

@@ -1,7 +1,7 @@
 //! New keys of a peer.
 
 use super::invitation::accepted;
-use super::{AddError, AddedPeer, NewPeerError, check_routes, client_file, networks};
+use super::{AddError, AddedPeer, NewPeerError, check_routes, client_file};
 use crate::config::wg_quick::KeySource;
 use crate::server::error::ServerError;
 use crate::server::server_file::ServerFile;
@@ -41,7 +41,8 @@ pub(crate) fn renew(
         private_key.as_ref().map(PrivateKey::public_key).or(public_key).ok_or_else(edit_error)?;
     let preshared_key = PresharedKey::generate(random);
     peer.preshared_key = Some(KeySource::Inline(preshared_key.clone()));
-    let client = client_file(file, &peer, &networks(file), &endpoint, default_dns.as_ref(), private_key);
+    let networks = file.configuration().networks();
+    let client = client_file(file, &peer, &networks, &endpoint, default_dns.as_ref(), private_key);
     if client.addresses.is_empty() {
         return Err(ServerError::NoClientAddress(peer.name.map(String::from).unwrap_or_default()).into());
     }
