@@ -39,8 +39,8 @@ pub enum Change {
     Renew(PublicKey),
     /// Renames a peer.
     Rename(PublicKey, PeerName),
-    /// Changes settings of a peer; an empty value removes one.
-    Set(PublicKey, Vec<(PeerComment, SettingText)>),
+    /// Changes a peer.
+    Set(PublicKey, Box<PeerEdit>),
     /// Changes what the file says for all clients; a value that is empty stays as it is.
     Server(Vec<(ServerSetting, SettingText)>),
     /// Sets the account of the person who makes the change.
@@ -83,6 +83,17 @@ pub struct NewPeer {
     /// True to route everything through the tunnel.
     pub full_tunnel: bool,
     /// Its settings.
+    pub settings: Vec<(PeerComment, SettingText)>,
+}
+
+/// A change of a peer, as it was typed. What is not given stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEdit {
+    /// Addresses in the VPN; those of a family without one stay.
+    pub addresses: SettingText,
+    /// All networks behind it; empty for none.
+    pub sites: Option<SettingText>,
+    /// Settings; an empty value removes one.
     pub settings: Vec<(PeerComment, SettingText)>,
 }
 
@@ -189,9 +200,9 @@ pub struct FieldError {
 pub enum Field {
     /// The name of a peer.
     Name,
-    /// The addresses of a new peer.
+    /// The addresses of a peer.
     Address,
-    /// The networks behind a new peer.
+    /// The networks behind a peer.
     Site,
     /// The validity of an invitation.
     Valid,
@@ -218,6 +229,13 @@ pub struct ClientText(Zeroizing<String>);
 impl ServerSetting {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Endpoint, Self::Dns, Self::Domain, Self::Policy];
+}
+
+impl PeerEdit {
+    /// Creates a change of settings.
+    pub fn of_settings(settings: Vec<(PeerComment, SettingText)>) -> Self {
+        Self { settings, ..Self::default() }
+    }
 }
 
 impl Field {
@@ -330,7 +348,10 @@ mod tests {
     #[test]
     fn texts_beyond_their_limits_are_no_messages() {
         let key = PublicKey::from_bytes([7; 32]);
-        let set = |length| Change::Set(key, vec![(PeerComment::Note, SettingText("x".repeat(length)))]);
+        let set = |length| {
+            let settings = vec![(PeerComment::Note, SettingText("x".repeat(length)))];
+            Change::Set(key, Box::new(PeerEdit::of_settings(settings)))
+        };
         let change = |length| FromAdmin::Change {
             number: 1,
             from: [10, 8, 0, 2].into(),

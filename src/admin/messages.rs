@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use super::certificate::{CertificateText, Fingerprint};
 pub use super::changes::{
     Answer, Change, ChangeRecord, ClientText, Done, Field, FieldError, LinkEnrolment, MAX_VALUE, NewPeer,
-    NewToken, Question, Refusal, ServerSetting, SettingText,
+    NewToken, PeerEdit, Question, Refusal, ServerSetting, SettingText,
 };
 pub use super::principal::Principal;
 pub use super::sign_in::{AccountText, AccountsText, Token, TokenHash};
@@ -154,8 +154,12 @@ pub struct PeerInFile {
     pub key: PublicKey,
     /// Name.
     pub name: Option<PeerName>,
-    /// Allowed IPs.
+    /// Allowed IPs, the first of them.
     pub networks: Vec<String>,
+    /// Number of the allowed IPs that are not among them.
+    pub more_networks: u32,
+    /// Networks behind it, among `networks`: the others are its addresses in the VPN.
+    pub sites: Vec<String>,
     /// True if it has a preshared key.
     pub has_preshared_key: bool,
     /// Interval of keepalives in seconds; 0 for off.
@@ -281,7 +285,8 @@ pub enum FromEditor {
 impl PeerInFile {
     /// Returns an upper bound of its size in a message in bytes.
     pub fn size(&self) -> usize {
-        let networks = self.networks.iter().map(|network| network.len() + 4).sum::<usize>();
+        let networks = self.networks.iter().chain(&self.sites);
+        let networks = networks.map(|network| network.len() + 4).sum::<usize>();
         let settings = self.settings.iter().map(|(_, value)| value.as_str().len() + 8).sum::<usize>();
         let name = self.name.as_ref().map_or(0, |name| name.as_str().len());
         80 + name + networks + settings + 2 * self.long_settings.len()
@@ -298,7 +303,9 @@ mod tests {
         let peer = PeerInFile {
             key: PublicKey::from_bytes([7; 32]),
             name: Some("ü".repeat(64).parse().unwrap()),
-            networks: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 9],
+            networks: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 8],
+            more_networks: u32::MAX,
+            sites: vec!["fd00:1111:2222:3333:4444:5555:6666:7777/128".to_owned(); 8],
             has_preshared_key: true,
             persistent_keepalive: 25,
             settings: PeerComment::ALL.map(|key| (key, SettingText::cut("ü".repeat(2000)))).to_vec(),

@@ -222,6 +222,22 @@ impl Peer {
         }
     }
 
+    /// Returns its addresses in the VPN, and the networks behind it, as their fields have them;
+    /// `None` if there are too many.
+    pub(super) fn addresses_and_sites(&self) -> Option<(String, String)> {
+        let PeerInFile { networks, sites, more_networks, .. } = &self.file;
+        let own = networks.iter().filter(|network| !sites.contains(network));
+        let own: Vec<_> = own.map(|network| network.split('/').next().unwrap_or_default()).collect();
+        (*more_networks == 0).then(|| (own.join(", "), sites.join(", ")))
+    }
+
+    /// Returns its allowed IPs, the first of them if there are many.
+    pub(super) fn networks(&self) -> String {
+        let more = self.file.more_networks;
+        let more = if more == 0 { String::new() } else { format!(" … (+{more})") };
+        format!("{}{more}", self.file.networks.join(", "))
+    }
+
     /// Returns the value of a setting; empty if it has none.
     pub(super) fn setting(&self, wanted: PeerComment) -> &str {
         let mut values = self.file.settings.iter().filter(|(setting, _)| *setting == wanted);
@@ -297,6 +313,8 @@ pub(super) mod tests {
             key: PublicKey::from_bytes([number; 32]),
             name: name.parse().ok(),
             networks: vec![format!("10.8.0.{number}/32")],
+            more_networks: 0,
+            sites: Vec::new(),
             has_preshared_key: true,
             persistent_keepalive: 0,
             settings: Vec::new(),

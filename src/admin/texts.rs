@@ -141,6 +141,9 @@ pub(super) const LIMITS: &str = "Limits";
 pub(super) const LIMITS_HELP: &str = "Empty for no limit.";
 pub(super) const CLIENT: &str = "File of the device";
 pub(super) const CLIENT_HELP: &str = "Takes effect with a new QR code. Empty for the usual values.";
+pub(super) const ADDRESSES_HELP: &str =
+    "After another address, the device needs a new QR code. Without an address, it keeps its own.";
+pub(super) const NEW_ADDRESSES_HELP: &str = "Without an address, it gets the next free ones.";
 pub(super) const LONG: &str = "Too long to be changed here: use 'wontun peer set'.";
 pub(super) const TEST: &str = "Test a connection";
 pub(super) const TEST_HELP: &str = "Evaluates the rules; sends nothing.";
@@ -238,8 +241,8 @@ pub(super) const fn label(field: Field) -> &'static str {
 pub(super) const fn help(field: Field) -> &'static str {
     match field {
         Field::Name => "Of the device, such as phone",
-        Field::Address => "Empty for the next free ones",
-        Field::Site => "Such as 192.168.5.0/24, which the server routes to it",
+        Field::Address => "Such as 10.8.0.9; one of IPv4, one of IPv6, or both",
+        Field::Site => "Such as 192.168.5.0/24, which the server routes to it; empty for none",
         Field::Valid => "A duration such as 1h, 30m or 2d, or a time",
         Field::Token => "",
         Field::Target => "Such as 192.0.2.7:443, a peer's name, or server:53/udp; without a port a ping",

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::super::http::{MediaType, Request, Status};
-use super::super::messages::{Field, NewPeer, ServerSetting, SettingText};
+use super::super::messages::{Field, NewPeer, PeerEdit, ServerSetting, SettingText};
 use super::problem::{ApiProblem, field_name};
 use super::routes::Route;
 use crate::config::PeerName;
@@ -22,8 +22,8 @@ pub(in crate::admin) enum Body {
     NewPeer(Box<NewPeer>),
     /// Another name of a peer.
     Name(PeerName),
-    /// Settings of a peer; an empty one is removed.
-    Peer(Vec<(PeerComment, SettingText)>),
+    /// A change of a peer.
+    Peer(Box<PeerEdit>),
     /// Settings for all peers.
     Server(Vec<(ServerSetting, SettingText)>),
 }
@@ -58,7 +58,17 @@ struct NameBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PeerBody {
-    settings: Settings,
+    #[serde(default, deserialize_with = "given")]
+    addresses: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    sites: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    settings: Option<Settings>,
+}
+
+/// Deserializes a value that is there, and not `null`.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -80,10 +90,7 @@ pub(in crate::admin) fn parse(route: Route, request: &Request) -> Result<Body, A
             let NameBody { name } = json(request)?;
             peer_name(name).map(Body::Name)
         }
-        Route::SetPeer => {
-            let PeerBody { settings } = json(request)?;
-            peer_settings(settings).map(Body::Peer)
-        }
+        Route::SetPeer => peer_edit(json(request)?),
         Route::SetSettings => server_settings(json(request)?).map(Body::Server),
         Route::RenewPeer if !request.body.is_empty() => {
             json::<EmptyBody>(request).map(|EmptyBody {}| Body::Empty)
@@ -117,6 +124,18 @@ fn new_peer(body: NewPeerBody) -> Result<Body, ApiProblem> {
         sites: text(Field::Site, sites.join(","))?,
         full_tunnel,
         settings: peer_settings(settings)?,
+    })))
+}
+
+fn peer_edit(body: PeerBody) -> Result<Body, ApiProblem> {
+    let PeerBody { addresses, sites, settings } = body;
+    if addresses.is_none() && sites.is_none() && settings.is_none() {
+        return Err(ApiProblem::new(Status::BadRequest, "the body changes nothing"));
+    }
+    Ok(Body::Peer(Box::new(PeerEdit {
+        addresses: text(Field::Address, addresses.unwrap_or_default().join(","))?,
+        sites: sites.map(|sites| text(Field::Site, sites.join(","))).transpose()?,
+        settings: peer_settings(settings.unwrap_or_default())?,
     })))
 }
 
@@ -191,7 +210,16 @@ mod tests {
         };
         assert_eq!(of(Route::AddPeer, body), Ok(Body::NewPeer(Box::new(wanted))));
         let settings = vec![(PeerComment::Disabled, value("yes"))];
-        assert_eq!(of(Route::SetPeer, r#"{"settings":{"disabled":"yes"}}"#), Ok(Body::Peer(settings)));
+        let edit = PeerEdit::of_settings(settings);
+        let body = r#"{"settings":{"disabled":"yes"}}"#;
+        assert_eq!(of(Route::SetPeer, body), Ok(Body::Peer(Box::new(edit.clone()))));
+        let body =
+            r#"{"settings":{"disabled":"yes"},"addresses":["10.8.0.9"],"sites":["10.1.0.0/16","fd01::/64"]}"#;
+        let sites = Some(value("10.1.0.0/16,fd01::/64"));
+        let all = PeerEdit { addresses: value("10.8.0.9"), sites, ..edit };
+        assert_eq!(of(Route::SetPeer, body), Ok(Body::Peer(Box::new(all))));
+        let none = PeerEdit { sites: Some(value("")), ..PeerEdit::default() };
+        assert_eq!(of(Route::SetPeer, r#"{"sites":[]}"#), Ok(Body::Peer(Box::new(none))));
         let settings = vec![(ServerSetting::Policy, value("isolate"))];
         assert_eq!(of(Route::SetSettings, r#"{"policy":"isolate"}"#), Ok(Body::Server(settings)));
         assert_eq!(of(Route::RenamePeer, r#"{"name":"x"}"#), Ok(Body::Name("x".parse().unwrap())));
@@ -214,6 +242,8 @@ mod tests {
             (Route::AddPeer, r#"{"name":"x","settings":{"Note":"y"}}"#, Status::Unprocessable),
             (Route::SetPeer, "{}", Status::BadRequest),
             (Route::SetPeer, r#"{"settings":{"disabled":true}}"#, Status::BadRequest),
+            (Route::SetPeer, r#"{"sites":null}"#, Status::BadRequest),
+            (Route::SetPeer, r#"{"addresses":"10.8.0.9"}"#, Status::BadRequest),
             (Route::SetPeer, &long, Status::Unprocessable),
             (Route::SetSettings, r#"{"subnet":"10.0.0.0/8"}"#, Status::Unprocessable),
             (Route::SetSettings, r#"{"dns":null}"#, Status::BadRequest),

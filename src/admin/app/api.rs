@@ -136,9 +136,7 @@ impl App {
                 (Change::Add(peer.clone()), Pending::Added(peer.name.as_str().to_owned()))
             }
             (Body::Server(values), ..) => (Change::Server(values.clone()), Pending::Done),
-            (Body::Peer(values), _, Some(peer)) => {
-                (Change::Set(peer.file.key, values.clone()), Pending::Done)
-            }
+            (Body::Peer(edit), _, Some(peer)) => (Change::Set(peer.file.key, edit.clone()), Pending::Done),
             (Body::Name(name), _, Some(peer)) => (Change::Rename(peer.file.key, name.clone()), Pending::Done),
             (Body::Empty, Route::RenewPeer, Some(peer)) => {
                 (Change::Renew(peer.file.key), Pending::Renewed(peer.name()))

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::super::http::{ConnectionId, Reply, Request, Response};
 use super::super::messages::{
-    Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, Principal, Question, Refusal,
-    ServerSetting, SettingText,
+    Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, PeerEdit, Principal, Question,
+    Refusal, ServerSetting, SettingText,
 };
 use super::super::pages::{self, Form, PeerResult, Problem, ServerResult};
 use super::super::sign_in::{Session, Token};
@@ -38,7 +38,8 @@ impl App {
         let form = Form::of(request);
         let disable = |value: &str| {
             let value = SettingText::cut(value.to_owned());
-            Ok(Change::Set(key, vec![(PeerComment::Disabled, value)]))
+            let edit = PeerEdit::of_settings(vec![(PeerComment::Disabled, value)]);
+            Ok(Change::Set(key, Box::new(edit)))
         };
         let change = match action {
             PeerAction::Renew => {
@@ -62,7 +63,7 @@ impl App {
             PeerAction::Rename => name_of(&form).map(|name| Change::Rename(key, name)),
             PeerAction::Disable => disable("yes"),
             PeerAction::Enable => disable(""),
-            PeerAction::Set => settings_of(&form).map(|settings| Change::Set(key, settings)),
+            PeerAction::Set => peer_edit(&form).map(|edit| Change::Set(key, Box::new(edit))),
         };
         match change {
             Ok(change) => self.change(change, ChangeKind::Peer(key, form), session, id, from),
@@ -394,16 +395,28 @@ fn settings_of(form: &Form) -> Result<Vec<(PeerComment, SettingText)>, Refusal> 
 
 /// Returns the new peer that a form describes.
 fn new_peer(form: &Form) -> Result<NewPeer, Refusal> {
-    let text = |field: Field| {
-        text_of(field, form.get(field.name()).unwrap_or_default()).map_err(|error| Refusal::new(vec![error]))
-    };
     Ok(NewPeer {
         name: name_of(form)?,
-        addresses: text(Field::Address)?,
-        sites: text(Field::Site)?,
+        addresses: typed(form, Field::Address)?.unwrap_or_default(),
+        sites: typed(form, Field::Site)?.unwrap_or_default(),
         full_tunnel: form.get("routes") != Some("vpn"),
         settings: settings_of(form)?,
     })
+}
+
+/// Returns the change of a peer that a form describes.
+fn peer_edit(form: &Form) -> Result<PeerEdit, Refusal> {
+    Ok(PeerEdit {
+        addresses: typed(form, Field::Address)?.unwrap_or_default(),
+        sites: typed(form, Field::Site)?,
+        settings: settings_of(form)?,
+    })
+}
+
+/// Returns the value of a field, if the form has it.
+fn typed(form: &Form, field: Field) -> Result<Option<SettingText>, Refusal> {
+    let text = form.get(field.name()).map(|text| text_of(field, text));
+    text.transpose().map_err(|error| Refusal::new(vec![error]))
 }
 
 fn text_of(field: Field, text: &str) -> Result<SettingText, FieldError> {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant as Clock};
 use super::*;
 use crate::admin::http::{ConnectionId, Hosts, Parsed, Reply, Request, parse};
 use crate::admin::messages::{
-    Answer, Change, ChangeRecord, ClientText, Event, Field, FieldError, FromAdmin, Principal, Question,
-    Refusal, ServerSetting, SettingText,
+    Answer, Change, ChangeRecord, ClientText, Event, Field, FieldError, FromAdmin, PeerEdit, Principal,
+    Question, Refusal, ServerSetting, SettingText,
 };
 use crate::admin::pages;
 use crate::admin::sign_in::{Accounts, TotpSecret};
@@ -268,6 +268,7 @@ fn names_and_notes_are_text() {
     let all = PeerComment::ALL.map(|key| (key, SettingText::cut(format!("{evil} {key}"))));
     peer.settings.extend(all);
     peer.networks.push(evil.to_owned());
+    peer.sites.push(evil.to_owned());
     let show = |app: &mut App, message| {
         if let FromAdmin::Show = message {
             app.handle_peers(vec![peer.clone()]);
@@ -312,7 +313,7 @@ fn names_and_notes_are_text() {
     for (path, count) in [
         ("/new".to_owned(), 32),
         ("/server".to_owned(), 5),
-        (format!("/peers/{key}/set"), 20),
+        (format!("/peers/{key}/set"), 24),
         (format!("/peers/{key}/test"), 2),
         (format!("/peers/{key}/rename"), 15),
     ] {
@@ -388,6 +389,66 @@ fn what_was_typed_is_kept_and_its_error_is_at_its_field() {
     let fields = [("token", &*token), ("Allow", &*text)];
     let page = browser.send(&mut app, &form(&format!("{path}/set"), ORIGIN, &fields), answer);
     has(&page, &["too long", &text]);
+}
+
+#[test]
+fn addresses_and_networks_of_a_peer_are_changed_on_its_page() {
+    let (mut app, mut browser) = signed_in();
+    let token = browser.token(&mut app);
+    let mut peer = in_file(1, "nas");
+    peer.networks.extend(["fd00::1/128".to_owned(), "192.168.5.0/24".to_owned()]);
+    peer.sites.push("192.168.5.0/24".to_owned());
+    let path = format!("/peers/{}", peer_id(&peer.key));
+    let mut changes = Vec::new();
+    let mut show = |app: &mut App, message| match message {
+        FromAdmin::Show => {
+            app.handle_peers(vec![peer.clone()]);
+            app.handle_status(None, Duration::from_secs(1000), at(50));
+        }
+        FromAdmin::Change { number, change, .. } => {
+            changes.push(change);
+            let error = FieldError::new(Some(Field::Site), "it is the default route");
+            app.handle_changed(number, Err(Refusal::new(vec![error])), at(50));
+        }
+        other => answer(app, other),
+    };
+    browser.seconds = 50;
+    let page = browser.send(&mut app, &format!("GET {path} HTTP/1.1\r\n\r\n"), &mut show);
+    assert!(page.contains("name=\"address\" value=\"10.8.0.1, fd00::1\""), "{page}");
+    assert!(page.contains("name=\"site\" value=\"192.168.5.0/24\""), "{page}");
+    let set = format!("{path}/set");
+    let fields = [("token", &*token), ("address", "10.8.0.9, fd00::1"), ("site", "0.0.0.0/0")];
+    let page = browser.send(&mut app, &form(&set, ORIGIN, &fields), &mut show);
+    assert!(page.starts_with("HTTP/1.1 409") && page.contains("id=\"site-error\""), "{page}");
+    assert!(page.contains("value=\"10.8.0.9, fd00::1\"") && page.contains("value=\"0.0.0.0/0\""), "{page}");
+    // without networks; and a form without these fields leaves them
+    for fields in
+        [&[("token", &*token), ("address", ""), ("site", "")][..], &[("token", &*token), ("Note", "x")]]
+    {
+        browser.send(&mut app, &form(&set, ORIGIN, fields), &mut show);
+    }
+    let text = |text: &str| SettingText::cut(text.to_owned());
+    let note = vec![(PeerComment::Note, text("x"))];
+    let edits = [
+        PeerEdit {
+            addresses: text("10.8.0.9, fd00::1"),
+            sites: Some(text("0.0.0.0/0")),
+            ..PeerEdit::default()
+        },
+        PeerEdit { sites: Some(text("")), ..PeerEdit::default() },
+        PeerEdit::of_settings(note),
+    ];
+    assert_eq!(changes, edits.map(|edit| Change::Set(peer.key, Box::new(edit))));
+    // with more networks than the page knows, it changes none
+    peer.more_networks = 3;
+    browser.seconds = 60;
+    let page = browser.send(&mut app, &format!("GET {path} HTTP/1.1\r\n\r\n"), |app, message| {
+        if matches!(message, FromAdmin::Show) {
+            app.handle_peers(vec![peer.clone()]);
+            app.handle_status(None, Duration::from_secs(1000), at(60));
+        }
+    });
+    assert!(page.contains(" … (+3)") && !page.contains("name=\"site\""), "{page}");
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use super::super::messages::{
-    AccountText, Change, ClientText, Done, Field, FieldError, NewPeer, Principal, Refusal, ServerSetting,
-    SettingText,
+    AccountText, Change, ClientText, Done, Field, FieldError, NewPeer, PeerEdit, Principal, Refusal,
+    ServerSetting, SettingText,
 };
 use super::Editor;
 use super::fields::{entered, listed, refusal, server_options};
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{OwnerName, PeerName};
-use crate::server::peers::{self, AddedPeer, Ipv6Reach, NewPeerOptions};
+use crate::server::peers::{self, AddedPeer, Changed, Ipv6Reach, NewPeerOptions, PeerChange};
 use crate::server::{KeptKeys, ServerError, ServerFile, ServerPeer, Writer};
 use wontun_proto::wireguard::PublicKey;
 
@@ -58,7 +58,7 @@ impl Editor {
             })?,
             Change::Remove(key) => self.remove(&key)?,
             Change::Rename(key, name) => self.rename(&key, &name)?,
-            Change::Set(key, values) => self.set(&key, &values)?,
+            Change::Set(key, edit) => self.set(&key, &edit)?,
             Change::Server(values) => self.set_server(&values)?,
             Change::AddToken(wanted) => self.add_token(wanted)?,
             Change::RemoveToken(name) => self.remove_token(&name)?,
@@ -153,18 +153,31 @@ impl Editor {
         Ok(done(format!("rename '{name}' to '{new}'")))
     }
 
-    fn set(&self, key: &PublicKey, values: &[(PeerComment, SettingText)]) -> Result<Done, Refusal> {
+    fn set(&self, key: &PublicKey, edit: &PeerEdit) -> Result<Done, Refusal> {
         let Locked { writer, file, number, name } = self.lock(key)?;
         let before = file.peer(number).map(|peer| peer.peer.settings().clone()).unwrap_or_default();
         let mut settings = before.clone();
-        let errors = entered(&mut settings, values);
+        let mut errors = entered(&mut settings, &edit.settings);
+        let addresses = listed(Field::Address, &edit.addresses, &mut errors);
+        let sites = edit.sites.as_ref().map(|sites| listed(Field::Site, sites, &mut errors));
         if !errors.is_empty() {
             return Err(Refusal::new(errors));
         }
-        let edited = peers::set(&file, number, &settings).map_err(|error| refusal(&error, &settings))?;
+        let wanted = PeerChange { settings, addresses, sites };
+        let Changed { file: edited, .. } =
+            peers::change(&file, number, &wanted).map_err(|error| refusal(&error, &wanted.settings))?;
         replace(&writer, &file, &edited)?;
+        let settings = &wanted.settings;
         let changed = PeerComment::ALL.into_iter().filter(|&key| before.get(key) != settings.get(key));
-        let changed: Vec<_> = changed.map(PeerComment::name).collect();
+        let mut changed: Vec<_> = changed.map(PeerComment::name).collect();
+        let networks = |file: &ServerFile| {
+            let vpn = file.configuration().networks();
+            file.peer(number).map(|peer| (peer.peer.addresses(&vpn), peer.peer.sites(&vpn)))
+        };
+        if let (Some(before), Some(after)) = (networks(&file), networks(&edited)) {
+            changed.extend((before.0 != after.0).then_some("address"));
+            changed.extend((before.1 != after.1).then_some("site"));
+        }
         Ok(done(format!("set {} of '{name}'", joined_or_nothing(&changed))))
     }
 
@@ -344,7 +357,7 @@ mod tests {
             (Change::Remove(key), [false, true, false]),
             (Change::Renew(key), [true, true, false]),
             (Change::Rename(key, "tablet".parse().unwrap()), [false, true, false]),
-            (Change::Set(key, Vec::new()), [false, true, false]),
+            (Change::Set(key, Box::default()), [false, true, false]),
             (Change::Server(Vec::new()), [false, true, false]),
             (Change::Account { text: account(), may_be_new: true }, [true, false, false]),
             (Change::RemoveAccount("anna".parse().unwrap()), [false, false, false]),

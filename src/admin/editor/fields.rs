@@ -25,14 +25,16 @@ pub(super) fn entered(settings: &mut PeerSettings, values: &[(PeerComment, Setti
     errors
 }
 
-/// Returns the items of a list that is separated by commas. Adds what is wrong with them to
-/// `errors`.
+/// Returns the items of a list that is separated by commas, or `none`. Adds what is wrong with
+/// them to `errors`.
 pub(super) fn listed<T: FromStr<Err: Display>>(
     field: Field,
     text: &SettingText,
     errors: &mut Vec<FieldError>,
 ) -> Vec<T> {
-    let items = text.as_str().split(',').map(str::trim).filter(|item| !item.is_empty());
+    let text = text.as_str().trim();
+    let text = if text.eq_ignore_ascii_case("none") { "" } else { text };
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
     let parsed: Result<Vec<T>, _> = items.map(str::parse).collect();
     parsed.unwrap_or_else(|error| {
         errors.push(FieldError::new(Some(field), error));
@@ -97,6 +99,7 @@ const fn field_of(error: &NewPeerError) -> Option<Field> {
 fn field_in_file(error: &ServerError, settings: &PeerSettings) -> Option<Field> {
     match error {
         ServerError::NameTaken(_) => Some(Field::Name),
+        ServerError::InvitationAddress(_) => Some(Field::Address),
         ServerError::SameForward { .. } | ServerError::ForwardOfTunnel(_) => {
             Some(Field::Setting(PeerComment::Forward))
         }

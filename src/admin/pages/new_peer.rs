@@ -36,7 +36,7 @@ pub(in crate::admin) fn new(
             (part(form, texts::ACCESS, "", &ACCESS))
             (part(form, texts::RULES, texts::RULES_HELP, &RULES))
             (part(form, texts::LIMITS, texts::LIMITS_HELP, &LIMITS))
-            (part(form, texts::ADDRESSES, "", &ADDRESSES))
+            (part(form, texts::ADDRESSES, texts::NEW_ADDRESSES_HELP, &ADDRESSES))
             (part(form, texts::CLIENT, "", &CLIENT))
             button { (texts::ADD) }
             fieldset {

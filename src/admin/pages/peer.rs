@@ -71,7 +71,7 @@ pub(in crate::admin) fn peer(
                 dt { (texts::STATE) } dd { (state(&row)) }
                 dt { (texts::HANDSHAKE) } dd data-value="handshake" { (row.handshake) }
                 dt { (texts::ENDPOINT) } dd data-value="endpoint" { (row.endpoint) }
-                dt { (texts::ADDRESSES) } dd { (peer.file.networks.join(", ")) }
+                dt { (texts::ADDRESSES) } dd { (peer.networks()) }
                 dt { (texts::RECEIVED) } dd data-value="received" data-bytes=(row.received) { (row.received_text) }
                 dt { (texts::SENT) } dd data-value="sent" data-bytes=(row.sent) { (row.sent_text) }
                 dt { (texts::PUBLIC_KEY) } dd { code { (peer.file.key) } }
@@ -85,6 +85,7 @@ pub(in crate::admin) fn peer(
             (settings(peer, session, form, texts::ACCESS, "", &ACCESS))
             (settings(peer, session, form, texts::RULES, texts::RULES_HELP, &RULES))
             (settings(peer, session, form, texts::LIMITS, texts::LIMITS_HELP, &LIMITS))
+            (networks(peer, session, form))
             (settings(peer, session, form, texts::CLIENT, texts::CLIENT_HELP, &CLIENT))
             form .card method="post" action={ (path) "/test" } {
                 (token(session))
@@ -151,12 +152,28 @@ fn settings(
     hint: &str,
     fields: &[Field],
 ) -> Markup {
+    let fields = html! { @for &field in fields { (setting(peer, form, field)) } };
+    card(peer, session, title, hint, &fields)
+}
+
+/// Returns the form with the addresses, and the networks behind the peer.
+fn networks(peer: &Peer, session: &Session, form: &Form) -> Markup {
+    let title = texts::ADDRESSES;
+    let Some((addresses, sites)) = peer.addresses_and_sites() else {
+        return html! { section .card { h2 { (title) } p .hint { (texts::LONG) } } };
+    };
+    let fields = html! { (form.field(Field::Address, &addresses)) (form.field(Field::Site, &sites)) };
+    card(peer, session, title, texts::ADDRESSES_HELP, &fields)
+}
+
+/// Returns a form that changes the peer.
+fn card(peer: &Peer, session: &Session, title: &str, hint: &str, fields: &Markup) -> Markup {
     html! {
         form .card method="post" action={ "/peers/" (super::super::snapshot::id(&peer.file.key)) "/set" } {
             (token(session))
             h2 { (title) }
             @if !hint.is_empty() { p .hint { (hint) } }
-            @for &field in fields { (setting(peer, form, field)) }
+            (fields)
             button { (texts::SAVE) }
         }
     }

@@ -78,15 +78,6 @@ pub(crate) fn remove(file: &ServerFile, number: usize) -> Result<Removed, Server
     Ok(Removed { file, key, name, changed })
 }
 
-/// Replaces the settings of the peer with this index, after the same checks as for a new peer.
-///
-/// # Errors
-/// As for [`change`].
-pub(crate) fn set(file: &ServerFile, number: usize, settings: &PeerSettings) -> Result<ServerFile, AddError> {
-    let wanted = PeerChange { settings: settings.clone(), addresses: Vec::new(), sites: None };
-    Ok(change(file, number, &wanted)?.file)
-}
-
 /// Changes the peer with this index, after the same checks as for a new peer. What is not changed
 /// is not checked.
 ///
@@ -97,18 +88,23 @@ pub(crate) fn change(file: &ServerFile, number: usize, wanted: &PeerChange) -> R
     let peer = peer(file, number)?;
     let networks = file.configuration().networks();
     let (addresses, sites) = (peer.peer.addresses(&networks), peer.peer.sites(&networks));
-    let new_addresses = merged(&addresses, &wanted.addresses);
+    let given = if is_same(&merged(&addresses, &wanted.addresses), &addresses) {
+        &[]
+    } else {
+        wanted.addresses.as_slice()
+    };
+    let new_addresses = if given.is_empty() { addresses.clone() } else { merged(&addresses, given) };
     let new_sites = wanted.sites.as_ref().unwrap_or(&sites);
-    if !wanted.addresses.is_empty() && peer.peer.settings().invitation.is_some() {
+    if !given.is_empty() && peer.peer.settings().invitation.is_some() {
         return Err(ServerError::InvitationAddress(peer.name_or_key()).into());
     }
     let mut warnings = Vec::new();
     let mut errors = Vec::new();
-    if !wanted.addresses.is_empty() || wanted.sites.is_some() {
+    if !given.is_empty() || wanted.sites.is_some() {
         let owner = peer.name_or_key();
         let mut taken = Taken::new(file, &networks, Some(number));
         let new: Vec<_> = new_sites.iter().filter(|site| !sites.contains(site)).copied().collect();
-        errors = taken.insert_networks(&owner, &wanted.addresses, &new, |warning| warnings.push(warning));
+        errors = taken.insert_networks(&owner, given, &new, |warning| warnings.push(warning));
     }
     let before = peer.peer.settings();
     let has_changed = new_addresses != addresses || *new_sites != sites;
@@ -141,6 +137,11 @@ fn merged(present: &[IpAddr], new: &[IpAddr]) -> Vec<IpAddr> {
     merged
 }
 
+/// Returns true if two lists have the same addresses, in any order.
+fn is_same(a: &[IpAddr], b: &[IpAddr]) -> bool {
+    a.len() == b.len() && a.iter().all(|address| b.contains(address))
+}
+
 /// Returns the peer with this index.
 fn peer(file: &ServerFile, number: usize) -> Result<ServerPeer<'_>, ServerError> {
     file.peer(number).ok_or_else(|| ServerError::Edit(file.path().to_owned()))
@@ -165,6 +166,11 @@ mod tests {
         add_one(&file, phone, &mut random).unwrap().file
     }
 
+    fn set(file: &ServerFile, number: usize, settings: PeerSettings) -> Result<ServerFile, AddError> {
+        let wanted = PeerChange { settings, addresses: Vec::new(), sites: None };
+        Ok(change(file, number, &wanted)?.file)
+    }
+
     #[test]
     fn rules_follow_the_peers_that_they_name() {
         let file = file();
@@ -179,7 +185,7 @@ mod tests {
         assert!(matches!(remove(&file, 2), Err(ServerError::Edit(_))));
         let mut settings = file.peer(0).unwrap().peer.settings().clone();
         settings.deny = vec!["tablet".parse().unwrap()];
-        assert!(matches!(set(&file, 0, &settings), Err(AddError::Server(ServerError::UnknownPeer { .. }))));
+        assert!(matches!(set(&file, 0, settings), Err(AddError::Server(ServerError::UnknownPeer { .. }))));
     }
 
     #[test]
@@ -218,9 +224,38 @@ mod tests {
         }
         let mut settings = moved.peer(1).unwrap().peer.settings().clone();
         settings.client.routes = vec!["192.168.5.0/25".parse().unwrap()];
-        let error = set(&moved, 1, &settings).unwrap_err().to_string();
+        let error = set(&moved, 1, settings).unwrap_err().to_string();
         assert!(error.contains("192.168.5.0/25 is within the site 192.168.5.0/24"), "{error}");
         assert!(changed(&file, &[], None, Some("576")).is_ok(), "without IPv6");
+    }
+
+    /// A form sends all of its fields, as they are in the file.
+    #[test]
+    fn what_is_given_as_it_is_is_no_change() {
+        let text = String::from_utf8(file().text().to_vec()).unwrap();
+        let two = text.replace("10.8.0.3/32", "fd00::1/128, 10.8.0.4/32, 10.8.0.3/32");
+        let parse =
+            |text: &str| ServerFile::parse(Path::new("x"), Zeroizing::new(text.as_bytes().to_vec())).unwrap();
+        let wanted = |file: &ServerFile, addresses: &[&str], note: &str| {
+            let mut settings = file.peer(1).unwrap().peer.settings().clone();
+            settings.note = note.parse().ok();
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            PeerChange { settings, addresses, sites: Some(vec!["fd00::1/128".parse().unwrap()]) }
+        };
+        let file = parse(&two);
+        let same = change(&file, 1, &wanted(&file, &["10.8.0.3", "10.8.0.4"], "")).unwrap().file;
+        assert_eq!(same.text(), file.text());
+        let error = change(&file, 1, &wanted(&file, &["10.8.0.3", "10.8.0.9"], "")).unwrap_err();
+        assert!(error.to_string().contains("same family"), "{error}");
+        let one = change(&file, 1, &wanted(&file, &["10.8.0.3"], "")).unwrap().file;
+        assert!(String::from_utf8_lossy(one.text()).contains("AllowedIPs = 10.8.0.3/32, fd00::1/128\n"));
+        // of an invitation, addresses cannot change: its settings can
+        let invited = two.replace("# Deny", "# Invitation = 2099-12-31T00:00:00Z\n# Deny");
+        let file = parse(&invited);
+        let noted = change(&file, 1, &wanted(&file, &["10.8.0.4", "10.8.0.3"], "x")).unwrap().file;
+        assert!(String::from_utf8_lossy(noted.text()).contains("# Note = x\n"));
+        let error = change(&file, 1, &wanted(&file, &["10.8.0.9"], "x")).unwrap_err();
+        assert!(matches!(error, AddError::Server(ServerError::InvitationAddress(_))), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod taken;
 
 use std::net::IpAddr;
 
-pub(crate) use self::change::{Changed, PeerChange, change, remove, rename, set};
+pub(crate) use self::change::{Changed, PeerChange, change, remove, rename};
 pub(crate) use self::error::{AddError, NewPeerError, NewPeerWarning};
 pub(crate) use self::invitation::{
     EnrolledByLink, Invited, enrol, enrol_by_link, invite, invited_client, without_expired_invitations,

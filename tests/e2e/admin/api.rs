@@ -131,6 +131,10 @@ fn a_client_is_added_and_changed_by_a_program() {
     let key = peers["peers"][0]["public_key"].as_str().unwrap().replace('/', "%2F");
     let by_key = format!("/api/v1/peers/{key}");
     assert_eq!(deploy.call("PATCH", &by_key, Some(&disabled(Value::Null))).status, 204);
+    let networks = json!({"addresses": ["10.8.0.2"], "sites": ["192.168.5.0/24"]});
+    assert_eq!(deploy.call("PATCH", &path, Some(&networks)).status, 204);
+    assert!(server.text().contains(", 192.168.5.0/24\n"), "{}", server.text());
+    assert_eq!(deploy.call("PATCH", &path, Some(&json!({"sites": []}))).status, 204);
     phone.ping(SERVER_V4);
     // what is wrong is said with its field, and nothing is changed
     let before = server.text();

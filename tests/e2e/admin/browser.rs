@@ -77,6 +77,21 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     let images = browser.run("return document.images.length", &[]);
     assert_eq!(images, 0, "a name has become an element");
 
+    // a network behind it, taken back
+    let site = |networks: &str| {
+        browser.find("#site").type_in(networks);
+        browser.find("form:has(#site) button").click();
+    };
+    site("0.0.0.0/0");
+    browser.wait_for_text("#site-error", "default route");
+    site("192.168.5.0/24");
+    browser.wait_for_text("dl", "192.168.5.0/24");
+    assert!(server.text().contains(", 192.168.5.0/24\n"), "{}", server.text());
+    site("");
+    eventually("the network is gone", || !browser.text("dl").contains("192.168.5.0"));
+    phone.ping(SERVER_V4);
+    assert!(!server.text().contains("192.168.5.0"), "{}", server.text());
+
     // so is everything that is typed into the other fields: kept, and refused at its field
     let fill = "document.querySelectorAll('form[action$=\"/set\"] input[type=text], form[action$=\"/set\"] input:not([type])')
         .forEach((field) => { if (field.id != 'Note') field.value = arguments[0]; })";

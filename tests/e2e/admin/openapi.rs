@@ -97,6 +97,10 @@ impl Description {
                     let mut any = wanted.as_array().unwrap().iter();
                     any.any(|schema| self.errors(schema, value, at).is_empty())
                 }
+                "minProperties" => {
+                    let count = value.as_object().map(|object| object.len() as u64);
+                    count.is_none_or(|count| count >= wanted.as_u64().unwrap())
+                }
                 "minimum" => value.as_i64().is_none_or(|number| number >= wanted.as_i64().unwrap()),
                 "minLength" => length(value).is_none_or(|length| length >= wanted.as_u64().unwrap()),
                 "maxLength" => length(value).is_none_or(|length| length <= wanted.as_u64().unwrap()),
@@ -180,6 +184,8 @@ mod tests {
             let errors = errors(wrong);
             assert!(errors.iter().any(|error| error.contains(part)), "{part}: {errors:?}");
         }
+        let errors = |body| description.errors_in_request("PATCH", "/api/v1/peers/x", &body);
+        assert!(errors(json!({"sites": []})).is_empty() && !errors(json!({})).is_empty());
         let schema = json!({"anyOf": [{"$ref": "#/components/schemas/Bytes"}, {"type": "null"}]});
         let errors = |value| description.errors(&schema, &value, "$");
         assert!(errors(json!(null)).is_empty());

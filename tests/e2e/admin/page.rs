@@ -100,6 +100,21 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
     assert!(refused.status == 409 && refused.body.contains("id=\"target-error\""), "{refused:?}");
     assert_eq!(admin.post(&set, &[("Deny", "")]).status, 303);
     eventually("the rule is gone", || accepts(&phone, inside));
+    // another address, and a network behind it
+    let moved = [("address", "10.8.0.7"), ("site", "192.168.5.0/24")];
+    assert_eq!(admin.post(&set, &moved).status, 303);
+    assert!(server.text().contains(", 192.168.5.0/24\n"), "{}", server.text());
+    assert!(server.text().contains("AllowedIPs = 10.8.0.7/32, "), "{}", server.text());
+    daemon.wait_for("admin page: set address, site of 'Anna's <phone>'");
+    let route = server.site.host().ip(&["route", "get", "192.168.5.1"]);
+    assert!(route.contains("dev tun0"), "{route}");
+    assert!(!phone.ping_once(SERVER_V4, 56), "the old address is of no use");
+    let refused = admin.post(&set, &[("address", "10.9.0.7"), ("site", "10.8.0.0/25")]);
+    assert!(refused.status == 409 && refused.body.contains("id=\"address-error\""), "{refused:?}");
+    assert!(refused.body.contains("id=\"site-error\""), "{refused:?}");
+    assert_eq!(admin.post(&set, &[("address", "10.8.0.2"), ("site", "none")]).status, 303);
+    assert!(!server.text().contains("192.168.5.0"), "{}", server.text());
+    phone.ping(SERVER_V4);
     let added =
         [("name", "disk"), ("routes", "vpn"), ("address", "10.8.0.9"), ("AllowFrom", "Anna's <phone>")];
     let added = admin.post("/new", &added);

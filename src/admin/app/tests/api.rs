@@ -201,7 +201,8 @@ fn a_change_says_which_token_made_it_and_what_is_wrong_with_it() {
     assert_eq!(answered.status, 422, "{answered:?}");
     assert!(answered.body.contains(r#"{"field":"settings.rate_up","message":"expected a rate"}"#));
     api.description.check_response("PATCH", &path, 422, &answered.body);
-    let change = Change::Set(in_file(2, "laptop").key, vec![(PeerComment::RateUp, value("fast"))]);
+    let edit = PeerEdit::of_settings(vec![(PeerComment::RateUp, value("fast"))]);
+    let change = Change::Set(in_file(2, "laptop").key, Box::new(edit));
     assert_eq!(seen, [(Principal::Token("deploy".parse().unwrap()), change)]);
     // no such peer, path, method, body, parameter
     for (method, path, body, status) in [

@@ -8,11 +8,12 @@ use super::page::SHOW_INTERVAL;
 use super::processes::Page;
 use crate::admin::messages::{MAX_PEERS_SIZE, MAX_VALUE, PeerInFile, SettingText, ToAdmin};
 use crate::config::peer_settings::PeerComment;
-use crate::config::wg_quick::{Peer, reload};
+use crate::config::wg_quick::{Peer, WgQuick, reload};
 use crate::messages::ToTunnel;
 use crate::net::timer::unix_now;
 use crate::supervisor::context::Context;
 use crate::uapi::ResponseFormat;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Maximum number of allowed IPs that the page shows of a peer.
 const MAX_NETWORKS: usize = 8;
@@ -42,12 +43,14 @@ impl WireGuard {
             let loaded = reload(&file.path, file.options.hooks).ok();
             admin.changed_peers = loaded.map(|loaded| loaded.configuration.peers);
         }
-        let of_reload = self.source.configuration().map_or(&[][..], |configuration| &configuration.peers);
+        let configuration = self.source.configuration();
+        let networks = configuration.map(WgQuick::networks).unwrap_or_default();
+        let of_reload = configuration.map_or(&[][..], |configuration| &configuration.peers);
         // borrowed no longer than until the messages are made
         let changed = admin.changed_peers.take();
         let peers = changed.as_deref().unwrap_or(of_reload);
         let (mut page, mut size) = (Vec::new(), 0);
-        for peer in peers.iter().map(|peer| in_file(peer, now)) {
+        for peer in peers.iter().map(|peer| in_file(peer, &networks, now)) {
             size += peer.size();
             if size > MAX_PEERS_SIZE && !page.is_empty() {
                 size = peer.size();
@@ -73,8 +76,8 @@ impl WireGuard {
     }
 }
 
-/// Returns a peer as the page shows it.
-fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
+/// Returns a peer of a VPN with these networks, as the page shows it.
+fn in_file(peer: &Peer, vpn: &[Prefix], now: Duration) -> PeerInFile {
     let settings = peer.settings();
     let (mut short, mut long) = (Vec::new(), Vec::new());
     for key in PeerComment::ALL {
@@ -84,14 +87,16 @@ fn in_file(peer: &Peer, now: Duration) -> PeerInFile {
             None => {}
         }
     }
-    let mut networks: Vec<_> = peer.allowed_ips.iter().take(MAX_NETWORKS).map(ToString::to_string).collect();
-    if peer.allowed_ips.len() > MAX_NETWORKS {
-        networks.push(format!("… ({})", peer.allowed_ips.len()));
-    }
+    let networks = peer.allowed_ips.iter().take(MAX_NETWORKS).map(ToString::to_string).collect();
+    let more_networks = peer.allowed_ips.len().saturating_sub(MAX_NETWORKS);
+    // with more, the page does not change them
+    let sites = if more_networks == 0 { peer.sites(vpn) } else { Vec::new() };
     PeerInFile {
         key: peer.public_key,
         name: peer.name.clone(),
         networks,
+        more_networks: u32::try_from(more_networks).unwrap_or(u32::MAX),
+        sites: sites.iter().map(ToString::to_string).collect(),
         has_preshared_key: peer.preshared_key.is_some(),
         persistent_keepalive: peer.persistent_keepalive.map_or(0, u16::from),
         settings: short,
