@@ -234,7 +234,10 @@ mod tests {
         let Some((_, Answer::Error(text))) = Answer::parse(&bytes) else { panic!() };
         assert_eq!(text, "ü".repeat(512));
         let too_long = [&bytes[..], b"x"].concat();
-        assert!(too_long.len() <= MAX_DATAGRAM && Answer::parse(&too_long).is_none(), "longer than it is written");
+        assert!(
+            too_long.len() <= MAX_DATAGRAM && Answer::parse(&too_long).is_none(),
+            "longer than it is written"
+        );
         assert_eq!(
             Answer::parse(&Answer::Enrolled.to_bytes(&IDENTIFIER)),
             Some((IDENTIFIER, Answer::Enrolled))
