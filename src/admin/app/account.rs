@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::super::http::{ConnectionId, Reply, Request, Response};
+use super::super::http::{Reply, Request, Response};
 use super::super::messages::{Change, Event, Principal};
 use super::super::pages::{self, Problem};
-use super::super::sign_in::{Account, Attempt, PasswordHash, Session, Token, TotpSecret};
-use super::pending::ChangeKind;
+use super::super::sign_in::{Account, Attempt, PasswordHash, Token, TotpSecret};
+use super::pending::{Caller, ChangeKind};
 use super::route::AppAction;
 use super::state::App;
 use crate::net::timer::unix_now;
@@ -89,24 +89,19 @@ impl App {
 
     /// Sets the password of the session's person: the first one, after a link any, else with the
     /// current one.
-    pub(super) fn set_password(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-        now: Instant,
-    ) -> Reply {
+    pub(super) fn set_password(&mut self, request: &Request, caller: Caller) -> Reply {
+        let Caller { session, from, now, .. } = &caller;
         let principal = session.principal().clone();
         let refused = |app: &Self, problem: &Problem| {
             Reply::Now(match app.accounts.get(session.principal()) {
-                Some(account) => pages::account(&app.tunnel, &session, account, None, Some(problem)),
-                None => pages::password(&app.tunnel, &session, Some(problem)),
+                Some(account) => pages::account(&app.tunnel, session, account, None, Some(problem)),
+                None => pages::password(&app.tunnel, session, Some(problem)),
             })
         };
         if !session.is_by_link {
             // the session proves the second factor
-            let checked = self.check_password(request, "current", Some(principal.clone()), false, from, now);
+            let checked =
+                self.check_password(request, "current", Some(principal.clone()), false, *from, *now);
             if let Err(problem) = checked {
                 return refused(self, &problem);
             }
@@ -119,19 +114,12 @@ impl App {
         let known = self.accounts.get(&principal).filter(|_| !session.is_by_link);
         let account = Account { password, totp: known.and_then(|known| known.totp.clone()) };
         let change = Change::Account { text: account.to_text(), may_be_new: session.is_by_link };
-        self.change(change, ChangeKind::Account { account, ends_sessions: true }, session, id, from)
+        self.submit(Ok(change), ChangeKind::Account { account, ends_sessions: true }, caller)
     }
 
     /// Turns the authenticator app of the session's person on or off.
-    pub(super) fn set_app(
-        &mut self,
-        action: AppAction,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-        now: Instant,
-    ) -> Reply {
+    pub(super) fn set_app(&mut self, action: AppAction, request: &Request, caller: Caller) -> Reply {
+        let Caller { session, from, now, .. } = &caller;
         let principal = session.principal().clone();
         let Some(account) = self.accounts.get(&principal).cloned() else {
             return Reply::Now(Response::redirect("/password"));
@@ -142,9 +130,9 @@ impl App {
         }
         let attempt = Attempt::Account(principal.clone());
         let offered = self.offered.get(&principal).cloned();
-        if let Err(wait) = self.attempts.begin(from, &attempt, now) {
+        if let Err(wait) = self.attempts.begin(*from, &attempt, *now) {
             let problem = Problem::TooMany(wait);
-            let page = pages::account(&self.tunnel, &session, &account, offered.as_ref(), Some(&problem));
+            let page = pages::account(&self.tunnel, session, &account, offered.as_ref(), Some(&problem));
             return Reply::Now(page);
         }
         let is_on = action == AppAction::On;
@@ -154,14 +142,14 @@ impl App {
         let step = secret.as_ref().and_then(|secret| secret.step_of(&code, unix_now(), last));
         let Some(step) = step else {
             let page =
-                pages::account(&self.tunnel, &session, &account, offered.as_ref(), Some(&Problem::Wrong));
+                pages::account(&self.tunnel, session, &account, offered.as_ref(), Some(&Problem::Wrong));
             return Reply::Now(page);
         };
         self.last_steps.insert(principal, step);
-        self.attempts.handle_success(from, &attempt);
+        self.attempts.handle_success(*from, &attempt);
         let account = Account { totp: secret.filter(|_| is_on), ..account };
         let change = Change::Account { text: account.to_text(), may_be_new: false };
-        self.change(change, ChangeKind::Account { account, ends_sessions: false }, session, id, from)
+        self.submit(Ok(change), ChangeKind::Account { account, ends_sessions: false }, caller)
     }
 }
 

@@ -1,17 +1,15 @@
 //! Changes: each is sent to the supervisor, and its form is answered by the result.
 
-use std::net::IpAddr;
-
-use super::super::http::{ConnectionId, Reply, Request, Response};
+use super::super::http::{Reply, Request, Response};
 use super::super::messages::{
     Answer, Change, ClientText, Field, FieldError, FromAdmin, NewPeer, PeerEdit, Principal, Question,
     Refusal, ServerSetting, SettingText,
 };
 use super::super::pages::{self, Form, PeerResult, Problem, ServerResult};
-use super::super::sign_in::{Session, Token};
+use super::super::sign_in::Token;
 use super::super::snapshot::{Peer, id as peer_id};
 use super::super::texts;
-use super::pending::{ChangeKind, PendingChange};
+use super::pending::{Caller, ChangeKind, PendingChange};
 use super::route::PeerAction;
 use super::state::{App, Page, View};
 use crate::config::peer_settings::PeerComment;
@@ -30,10 +28,7 @@ impl App {
         &mut self,
         (key, action): (PublicKey, PeerAction),
         request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-        now: Instant,
+        caller: Caller,
     ) -> Reply {
         let form = Form::of(request);
         let disable = |value: &str| {
@@ -43,188 +38,149 @@ impl App {
         };
         let change = match action {
             PeerAction::Renew => {
-                if let Principal::Owner(owner) = session.principal()
-                    && let Err(wait) = self.renewals.begin(owner, now)
+                if let Principal::Owner(owner) = caller.session.principal()
+                    && let Err(wait) = self.renewals.begin(owner, caller.now)
                 {
                     let problem = Problem::TooMany(wait);
-                    return Reply::Now(pages::problem(&self.tunnel, Some(&session), &problem));
+                    return Reply::Now(pages::problem(&self.tunnel, Some(&caller.session), &problem));
                 }
                 let known = self
                     .snapshot
                     .as_ref()
-                    .and_then(|(snapshot, _)| snapshot.find(session.principal(), &peer_id(&key)));
+                    .and_then(|(snapshot, _)| snapshot.find(caller.session.principal(), &peer_id(&key)));
                 let name = known.map_or_else(|| key.to_string(), Peer::name);
-                return self.change(Change::Renew(key), ChangeKind::Renew(key, name), session, id, from);
+                return self.submit(Ok(Change::Renew(key)), ChangeKind::Renew(key, name), caller);
             }
-            PeerAction::Remove => {
-                return self.change(Change::Remove(key), ChangeKind::Remove, session, id, from);
-            }
-            PeerAction::Test => return self.test(key, form, session, id, now),
+            PeerAction::Remove => return self.submit(Ok(Change::Remove(key)), ChangeKind::Remove, caller),
+            PeerAction::Test => return self.test(key, form, caller),
             PeerAction::Rename => name_of(&form).map(|name| Change::Rename(key, name)),
             PeerAction::Disable => disable("yes"),
             PeerAction::Enable => disable(""),
             PeerAction::Set => peer_edit(&form).map(|edit| Change::Set(key, Box::new(edit))),
         };
-        match change {
-            Ok(change) => self.change(change, ChangeKind::Peer(key, form), session, id, from),
-            Err(refusal) => self.show_refused(key, form, refusal, session, id, now),
-        }
+        self.submit(change, ChangeKind::Peer(key, form), caller)
     }
 
-    pub(super) fn add(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-    ) -> Reply {
+    pub(super) fn add(&mut self, request: &Request, caller: Caller) -> Reply {
         let form = Form::of(request);
-        match new_peer(&form) {
-            Ok(peer) => {
-                let kind = ChangeKind::Add(peer.name.as_str().to_owned(), form);
-                self.change(Change::Add(Box::new(peer)), kind, session, id, from)
-            }
-            Err(refusal) => {
-                let (form, problem) = form.refused(refusal);
-                Reply::Now(pages::new(&self.tunnel, &session, &form, Some(&problem)))
-            }
-        }
+        let change = new_peer(&form).map(|peer| Change::Add(Box::new(peer)));
+        self.submit(change, ChangeKind::Add(form), caller)
     }
 
-    pub(super) fn invite(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-    ) -> Reply {
+    pub(super) fn invite(&mut self, request: &Request, caller: Caller) -> Reply {
         let form = Form::of(request);
         // its link would not be a secret, and browsers make no keys there
-        let checked = if request.is_secure {
-            let valid = text_of(Field::Valid, form.get(Field::Valid.name()).unwrap_or_default());
-            new_peer(&form).and_then(|peer| Ok((peer, valid.map_err(|error| Refusal::new(vec![error]))?)))
+        let change = if request.is_secure {
+            new_peer(&form).and_then(|peer| {
+                let valid = typed(&form, Field::Valid)?.unwrap_or_default();
+                Ok(Change::Invite(Box::new(peer), valid))
+            })
         } else {
             Err(Refusal::of_all(texts::INVITE_NEEDS_HTTPS))
         };
-        match checked {
-            Ok((peer, valid)) => {
-                let (name, host) = (peer.name.as_str().to_owned(), request.host.clone());
-                let kind = ChangeKind::Invite { name, host, form };
-                self.change(Change::Invite(Box::new(peer), valid), kind, session, id, from)
-            }
-            Err(refusal) => {
-                let (form, problem) = form.refused(refusal);
-                Reply::Now(pages::new(&self.tunnel, &session, &form, Some(&problem)))
-            }
-        }
+        self.submit(change, ChangeKind::Invite { host: request.host.clone(), form }, caller)
     }
 
-    pub(super) fn set_server(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-    ) -> Reply {
+    pub(super) fn set_server(&mut self, request: &Request, caller: Caller) -> Reply {
         let form = Form::of(request);
         let values = ServerSetting::ALL.into_iter().filter_map(|setting| {
-            let field = Field::Server(setting);
-            Some(text_of(field, form.get(field.name())?).map(|text| (setting, text)))
+            let value = typed(&form, Field::Server(setting)).transpose()?;
+            Some(value.map(|text| (setting, text)))
         });
-        match values.collect() {
-            Ok(values) => self.change(Change::Server(values), ChangeKind::Server(form), session, id, from),
-            Err(error) => {
-                let (form, problem) = form.refused(Refusal::new(vec![error]));
-                self.show_server(form, Some(problem), session, id)
-            }
-        }
+        let change = values.collect::<Result<_, _>>().map(Change::Server);
+        self.submit(change, ChangeKind::Server(form), caller)
     }
 
     /// Shows the page of the server, with what the editor says.
-    pub(super) fn show_server(
-        &mut self,
-        form: Form,
-        problem: Option<Problem>,
-        session: Session,
-        id: ConnectionId,
-    ) -> Reply {
-        self.ask(Question::Server, ChangeKind::ShowServer(form, problem), session, id)
+    pub(super) fn show_server(&mut self, form: Form, problem: Option<Problem>, caller: Caller) -> Reply {
+        self.ask(Question::Server, ChangeKind::ShowServer(form, problem), caller)
     }
 
-    fn test(
-        &mut self,
-        key: PublicKey,
-        form: Form,
-        session: Session,
-        id: ConnectionId,
-        now: Instant,
-    ) -> Reply {
-        match text_of(Field::Target, form.get(Field::Target.name()).unwrap_or_default()) {
+    fn test(&mut self, key: PublicKey, form: Form, caller: Caller) -> Reply {
+        let from = form.get("direction") == Some("from");
+        match typed(&form, Field::Target) {
             Ok(target) => {
-                let from = form.get("direction") == Some("from");
-                let question = Question::Access { key, target, from };
-                self.ask(question, ChangeKind::Test(key, form), session, id)
+                let question = Question::Access { key, target: target.unwrap_or_default(), from };
+                self.ask(question, ChangeKind::Test(key, form), caller)
             }
-            Err(error) => self.show_refused(key, form, Refusal::new(vec![error]), session, id, now),
+            Err(refusal) => self.refuse(ChangeKind::Test(key, form), refusal, caller),
         }
     }
 
-    /// Shows the page of a peer with a form that was refused.
-    fn show_refused(
-        &mut self,
-        key: PublicKey,
-        form: Form,
-        refusal: Refusal,
-        session: Session,
-        id: ConnectionId,
-        now: Instant,
-    ) -> Reply {
-        let (form, problem) = form.refused(refusal);
-        let result = PeerResult { problem: Some(problem), form, verdict: None };
-        self.show_peer(key, result, session, id, now);
+    /// Shows the page of a peer, once the peers are known.
+    fn show_peer(&mut self, key: PublicKey, result: PeerResult, caller: Caller) -> Reply {
+        let Caller { session, connection, now, .. } = caller;
+        let page = Page::Peer(peer_id(&key), Box::new(result));
+        self.views.push((connection, View { session, page }));
+        self.request_peers(now);
         Reply::Later
     }
 
-    /// Shows the page of a peer, once the peers are known.
-    fn show_peer(
+    /// Sends a change, whose result the request waits for. A form that is no change is shown again.
+    pub(super) fn submit(
         &mut self,
-        key: PublicKey,
-        result: PeerResult,
-        session: Session,
-        id: ConnectionId,
-        now: Instant,
-    ) {
-        let page = Page::Peer(peer_id(&key), Box::new(result));
-        self.views.push((id, View { session, page }));
-        self.request_peers(now);
-    }
-
-    /// Sends a change; the request waits for its result.
-    pub(super) fn change(
-        &mut self,
-        change: Change,
+        change: Result<Change, Refusal>,
         kind: ChangeKind,
-        session: Session,
-        connection: ConnectionId,
-        from: IpAddr,
+        caller: Caller,
     ) -> Reply {
-        let by = session.principal().clone();
-        match self.insert(kind, session, connection) {
+        let change = match change {
+            Ok(change) => change,
+            Err(refusal) => return self.refuse(kind, refusal, caller),
+        };
+        let (from, by) = (caller.from, caller.session.principal().clone());
+        match self.insert(kind, caller) {
             Ok(number) => self.send(FromAdmin::Change { number, from, by, change }),
             Err(response) => return Reply::Now(*response),
         }
         Reply::Later
     }
 
+    /// Shows why a change was refused, with its form if it has one.
+    fn refuse(&mut self, kind: ChangeKind, refusal: Refusal, caller: Caller) -> Reply {
+        let session = &caller.session;
+        Reply::Now(match kind {
+            ChangeKind::Add(form) | ChangeKind::Invite { form, .. } => {
+                let (form, problem) = form.refused(refusal);
+                pages::new(&self.tunnel, session, &form, Some(&problem))
+            }
+            ChangeKind::AddToken { form, .. } => {
+                let (form, problem) = form.refused(refusal);
+                self.show_tokens(session, &form, Some(&problem))
+            }
+            ChangeKind::Peer(key, form) | ChangeKind::Test(key, form) => {
+                let (form, problem) = form.refused(refusal);
+                return self.show_peer(
+                    key,
+                    PeerResult { problem: Some(problem), form, verdict: None },
+                    caller,
+                );
+            }
+            ChangeKind::Renew(key, _) => {
+                // the reason may name other peers
+                let refusal = match session.principal() {
+                    Principal::Owner(_) => Refusal::of_all(texts::ASK_ADMIN),
+                    _ => refusal,
+                };
+                return self.refuse(ChangeKind::Peer(key, Form::default()), refusal, caller);
+            }
+            ChangeKind::Server(form) => {
+                let (form, problem) = form.refused(refusal);
+                return self.show_server(form, Some(problem), caller);
+            }
+            ChangeKind::Remove
+            | ChangeKind::Account { .. }
+            | ChangeKind::RemoveAccount
+            | ChangeKind::RemoveToken
+            | ChangeKind::ShowServer(..) => {
+                let (_, problem) = Form::default().refused(refusal);
+                pages::problem(&self.tunnel, Some(session), &problem)
+            }
+        })
+    }
+
     /// Sends a question; the request waits for its answer.
-    fn ask(
-        &mut self,
-        question: Question,
-        kind: ChangeKind,
-        session: Session,
-        connection: ConnectionId,
-    ) -> Reply {
-        match self.insert(kind, session, connection) {
+    fn ask(&mut self, question: Question, kind: ChangeKind, caller: Caller) -> Reply {
+        match self.insert(kind, caller) {
             Ok(number) => self.send(FromAdmin::Question { number, question }),
             Err(response) => return Reply::Now(*response),
         }
@@ -232,21 +188,17 @@ impl App {
     }
 
     /// Returns the number of a new request to the supervisor.
-    fn insert(
-        &mut self,
-        kind: ChangeKind,
-        session: Session,
-        connection: ConnectionId,
-    ) -> Result<u32, Box<Response>> {
-        let own = self.changes.values().filter(|each| each.session.principal() == session.principal());
+    fn insert(&mut self, kind: ChangeKind, caller: Caller) -> Result<u32, Box<Response>> {
+        let session = &caller.session;
+        let own = self.changes.values().filter(|each| each.caller.session.principal() == session.principal());
         let is_owner = *session.principal() != Principal::Admin;
         if self.pending() >= MAX_CHANGES || (is_owner && own.count() >= MAX_OWNER_CHANGES) {
             let problem = Problem::Failed("too many changes at once".to_owned());
-            return Err(Box::new(pages::problem(&self.tunnel, Some(&session), &problem)));
+            return Err(Box::new(pages::problem(&self.tunnel, Some(session), &problem)));
         }
         let number = self.next_change;
         self.next_change = number.wrapping_add(1);
-        self.changes.insert(number, PendingChange { connection, session, kind });
+        self.changes.insert(number, PendingChange { caller, kind });
         Ok(number)
     }
 
@@ -260,76 +212,55 @@ impl App {
         if self.handle_enrolled(number, &result) {
             return;
         }
-        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else {
+        let Some(PendingChange { caller, kind }) = self.changes.remove(&number) else {
             return self.handle_api_changed(number, result);
         };
+        let (caller, connection) = (Caller { now, ..caller }, caller.connection);
         // the next page shows the change
         self.snapshot = None;
-        if !self.sessions.has(&session, now) {
+        let reply = match result {
             // the account was removed meanwhile, or has another password
-            let response = pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended));
+            _ if !self.sessions.has(&caller.session, now) => {
+                Reply::Now(pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended)))
+            }
+            Ok(client) => Reply::Now(self.accept(kind, client, &caller)),
+            Err(refusal) => self.refuse(kind, refusal, caller),
+        };
+        if let Reply::Now(response) = reply {
             self.responses.push_back((connection, response));
-            return;
         }
-        let response = match (result, kind) {
-            (Ok(Some(client)), ChangeKind::Add(name, _) | ChangeKind::Renew(_, name)) => {
-                pages::added(&self.tunnel, &session, &name, &client)
+    }
+
+    /// Returns the page after a change that was made.
+    fn accept(&mut self, kind: ChangeKind, client: Option<ClientText>, caller: &Caller) -> Response {
+        let session = &caller.session;
+        match (kind, client) {
+            (ChangeKind::Add(form), Some(client)) => {
+                pages::added(&self.tunnel, session, typed_name(&form), &client)
             }
-            (Ok(Some(token)), ChangeKind::Invite { name, host, .. }) => {
-                pages::invited(&self.tunnel, &session, &name, &host, &token)
+            (ChangeKind::Renew(_, name), Some(client)) => pages::added(&self.tunnel, session, &name, &client),
+            (ChangeKind::Invite { host, form }, Some(token)) => {
+                pages::invited(&self.tunnel, session, typed_name(&form), &host, &token)
             }
-            (Ok(_), ChangeKind::Peer(key, _)) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
-            (Ok(_), ChangeKind::Server(_)) => Response::redirect("/server"),
-            (Ok(_), ChangeKind::RemoveAccount) => Response::redirect("/owners"),
-            (Ok(_), ChangeKind::Account { account, ends_sessions }) => {
+            (ChangeKind::Peer(key, _), _) => Response::redirect(&format!("/peers/{}", peer_id(&key))),
+            (ChangeKind::Server(_), _) => Response::redirect("/server"),
+            (ChangeKind::RemoveAccount, _) => Response::redirect("/owners"),
+            (ChangeKind::Account { account, ends_sessions }, _) => {
                 let principal = session.principal().clone();
                 self.accounts.set(principal.clone(), account);
                 self.offered.remove(&principal);
                 if ends_sessions {
-                    self.begin_after_new_password(principal, now)
+                    self.begin_after_new_password(principal, caller.now)
                 } else {
                     Response::redirect("/account")
                 }
             }
-            (Ok(_), ChangeKind::AddToken { name, secret, .. }) => {
-                pages::token_added(&self.tunnel, &session, &name, &secret)
+            (ChangeKind::AddToken { secret, form }, _) => {
+                pages::token_added(&self.tunnel, session, typed_name(&form), &secret)
             }
-            (Ok(_), ChangeKind::RemoveToken) => Response::redirect("/tokens"),
-            (Ok(_), _) => Response::redirect("/"),
-            (Err(refusal), ChangeKind::AddToken { form, .. }) => {
-                let (form, problem) = form.refused(refusal);
-                self.show_tokens(&session, &form, Some(&problem))
-            }
-            (Err(refusal), ChangeKind::Add(_, form) | ChangeKind::Invite { form, .. }) => {
-                let (form, problem) = form.refused(refusal);
-                pages::new(&self.tunnel, &session, &form, Some(&problem))
-            }
-            (Err(refusal), ChangeKind::Peer(key, form)) => {
-                self.show_refused(key, form, refusal, session, connection, now);
-                return;
-            }
-            (Err(refusal), ChangeKind::Renew(key, _)) => {
-                // the reason may name other peers
-                let refusal = match session.principal() {
-                    Principal::Owner(_) => Refusal::of_all(texts::ASK_ADMIN),
-                    _ => refusal,
-                };
-                self.show_refused(key, Form::default(), refusal, session, connection, now);
-                return;
-            }
-            (Err(refusal), ChangeKind::Server(form)) => {
-                let (form, problem) = form.refused(refusal);
-                match self.show_server(form, Some(problem), session, connection) {
-                    Reply::Now(response) => response,
-                    Reply::Later | Reply::Stream => return,
-                }
-            }
-            (Err(refusal), _) => {
-                let (_, problem) = Form::default().refused(refusal);
-                pages::problem(&self.tunnel, Some(&session), &problem)
-            }
-        };
-        self.responses.push_back((connection, response));
+            (ChangeKind::RemoveToken, _) => Response::redirect("/tokens"),
+            _ => Response::redirect("/"),
+        }
     }
 
     /// Takes the answer to a question: its page shows it, once the peers are known.
@@ -339,16 +270,17 @@ impl App {
         result: Result<Answer, Refusal>,
         now: Instant,
     ) {
-        let Some(PendingChange { connection, session, kind }) = self.changes.remove(&number) else {
+        let Some(PendingChange { caller, kind }) = self.changes.remove(&number) else {
             return self.handle_api_answer(number, result);
         };
+        let caller = Caller { now, ..caller };
         match (kind, result) {
             (ChangeKind::Test(key, form), Ok(Answer::Access { is_allowed, text })) => {
                 let verdict = Some((is_allowed, text.into_string()));
-                self.show_peer(key, PeerResult { problem: None, form, verdict }, session, connection, now);
+                self.show_peer(key, PeerResult { problem: None, form, verdict }, caller);
             }
-            (ChangeKind::Test(key, form), Err(refusal)) => {
-                self.show_refused(key, form, refusal, session, connection, now);
+            (kind @ ChangeKind::Test(..), Err(refusal)) => {
+                self.refuse(kind, refusal, caller);
             }
             (ChangeKind::ShowServer(form, problem), result) => {
                 let mut shown = ServerResult { problem, form, ..ServerResult::default() };
@@ -359,12 +291,13 @@ impl App {
                     Ok(_) => {}
                     Err(refusal) => shown.problem = Some(Form::default().refused(refusal).1),
                 }
-                self.views.push((connection, View { session, page: Page::Server(Box::new(shown)) }));
+                let view = View { session: caller.session, page: Page::Server(Box::new(shown)) };
+                self.views.push((caller.connection, view));
                 self.request_peers(now);
             }
             _ => {
-                let response = pages::problem(&self.tunnel, Some(&session), &Problem::NotFound);
-                self.responses.push_back((connection, response));
+                let response = pages::problem(&self.tunnel, Some(&caller.session), &Problem::NotFound);
+                self.responses.push_back((caller.connection, response));
             }
         }
     }
@@ -377,9 +310,15 @@ impl App {
     }
 }
 
+/// Returns the name that was typed.
+fn typed_name(form: &Form) -> &str {
+    form.get(Field::Name.name()).unwrap_or_default().trim()
+}
+
 fn name_of(form: &Form) -> Result<PeerName, Refusal> {
-    let name = form.get(Field::Name.name()).unwrap_or_default().trim();
-    name.parse().map_err(|error: PeerNameError| Refusal::new(vec![FieldError::new(Some(Field::Name), error)]))
+    typed_name(form)
+        .parse()
+        .map_err(|error: PeerNameError| Refusal::new(vec![FieldError::new(Some(Field::Name), error)]))
 }
 
 /// Returns the settings that a form has fields of.

@@ -1,12 +1,10 @@
 //! The owners of peers: links for them, and the end of their accounts.
 
-use std::net::IpAddr;
-
-use super::super::http::{ConnectionId, Reply, Request};
+use super::super::http::{Reply, Request};
 use super::super::messages::{Change, Event, Principal};
 use super::super::pages::{self, Problem};
 use super::super::sign_in::{Accounts, Session, Token};
-use super::pending::ChangeKind;
+use super::pending::{Caller, ChangeKind};
 use super::state::App;
 use crate::config::OwnerName;
 use wontun_proto::time::Instant;
@@ -18,13 +16,8 @@ impl App {
     }
 
     /// Shows a new link of an owner.
-    pub(super) fn show_link(
-        &mut self,
-        request: &Request,
-        session: &Session,
-        from: IpAddr,
-        now: Instant,
-    ) -> Reply {
+    pub(super) fn show_link(&mut self, request: &Request, caller: &Caller) -> Reply {
+        let &Caller { ref session, from, now, .. } = caller;
         let Some(owner) = owner_of(request) else { return self.no_owner(session) };
         let principal = Principal::Owner(owner.clone());
         self.log(from, Event::MadeLink(principal.clone()));
@@ -33,17 +26,11 @@ impl App {
     }
 
     /// Removes the account of an owner.
-    pub(super) fn remove_account(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-    ) -> Reply {
-        let Some(owner) = owner_of(request) else { return self.no_owner(&session) };
+    pub(super) fn remove_account(&mut self, request: &Request, caller: Caller) -> Reply {
+        let Some(owner) = owner_of(request) else { return self.no_owner(&caller.session) };
         // at once: a change that the owner makes now could come after this one
         self.end_access(&Principal::Owner(owner.clone()));
-        self.change(Change::RemoveAccount(owner), ChangeKind::RemoveAccount, session, id, from)
+        self.submit(Ok(Change::RemoveAccount(owner)), ChangeKind::RemoveAccount, caller)
     }
 
     /// Takes the accounts of the file, of which some were changed by a command.

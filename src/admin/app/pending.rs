@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::super::http::ConnectionId;
 use super::super::pages::{Form, Problem};
 use super::super::sign_in::{Account, Attempts, Session, Token};
-use crate::config::TokenName;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -34,21 +33,30 @@ impl Enrolments {
     }
 }
 
+/// A person who is signed in, and the connection of a request that is answered.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) session: Session,
+    pub(super) connection: ConnectionId,
+    /// Address of the browser.
+    pub(super) from: IpAddr,
+    pub(super) now: Instant,
+}
+
 /// A change or question that is under way.
 #[derive(Debug)]
 pub(super) struct PendingChange {
-    pub(super) connection: ConnectionId,
-    pub(super) session: Session,
+    pub(super) caller: Caller,
     pub(super) kind: ChangeKind,
 }
 
 /// Response to its form, or the page that needs an answer.
 #[derive(Debug)]
 pub(super) enum ChangeKind {
-    /// The file of the new peer with this name.
-    Add(String, Form),
-    /// The link of the invitation with this name, at this host.
-    Invite { name: String, host: String, form: Form },
+    /// The file of the new peer.
+    Add(Form),
+    /// The link of the invitation, at this host.
+    Invite { host: String, form: Form },
     /// The file of the peer with this key and name, which has new keys.
     Renew(PublicKey, String),
     /// The list.
@@ -61,8 +69,8 @@ pub(super) enum ChangeKind {
     Account { account: Account, ends_sessions: bool },
     /// The page of the owners of peers.
     RemoveAccount,
-    /// The secret of the new token with this name.
-    AddToken { name: TokenName, secret: Token, form: Form },
+    /// The secret of the new token.
+    AddToken { secret: Token, form: Form },
     /// The page of the tokens.
     RemoveToken,
     /// The page of the peer with the result of a test.

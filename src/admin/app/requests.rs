@@ -11,6 +11,7 @@ use super::super::pages::{self, Form, Problem};
 use super::super::sign_in::{Session, Token};
 use super::super::snapshot::{Shown, Snapshot};
 use super::access::{Permission, permission};
+use super::pending::Caller;
 use super::route::Route;
 use super::state::{App, Page, Stream, Undecided, View};
 use crate::uapi::TunnelStatus;
@@ -76,7 +77,7 @@ impl App {
                 _ => Response::redirect("/sign-in"),
             });
         };
-        self.dispatch(request, session, id, from, now)
+        self.dispatch(request, Caller { session, connection: id, from, now })
     }
 
     fn handle_post(&mut self, request: &Request, id: ConnectionId, from: IpAddr, now: Instant) -> Reply {
@@ -96,43 +97,35 @@ impl App {
         if !session.is_own_form(&request.field("token")) {
             return Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::Stale));
         }
-        self.dispatch(request, session, id, from, now)
+        self.dispatch(request, Caller { session, connection: id, from, now })
     }
 
     /// Decides about a request of somebody who is signed in. This is the only place where that is
     /// decided.
-    fn dispatch(
-        &mut self,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-        now: Instant,
-    ) -> Reply {
+    fn dispatch(&mut self, request: &Request, caller: Caller) -> Reply {
         let route = Route::of(request.method, &request.path);
-        if self.accounts.get(session.principal()).is_none() {
+        if self.accounts.get(caller.session.principal()).is_none() {
             return match route {
-                Some(Route::SignOut) => self.sign_out(&session),
-                Some(Route::SetPassword) => self.set_password(request, session, id, from, now),
+                Some(Route::SignOut) => self.sign_out(&caller.session),
+                Some(Route::SetPassword) => self.set_password(request, caller),
                 Some(Route::SignIn) if request.path == "/password" => {
-                    Reply::Now(pages::password(&self.tunnel, &session, None))
+                    Reply::Now(pages::password(&self.tunnel, &caller.session, None))
                 }
                 _ => Reply::Now(Response::redirect("/password")),
             };
         }
-        let permission = route.as_ref().map(|route| permission(session.principal(), route));
+        let permission = route.as_ref().map(|route| permission(caller.session.principal(), route));
         match (route, permission) {
-            (Some(route), Some(Permission::Granted)) => {
-                self.handle_granted(route, request, session, id, from, now)
-            }
+            (Some(route), Some(Permission::Granted)) => self.handle_granted(route, request, caller),
             (Some(route), Some(Permission::OwnPeer(peer))) => {
                 let request = request.clone();
-                self.undecided.push(Undecided { connection: id, peer, route, request, session, from });
+                let now = caller.now;
+                self.undecided.push(Undecided { peer, route, request, caller });
                 self.request_peers(now);
                 Reply::Later
             }
             (None, _) | (_, None | Some(Permission::Denied)) => {
-                Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NotFound))
+                Reply::Now(pages::problem(&self.tunnel, Some(&caller.session), &Problem::NotFound))
             }
         }
     }
@@ -140,15 +133,16 @@ impl App {
     /// Answers requests about a peer, now that it is known whose the peer is.
     fn decide(&mut self, now: Instant) {
         for undecided in std::mem::take(&mut self.undecided) {
-            let Undecided { connection, peer, route, request, session, from } = undecided;
-            let own = self.snapshot.as_ref().and_then(|(all, _)| all.find(session.principal(), &peer));
+            let Undecided { peer, route, request, caller } = undecided;
+            let (caller, connection) = (Caller { now, ..caller }, caller.connection);
+            let own = self.snapshot.as_ref().and_then(|(all, _)| all.find(caller.session.principal(), &peer));
             let is_own = own.is_some();
-            let reply = if !self.sessions.has(&session, now) {
+            let reply = if !self.sessions.has(&caller.session, now) {
                 Reply::Now(pages::sign_in(&self.tunnel, &self.accounts, Some(&Problem::Ended)))
             } else if is_own {
-                self.handle_granted(route, &request, session, connection, from, now)
+                self.handle_granted(route, &request, caller)
             } else {
-                Reply::Now(pages::problem(&self.tunnel, Some(&session), &Problem::NoPeer))
+                Reply::Now(pages::problem(&self.tunnel, Some(&caller.session), &Problem::NoPeer))
             };
             if let Reply::Now(response) = reply {
                 self.responses.push_back((connection, response));
@@ -157,25 +151,18 @@ impl App {
     }
 
     /// Answers a request that the person may make.
-    fn handle_granted(
-        &mut self,
-        route: Route,
-        request: &Request,
-        session: Session,
-        id: ConnectionId,
-        from: IpAddr,
-        now: Instant,
-    ) -> Reply {
+    fn handle_granted(&mut self, route: Route, request: &Request, caller: Caller) -> Reply {
+        let session = &caller.session;
         match route {
-            Route::List => self.show(id, View { session, page: Page::List(shown(request)) }, now),
-            Route::NewPeer => Reply::Now(pages::new(&self.tunnel, &session, &Form::empty(request), None)),
-            Route::Server => self.show_server(Form::default(), None, session, id),
+            Route::List => self.show(Page::List(shown(request)), caller),
+            Route::NewPeer => Reply::Now(pages::new(&self.tunnel, session, &Form::empty(request), None)),
+            Route::Server => self.show_server(Form::default(), None, caller),
             Route::Account => {
                 let Some(account) = self.accounts.get(session.principal()) else {
                     return Reply::Now(Response::redirect("/password"));
                 };
                 let offered = self.offered.get(session.principal());
-                Reply::Now(pages::account(&self.tunnel, &session, account, offered, None))
+                Reply::Now(pages::account(&self.tunnel, session, account, offered, None))
             }
             Route::SignIn => Reply::Now(Response::redirect("/")),
             Route::Events => {
@@ -184,29 +171,25 @@ impl App {
                     return Reply::Now(Response::text(Status::Forbidden, Status::Forbidden.line()));
                 }
                 let shown = shown(request);
-                self.streams.push(Stream { connection: id, session, shown, is_current: false });
+                let Caller { session, connection, now, .. } = caller;
+                self.streams.push(Stream { connection, session, shown, is_current: false });
                 self.request_peers(now);
                 Reply::Stream
             }
-            Route::Peer(peer) => {
-                let page = Page::Peer(peer, Box::default());
-                self.show(id, View { session, page }, now)
-            }
-            Route::Tokens => Reply::Now(self.show_tokens(&session, &Form::default(), None)),
-            Route::AddToken => self.add_token(request, session, id, from),
-            Route::RemoveToken => self.remove_token(request, session, id, from),
-            Route::Owners => self.show(id, View { session, page: Page::Owners }, now),
-            Route::MakeLink => self.show_link(request, &session, from, now),
-            Route::RemoveAccount => self.remove_account(request, session, id, from),
-            Route::SignOut => self.sign_out(&session),
-            Route::SetPassword => self.set_password(request, session, id, from, now),
-            Route::SetApp(action) => self.set_app(action, request, session, id, from, now),
-            Route::Add => self.add(request, session, id, from),
-            Route::Invite => self.invite(request, session, id, from),
-            Route::SetServer => self.set_server(request, session, id, from),
-            Route::PeerAction(key, action) => {
-                self.handle_peer_action((key, action), request, session, id, from, now)
-            }
+            Route::Peer(peer) => self.show(Page::Peer(peer, Box::default()), caller),
+            Route::Tokens => Reply::Now(self.show_tokens(session, &Form::default(), None)),
+            Route::AddToken => self.add_token(request, caller),
+            Route::RemoveToken => self.remove_token(request, caller),
+            Route::Owners => self.show(Page::Owners, caller),
+            Route::MakeLink => self.show_link(request, &caller),
+            Route::RemoveAccount => self.remove_account(request, caller),
+            Route::SignOut => self.sign_out(session),
+            Route::SetPassword => self.set_password(request, caller),
+            Route::SetApp(action) => self.set_app(action, request, caller),
+            Route::Add => self.add(request, caller),
+            Route::Invite => self.invite(request, caller),
+            Route::SetServer => self.set_server(request, caller),
+            Route::PeerAction(key, action) => self.handle_peer_action((key, action), request, caller),
         }
     }
 
@@ -222,11 +205,13 @@ impl App {
     }
 
     /// Shows a page about peers, once they are known.
-    fn show(&mut self, id: ConnectionId, view: View, now: Instant) -> Reply {
+    fn show(&mut self, page: Page, caller: Caller) -> Reply {
+        let Caller { session, connection, now, .. } = caller;
+        let view = View { session, page };
         match &self.snapshot {
             Some((snapshot, at)) if now.since(*at) < MAX_AGE => Reply::Now(self.render(&view, snapshot)),
             _ => {
-                self.views.push((id, view));
+                self.views.push((connection, view));
                 self.request_peers(now);
                 Reply::Later
             }

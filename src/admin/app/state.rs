@@ -1,7 +1,6 @@
 //! The state of the page.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 
 use super::super::http::{ConnectionId, Request, Response};
 use super::super::messages::{FromAdmin, PeerInFile, Principal};
@@ -9,7 +8,7 @@ use super::super::pages::{PeerResult, ServerResult};
 use super::super::sign_in::{Accounts, Attempts, Links, Session, Sessions, TotpSecret};
 use super::super::snapshot::{Shown, Snapshot};
 use super::api_state::Api;
-use super::pending::{Enrolments, PendingChange};
+use super::pending::{Caller, Enrolments, PendingChange};
 use super::renewals::Renewals;
 use super::route::Route;
 use crate::net::random::SystemRandom;
@@ -76,13 +75,11 @@ pub(super) enum Page {
 /// A request that is made if a peer belongs to the person who made it.
 #[derive(Debug)]
 pub(super) struct Undecided {
-    pub(super) connection: ConnectionId,
     /// Id of the peer.
     pub(super) peer: String,
     pub(super) route: Route,
     pub(super) request: Request,
-    pub(super) session: Session,
-    pub(super) from: IpAddr,
+    pub(super) caller: Caller,
 }
 
 /// An open page that is updated.

@@ -91,12 +91,7 @@ fn table(session: &Session, tokens: &ApiTokens, used: &Uses) -> Markup {
 }
 
 /// Returns the page with the secret of a new token.
-pub(in crate::admin) fn token_added(
-    tunnel: &str,
-    session: &Session,
-    name: &TokenName,
-    secret: &Token,
-) -> Response {
+pub(in crate::admin) fn token_added(tunnel: &str, session: &Session, name: &str, secret: &Token) -> Response {
     let body = html! {
         h1 { (name) }
         p { (texts::TOKEN_ONCE) }
@@ -108,5 +103,5 @@ pub(in crate::admin) fn token_added(
             a .button href="/tokens" { (texts::DONE) }
         }
     };
-    Page::new(tunnel, Some(session), name.as_str()).response(&body)
+    Page::new(tunnel, Some(session), name).response(&body)
 }
