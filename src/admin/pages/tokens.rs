@@ -60,7 +60,7 @@ pub(in crate::admin) fn tokens(
 
 fn table(session: &Session, tokens: &ApiTokens, used: &Uses) -> Markup {
     html! {
-        table .changes {
+        table .peers {
             thead { tr {
                 th scope="col" { (texts::NAME) }
                 th scope="col" { (texts::SCOPES) }
@@ -69,10 +69,10 @@ fn table(session: &Session, tokens: &ApiTokens, used: &Uses) -> Markup {
                 th scope="col" { (texts::REMOVE) }
             } }
             tbody { @for ApiToken { name, scopes, expires, .. } in tokens.iter() { tr {
-                td { (name) }
-                td { (scopes) }
-                td { @match expires { Some(end) => (end), None => (texts::NEVER) } }
-                td {
+                th scope="row" { (name) }
+                td data-label=(texts::SCOPES) { (scopes.to_string().replace(',', ", ")) }
+                td data-label=(texts::ENDS) { @match expires { Some(end) => (end), None => (texts::NEVER) } }
+                td data-label=(texts::LAST_USE) {
                     @match used.get(name) {
                         Some((at, from)) => { (texts::time(*at)) ", " (from) }
                         None => (texts::NEVER),
