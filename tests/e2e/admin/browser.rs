@@ -124,6 +124,19 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     browser.open(&format!("http://{ON_HOST}/"));
     browser.find("tbody a").click();
 
+    // a token of the API, and the list of them
+    let at_peer = browser.url();
+    browser.open(&format!("http://{ON_HOST}/tokens"));
+    browser.find("input[name=name]").type_in("grafana");
+    axe::check(&browser);
+    browser.find("form[action='/tokens'] button").click();
+    browser.find("#file");
+    axe::check(&browser);
+    browser.open(&format!("http://{ON_HOST}/tokens"));
+    browser.wait_for_text("main", "grafana");
+    axe::check(&browser);
+    browser.open(&at_peer);
+
     // disabled
     browser.find("form[action$='/disable'] button").click();
     browser.wait_for_text("[data-value=state]", "disabled");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::axe;
-use super::client::{ON_HOST, first_sign_in};
+use super::client::{Admin, ON_HOST, PASSWORD, first_sign_in};
 use super::web_driver::Browser;
 use crate::lab::Lab;
 use crate::setup::server::{Server, client};
@@ -99,7 +99,8 @@ fn pictures() {
     };
     let lab = Arc::new(Lab::new(3));
     let server = Server::new(&lab, 0);
-    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string(), "--admin"]);
+    let own = lab.host(0).v4.to_string();
+    let daemon = server.serve(&["--endpoint", &own, &format!("--admin={own}:8443")]);
     let add = |name: &str, options: &[&str]| server.output(&[&["peer", "add", name], options].concat());
     let phone = add("Anna's phone", &["--note", "Pixel, since March", "--quota", "100GB/month"]);
     let laptop = add("Anna's laptop", &["--allow", "internet, dns, server", "--deny", "lan"]);
@@ -109,6 +110,11 @@ fn pictures() {
     add("Kids' tablet", &["--quota", "2GB/day", "--over", "1Mbit"]);
     add("Old printer", &[]);
     server.output(&["peer", "disable", "Old printer"]);
+    for (name, owner) in [("Anna's phone", "anna"), ("Anna's laptop", "anna"), ("Kids' tablet", "ben")] {
+        server.output(&["peer", "set", name, "--owner", owner]);
+    }
+    server.output(&["admin", "token", "add", "grafana"]);
+    server.output(&["admin", "token", "add", "deploy", "--scope", "peers", "--expires", "2099-12-31"]);
     let (phone, _phone) = client(&lab, 1, &phone);
     let (laptop, _laptop) = client(&lab, 2, &laptop);
     let browser = Browser::new(&server.site);
@@ -136,7 +142,7 @@ fn pictures() {
         std::fs::write(folder.join(format!("{name}.webp")), browser.webp()).unwrap();
         browser.emulate(false, 0);
     };
-    let (desktop, narrow) = ((1100, 620), (390, 844));
+    let (desktop, narrow) = ((1100, 690), (390, 844));
     keep("list-desktop-light", false, desktop);
     keep("list-desktop-dark", true, desktop);
     keep("list-phone-light", false, narrow);
@@ -147,6 +153,9 @@ fn pictures() {
     browser.find("#target").type_in("192.168.1.20:443");
     browser.find("form[action$='/test'] button").click();
     browser.wait_for_text(".verdict", "Denied");
+    // the forms, and not the traffic above them
+    browser.resize(1100, 1500);
+    browser.run("document.querySelector('.cards').scrollIntoView()", &[]);
     keep("peer-desktop-dark", true, (1100, 1500));
     keep("peer-phone-light", false, narrow);
     browser.open(&url("/server"));
@@ -155,6 +164,13 @@ fn pictures() {
     eventually("it is saved", || browser.text("main").contains("set endpoint of the server"));
     keep("server-desktop-light", false, (1100, 1300));
     keep("server-phone-dark", true, narrow);
+    Admin::by_link(&server, &server.output(&["admin", "link", "--owner", "anna"]), PASSWORD);
+    browser.open(&url("/owners"));
+    keep("owners-desktop-light", false, (1100, 630));
+    keep("owners-phone-dark", true, narrow);
+    browser.open(&url("/tokens"));
+    keep("tokens-desktop-light", false, (1100, 1050));
+    keep("tokens-phone-light", false, narrow);
     browser.open(&url("/new"));
     browser.find("#name").type_in("Ben's phone");
     keep("new-phone-light", false, narrow);
@@ -162,6 +178,23 @@ fn pictures() {
     eventually("its code is there", || browser.text("h1") == "Ben's phone");
     keep("added-phone-light", false, narrow);
     keep("added-desktop-dark", true, desktop);
+    // a link, and what the person who opens it sees
+    let at = |path: &str| format!("https://{own}:8443{path}");
+    let links = server.output(&["admin", "link"]);
+    browser.open(links.lines().find(|link| link.contains("https://")).unwrap());
+    browser.wait_for_path("/account");
+    browser.open(&at("/new"));
+    browser.find("#name").type_in("Clara's phone");
+    browser.find("button[formaction]").click();
+    browser.find("#copy");
+    keep("invited-desktop-light", false, (1100, 760));
+    let link = browser.run("return document.getElementById('file').value", &[]);
+    browser.open(link.as_str().unwrap());
+    browser.find("#begin button");
+    keep("invitation-phone-light", false, narrow);
+    browser.find("#begin button").click();
+    browser.wait_for_text("main", "nowhere else");
+    keep("enrolled-phone-dark", true, narrow);
     for path in ["/account", "/new"] {
         browser.open(&url(path));
         axe::check(&browser);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::axe;
 use super::browser::scanned;
-use super::client::{Admin, ON_HOST};
+use super::client::{Admin, ON_HOST, PASSWORD as ADMIN_PASSWORD};
 use super::web_driver::Browser;
 use crate::lab::Lab;
 use crate::setup::server::{Server, client};
@@ -131,11 +131,24 @@ fn an_owner_renews_a_device_in_the_browser_until_the_account_is_removed() {
     server.output(&["peer", "add", "laptop"]);
     let mut admin = Admin::first(&server);
     let laptop = admin.path_of("laptop");
-    let page = admin.post("/owners/link", &[("owner", "anna")]).body;
-    let (_, link) = page.split_once(&format!("http://{ON_HOST}/link#")).unwrap_or_else(|| panic!("{page}"));
     let browser = Browser::new(&server.site);
     browser.resize(1100, 760);
-    browser.open(&format!("http://{ON_HOST}/link#{}", &link[..64]));
+    // the administrator makes the link
+    browser.open(&format!("http://{ON_HOST}/sign-in"));
+    browser.find("input[name=password]").type_in(ADMIN_PASSWORD);
+    browser.find("main form button").click();
+    browser.wait_for_path("/");
+    browser.open(&format!("http://{ON_HOST}/owners"));
+    axe::check(&browser);
+    browser.find("form[action='/owners/link'] button").click();
+    browser.wait_for_text("h1", "anna");
+    axe::check(&browser);
+    let page = browser.text("main");
+    let (_, link) = page.split_once(&format!("http://{ON_HOST}/link#")).unwrap_or_else(|| panic!("{page}"));
+    let link = format!("http://{ON_HOST}/link#{}", &link[..64]);
+    browser.find("header form button").click();
+    browser.wait_for_path("/sign-in");
+    browser.open(&link);
     browser.wait_for_path("/password");
     browser.find("input[name=password]").type_in(PASSWORD);
     browser.find("main button").click();
