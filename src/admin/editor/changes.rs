@@ -10,7 +10,7 @@ use super::Editor;
 use super::fields::{entered, listed, refusal, server_options};
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::{OwnerName, PeerName};
-use crate::server::peers::{self, AddedPeer, Changed, Ipv6Reach, NewPeerOptions, PeerChange};
+use crate::server::peers::{self, AddedPeer, Changed, Ipv6Reach, NewPeerOptions, NewPeerWarning, PeerChange};
 use crate::server::{KeptKeys, ServerError, ServerFile, ServerPeer, Writer};
 use wontun_proto::wireguard::PublicKey;
 
@@ -108,14 +108,15 @@ impl Editor {
         check(&file, &wanted)?;
         let (text, settings) = (format!("add '{}'", wanted.name), wanted.settings.clone());
         let added = peers::add(&file, vec![wanted], reach(reaches_ipv6), &mut self.random);
-        let peers::Added { file, peers, .. } = added.map_err(|error| refusal(&error, &settings))?;
+        let peers::Added { file, peers, warnings } = added.map_err(|error| refusal(&error, &settings))?;
         let [AddedPeer { client, .. }] = &peers[..] else {
             return Err(Refusal::of_all("nothing was added"));
         };
         // before the file is changed: what cannot be shown is not added
         let client = text_of(&client.to_text())?;
         writer.replace(file.text()).map_err(Refusal::of_all)?;
-        Ok(Done { client: Some(client), ..done(text) })
+        let warnings: Vec<_> = warnings.into_iter().map(|(_, warning)| warning).collect();
+        Ok(Done { client: Some(client), ..done(with_warnings(text, &warnings)) })
     }
 
     fn renew(&mut self, key: &PublicKey, by: &Principal) -> Result<Done, Refusal> {
@@ -164,7 +165,7 @@ impl Editor {
             return Err(Refusal::new(errors));
         }
         let wanted = PeerChange { settings, addresses, sites };
-        let Changed { file: edited, .. } =
+        let Changed { file: edited, warnings } =
             peers::change(&file, number, &wanted).map_err(|error| refusal(&error, &wanted.settings))?;
         replace(&writer, &file, &edited)?;
         let settings = &wanted.settings;
@@ -178,7 +179,8 @@ impl Editor {
             changed.extend((before.0 != after.0).then_some("address"));
             changed.extend((before.1 != after.1).then_some("site"));
         }
-        Ok(done(format!("set {} of '{name}'", joined_or_nothing(&changed))))
+        let text = format!("set {} of '{name}'", joined_or_nothing(&changed));
+        Ok(done(with_warnings(text, &warnings)))
     }
 
     fn set_server(&self, values: &[(ServerSetting, SettingText)]) -> Result<Done, Refusal> {
@@ -308,6 +310,14 @@ fn replace(writer: &Writer, before: &ServerFile, after: &ServerFile) -> Result<(
 
 pub(super) fn done(text: String) -> Done {
     Done { text: SettingText::cut(text), client: None, accounts: None, tokens: None }
+}
+
+/// Returns the text of a change, with the warnings that a command would print.
+fn with_warnings(mut text: String, warnings: &[NewPeerWarning]) -> String {
+    for warning in warnings {
+        text.push_str(&format!("; warning: {warning}"));
+    }
+    text
 }
 
 fn joined_or_nothing(names: &[&str]) -> String {

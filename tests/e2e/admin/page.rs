@@ -119,6 +119,12 @@ fn a_client_is_added_by_the_page_and_only_its_users_reach_the_page() {
         [("name", "disk"), ("routes", "vpn"), ("address", "10.8.0.9"), ("AllowFrom", "Anna's <phone>")];
     let added = admin.post("/new", &added);
     assert_eq!(added.status, 200, "{added:?}");
+    // what a command would warn of is in the log of changes
+    let around = format!("{}/set", admin.path_of("disk"));
+    assert_eq!(admin.post(&around, &[("site", "10.0.0.0/8")]).status, 303);
+    daemon
+        .wait_for("set site of 'disk'; warning: the site 10.0.0.0/8 contains the VPN's network 10.8.0.0/24");
+    assert_eq!(admin.post(&around, &[("site", "")]).status, 303);
     let refused = admin.post("/new", &[("name", "tablet"), ("address", "10.8.0.9"), ("Note", "kept")]);
     assert!(refused.status == 409 && refused.body.contains("id=\"address-error\""), "{refused:?}");
     assert!(refused.body.contains("value=\"kept\"") && !server.text().contains("tablet"), "{refused:?}");
