@@ -93,6 +93,11 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
         None
     }
 
+    /// Returns the number of the device's queue to which a packet from a peer is written.
+    fn device_queue(&self, core: &Core, _packet: &[u8]) -> usize {
+        core.current()
+    }
+
     /// Encrypts the packet of `len` bytes at offset [`Self::HEADROOM`] of `place` to a datagram,
     /// and returns its length; `None` if that is impossible.
     fn seal(sealing: &mut Self::Sealing, place: &mut [u8], len: usize) -> Option<usize>;

@@ -53,14 +53,16 @@ impl<M: Receive> Worker<M> {
                 self.write_packets(shared)?;
                 start = 0;
             }
-            let len = shared.with(self, |mode, core, worker| {
+            let polled = shared.with(self, |mode, core, worker| {
                 let room = worker.recv_buffer.bytes_mut().get_mut(start..).unwrap_or_default();
-                mode.poll_limited_packet(core, room)
+                let len = mode.poll_limited_packet(core, room)?;
+                Some((len, mode.device_queue(core, room.get(..len).unwrap_or_default())))
             });
-            let Some(len) = len else {
+            let Some((len, queue)) = polled else {
                 progress = Progress::Drained;
                 break;
             };
+            self.select_queue(shared, queue)?;
             self.queue_packet(shared, start..start + len)?;
             start += len;
         }

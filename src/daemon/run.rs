@@ -47,8 +47,9 @@ impl<M: Receive> Daemon<M> {
         clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         let mut workers = Vec::with_capacity(tuns.len());
-        for (number, tun) in tuns.into_iter().enumerate() {
-            workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
+        let queues: Arc<[Tun]> = tuns.into();
+        for (number, tun) in queues.iter().enumerate() {
+            workers.extend(Worker::new(&core, number, tun.clone(), Arc::clone(&queues), clamps_mss)?);
         }
         for (worker, id, socket) in mode.sockets().disconnected() {
             core.register(worker, socket.as_ref(), Token::Socket(id))?;

@@ -132,6 +132,16 @@ impl<M: Receive> Worker<M> {
         Ok(datagrams)
     }
 
+    /// Selects the queue of the device to which the packets added next are written.
+    pub(super) fn select_queue(&mut self, shared: &Shared<M>, queue: usize) -> Result<(), DaemonError> {
+        if queue == self.write_queue {
+            return Ok(());
+        }
+        let written = self.write_packets(shared);
+        self.write_queue = queue;
+        written
+    }
+
     /// Adds a packet in the receive buffer that is for the tun. It is written by the next
     /// [`Self::write_packets`], or at once if there is no coalescing.
     pub(super) fn queue_packet(
@@ -146,7 +156,7 @@ impl<M: Receive> Worker<M> {
         }
         let Some(coalescer) = &mut self.coalescer else {
             let packet = self.recv_buffer.bytes().get(range).unwrap_or_default();
-            let written = self.write_packet(packet);
+            let written = self.write_packet(self.write_queue, packet);
             return self.count_written(shared, written, 1, packet.len());
         };
         match coalescer.handle_packet(self.recv_buffer.bytes(), range.clone()) {
@@ -181,7 +191,8 @@ impl<M: Receive> Worker<M> {
                 *piece = IoSlice::new(bytes);
                 count += 1;
             }
-            let written = self.tun.send(pieces.get(..count).unwrap_or_default());
+            let queue = self.queues.get(self.write_queue).unwrap_or(&self.tun);
+            let written = queue.send(pieces.get(..count).unwrap_or_default());
             let counted = self.count_written(shared, written, gather.packets(), gather.packet_bytes());
             result = result.and(counted);
         }

@@ -190,18 +190,19 @@ impl<M: Protocol> Worker<M> {
             icmp_error::packet_too_big(packet, max_payload, &mut reply).and_then(|len| reply.get(..len))
         {
             // if the device is full the reply is lost, as on any router
-            let _ = self.write_packet(reply);
+            let _ = self.write_packet(self.number, reply);
         }
     }
 
-    /// Writes one packet to the tun.
-    pub(super) fn write_packet(&self, packet: &[u8]) -> std::io::Result<()> {
-        match self.tun.layout() {
-            None => self.tun.send(&[IoSlice::new(packet)]),
+    /// Writes one packet to a queue of the tun.
+    pub(super) fn write_packet(&self, queue: usize, packet: &[u8]) -> std::io::Result<()> {
+        let queue = self.queues.get(queue).unwrap_or(&self.tun);
+        match queue.layout() {
+            None => queue.send(&[IoSlice::new(packet)]),
             Some(layout) => {
                 let header = virtio::Header::default().to_bytes();
                 let header = header.get(..layout.len()).unwrap_or_default();
-                self.tun.send(&[IoSlice::new(header), IoSlice::new(packet)])
+                queue.send(&[IoSlice::new(header), IoSlice::new(packet)])
             }
         }
     }

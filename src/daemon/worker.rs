@@ -66,7 +66,12 @@ pub struct Worker<M: Protocol> {
     /// True to lower the MSS of TCP SYNs to the MTU.
     pub(super) clamps_mss: bool,
 
+    /// The queue of the device that this worker reads.
     pub(super) tun: Tun,
+    /// The queues of all workers.
+    pub(super) queues: Arc<[Tun]>,
+    /// Number of the queue to which the collected packets are written.
+    pub(super) write_queue: usize,
     /// Data read from the tun last.
     pub(super) packet: Box<[u8]>,
     /// Part of that data that had no room in the batch.
@@ -91,6 +96,7 @@ impl<M: Protocol> Worker<M> {
         core: &Core,
         number: usize,
         tun: Tun,
+        queues: Arc<[Tun]>,
         clamps_mss: bool,
     ) -> Result<Option<Self>, DaemonError> {
         let Some(handle) = core.worker_handle(number) else { return Ok(None) };
@@ -122,6 +128,8 @@ impl<M: Protocol> Worker<M> {
             coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, has_uso))),
             scratch: M::scratch(),
             tun,
+            queues,
+            write_queue: number,
         }))
     }
 

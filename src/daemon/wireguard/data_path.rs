@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use tracing::{debug, info, warn};
 
+use super::device_queue::QueueChoice;
 use super::peer_log::{LineKind, describe_clock_error};
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
@@ -51,8 +52,8 @@ enum Outcome {
     /// Authentic, but not accepted yet; its contents may be invalid nevertheless.
     Opened(Result<Opened, DropReason>),
     Dropped(DropReason),
-    /// Accepted; a packet of that length may be written to the tun.
-    Accepted(usize),
+    /// Accepted; a packet of that length may be written to the tun, to the queue with that number.
+    Accepted(usize, usize),
     /// Accepted; nothing is left to do: a keepalive, or a packet that waits for the peer's rate.
     Done,
 }
@@ -353,8 +354,9 @@ impl DataBatch {
         }
         for message in self.messages.drain(..) {
             match message.outcome {
-                Outcome::Accepted(len) => {
+                Outcome::Accepted(len, queue) => {
                     let start = message.range.start + DATA_HEADER_LEN;
+                    worker.select_queue(shared, queue)?;
                     worker.queue_packet(shared, start..start + len)?;
                 }
                 Outcome::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
@@ -415,6 +417,7 @@ impl DataBatch {
         opening: &Opening,
     ) {
         let mut source_filter = SourceFilter::default();
+        let mut queue_choice = QueueChoice::default();
         let mut accepted = Accepted::default();
         let is_limited = mode.engine.peer(opening.peer()).is_some_and(Peer::is_limited);
         for message in &mut self.messages {
@@ -426,14 +429,15 @@ impl DataBatch {
                 Opened::Packet(len) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
                     source_filter.check(mode, peer, packet)?;
+                    let queue = queue_choice.queue(mode, core, peer, packet);
                     if is_limited {
                         let packet = packet.get(..len).unwrap_or_default();
                         return Ok(match mode.engine.admit_incoming(peer, packet, core.now)? {
-                            Admission::Pass => Outcome::Accepted(len),
+                            Admission::Pass => Outcome::Accepted(len, queue),
                             Admission::Wait => Outcome::Done,
                         });
                     }
-                    Ok(Outcome::Accepted(len))
+                    Ok(Outcome::Accepted(len, queue))
                 }
             });
             message.outcome = outcome.unwrap_or_else(Outcome::Dropped);

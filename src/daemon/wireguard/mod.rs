@@ -14,6 +14,7 @@ mod connected_sockets;
 mod connection_log;
 mod connections;
 mod data_path;
+mod device_queue;
 mod endpoint_reports;
 mod endpoint_resolver;
 mod excluded;

@@ -84,6 +84,10 @@ impl DataPath for WireGuard {
         self.engine.poll_limited_packet(core.current(), core.now, room)
     }
 
+    fn device_queue(&self, core: &Core, packet: &[u8]) -> usize {
+        self.queue_of_packet(core, packet)
+    }
+
     fn seal(sealing: &mut Sealing, place: &mut [u8], len: usize) -> Option<usize> {
         sealing.seal(place, len)
     }

@@ -85,8 +85,8 @@ impl ExitCode for TunError {
     }
 }
 
-/// A queue of an open TUN device.
-#[derive(Debug)]
+/// A queue of an open TUN device. Clones share the queue.
+#[derive(Clone, Debug)]
 pub struct Tun {
     file: Arc<File>,
     /// Without offloads, each read and write is one IP packet.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::lab::Star;
+use super::lab::{CLIENTS, Star};
 use crate::lab::{Host, heavy};
 use crate::streams::Connection;
 use crate::tunnel::SERVER_V4;
@@ -102,4 +102,41 @@ fn a_udp_flow_stays_in_order() {
         udp_stays_in_order(&star);
         beside_a_flood(&star, || udp_stays_in_order(&star));
     }
+}
+
+/// The clients' packets to each other come in by one worker and their answers by the other; the
+/// server's kernel forwards both from the device to the device.
+#[test]
+fn flows_between_clients_stay_in_order() {
+    let _one_at_a_time = heavy();
+    let star = Star::spread(&["--offload", "auto"]);
+    star.server_site.shell("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    let [near, far] = &star.client_sites;
+    let connection = Connection::open(far, (CLIENTS[1], 0), near);
+    connection.bound_windows();
+    connection.exchange(50_000_000);
+    for host in [near, far] {
+        assert_eq!(out_of_order(host), 0, "segments came out of order");
+    }
+    let [sender, receiver] = [near.udp((CLIENTS[0], 0)), far.udp((CLIENTS[1], 0))];
+    sender.connect(receiver.local_addr().unwrap()).unwrap();
+    receiver.connect(sender.local_addr().unwrap()).unwrap();
+    // until the first answer, the sender's own queue is not settled
+    sender.send(b"question").unwrap();
+    uninterrupted(|| receiver.recv(&mut [0; 32])).unwrap();
+    receiver.send(b"answer").unwrap();
+    uninterrupted(|| sender.recv(&mut [0; 32])).unwrap();
+    let answers = receiver.try_clone().unwrap();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                answers.send(b"answer").unwrap();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let _end = SetAtEnd(&ended);
+        let count = numbers_stay_in_order(&sender, &receiver);
+        assert!(count > 1000, "only {count} datagrams arrived");
+    });
 }
