@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
 use wontun_packet::DropReason;
-use wontun_packet::coalesce::{CoalesceError, MAX_PIECES};
+use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
 use wontun_packet::mss;
 
 /// Number of datagrams per turn from the socket for handshake messages, which also bounds the
@@ -120,11 +120,11 @@ impl<M: Receive> Worker<M> {
                 continue;
             };
             datagrams += batch.count();
-            // bulk data sent as one message is mostly one super-packet, and is best written as one;
+            // a super-packet that a message of bulk data ends with may continue in the next one;
             // small packets are collected as long as there is room
             let is_bulk = batch.length > BULK;
             if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < batch.count()) {
-                self.write_packets(shared)?;
+                self.write_with(shared, Coalescer::poll_complete_write)?;
             }
             M::receive_batch(shared, self, &batch, socket_info)?;
         }
@@ -181,10 +181,19 @@ impl<M: Receive> Worker<M> {
     /// # Errors
     /// The device is gone.
     pub(super) fn write_packets(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
+        self.write_with(shared, Coalescer::poll_write)
+    }
+
+    /// Writes the packets that `poll` returns to the tun.
+    fn write_with(
+        &mut self,
+        shared: &Shared<M>,
+        poll: for<'a> fn(&'a mut Coalescer, &'a [u8]) -> Option<Gather<'a>>,
+    ) -> Result<(), DaemonError> {
         // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());
-        while let Some(gather) = coalescer.poll_write(self.recv_buffer.bytes()) {
+        while let Some(gather) = poll(&mut coalescer, self.recv_buffer.bytes()) {
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
             for (piece, bytes) in pieces.iter_mut().zip(gather.pieces()) {

@@ -54,8 +54,11 @@ impl<M: Protocol> Worker<M> {
                 Ok(length) => {
                     left = left.saturating_sub(self.send_packet(shared, length)?);
                     let sends_at_once = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
-                    if sends_at_once || self.send_batch.should_send() {
+                    if sends_at_once {
                         self.flush(shared)?;
+                    } else if self.send_batch.should_send() {
+                        // what is read next may fill the last message
+                        self.send_batch(shared, true)?;
                     }
                 }
                 Err(error) => match error_class::of_tun(&error) {
@@ -237,8 +240,17 @@ impl<M: Protocol> Worker<M> {
     /// Sends the batch, and then the packets that had no room in it. Remembers a socket that is
     /// full.
     pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
+        self.send_batch(shared, false)
+    }
+
+    /// Does the same; with `only_full`, a last message that has room for more stays in the batch.
+    fn send_batch(&mut self, shared: &Shared<M>, only_full: bool) -> Result<(), DaemonError> {
         loop {
-            match self.send_batch.send(self.now) {
+            let outcome = match only_full {
+                true => self.send_batch.send_full(self.now),
+                false => self.send_batch.send(self.now),
+            };
+            match outcome {
                 SendOutcome::All => {
                     self.unblock()?;
                     if self.pending.is_none() {

@@ -25,8 +25,9 @@ use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
 use wontun_sys::datagram::{MAX_MESSAGES_PER_CALL, SendMessage};
 
-/// Total bytes. One super-packet of the usual segments fits, with the overhead of encryption.
-const ARENA: usize = 192 * 1024;
+/// Total bytes. What is kept of a message, and two super-packets of the usual segments, fit with
+/// the overhead of encryption.
+const ARENA: usize = 224 * 1024;
 /// Total datagrams.
 const MAX_SEGMENTS: usize = 256;
 /// Total messages.
@@ -41,7 +42,8 @@ pub const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
 pub const MAX_MESSAGE: usize = 65_507;
 /// Size in bytes from which a message counts as full.
 const BULK: usize = 48 * 1024;
-/// Size in bytes from which a batch is sent: waiting longer would add latency and save nothing.
+/// Size in bytes, without a message that has room for more, from which a batch is sent: waiting
+/// longer would add latency and save nothing.
 const SEND_THRESHOLD: usize = 2 * BULK;
 
 const NONE: u16 = u16::MAX;
@@ -174,7 +176,16 @@ impl<O: Clone> SendBatch<O> {
 
     /// Returns true if the batch should be sent now: waiting would gain nothing.
     pub fn should_send(&self) -> bool {
-        self.used >= SEND_THRESHOLD || self.segment_count >= MAX_SEGMENTS_OF_MESSAGE
+        let (bytes, datagrams) = self.open_message().map_or((0, 0), |last| (last.bytes, last.count));
+        self.used.saturating_sub(bytes) >= SEND_THRESHOLD
+            || self.segment_count.saturating_sub(datagrams) >= MAX_SEGMENTS_OF_MESSAGE
+    }
+
+    /// Returns the last message, if it is bulk traffic behind others and another datagram of its
+    /// size fits.
+    fn open_message(&self) -> Option<&GsoMessage<O>> {
+        let is_bulk = self.is_bulk() && self.messages.len() > 1;
+        self.messages.last().filter(|last| is_bulk && last.has_room())
     }
 
     /// Returns space for a datagram of at most `len` bytes; `None` if the batch must be sent first.
@@ -237,14 +248,26 @@ impl<O: Clone> SendBatch<O> {
     /// Sends the batch. Call it again until it returns [`SendOutcome::All`], or
     /// [`SendOutcome::Blocked`] for now.
     pub fn send(&mut self, now: Instant) -> SendOutcome<O> {
+        self.send_until(self.messages.len(), now)
+    }
+
+    /// Sends the batch as [`Self::send`] does, except for a last message that has room for more: it
+    /// stays in the batch, to be filled by the packets that are read next.
+    pub fn send_full(&mut self, now: Instant) -> SendOutcome<O> {
+        let kept = usize::from(self.open_message().is_some());
+        self.send_until(self.messages.len() - kept, now)
+    }
+
+    /// Sends the messages with a number below `end`.
+    fn send_until(&mut self, end: usize, now: Instant) -> SendOutcome<O> {
         loop {
-            let Some(first) = self.messages.get(self.first_unsent) else {
-                (self.used, self.segment_count, self.first_unsent) = (0, 0, 0);
-                self.messages.clear();
+            let first = self.messages.get(self.first_unsent).filter(|_| self.first_unsent < end);
+            let Some(first) = first else {
+                self.remove_sent();
                 return SendOutcome::All;
             };
             let (is_gso, size, remote) = (!first.is_split && first.count > 1, first.size, first.route.remote);
-            match self.send_some(now) {
+            match self.send_some(end, now) {
                 Ok(()) => {}
                 Err(error) => {
                     let Some(message) = self.messages.get_mut(self.first_unsent) else { continue };
@@ -275,6 +298,32 @@ impl<O: Clone> SendBatch<O> {
         }
     }
 
+    /// Removes the messages that were sent, and moves the datagrams of the others to the front.
+    fn remove_sent(&mut self) {
+        self.messages.drain(..self.first_unsent.min(self.messages.len()));
+        (self.used, self.segment_count, self.first_unsent) = (0, 0, 0);
+        let Some(kept) = self.messages.first_mut() else { return };
+        let mut from = usize::from(std::mem::replace(&mut kept.first, 0));
+        // a message's datagrams lie in ascending order, so none is overwritten before it is moved
+        for to in 0..kept.count {
+            let Some(&Segment { start, len, next }) = self.segments.get(from) else { return };
+            let (begin, end) = (start as usize, start as usize + len as usize);
+            self.arena.copy_within(begin..end, self.used);
+            let next_to = u16::try_from(to + 1).unwrap_or(NONE);
+            if let (Some(segment), Ok(start)) = (self.segments.get_mut(to), u32::try_from(self.used)) {
+                *segment = Segment { start, len, next: next_to };
+            }
+            self.used += end - begin;
+            self.segment_count += 1;
+            from = usize::from(next);
+        }
+        kept.bytes = self.used;
+        kept.last = u16::try_from(kept.count.saturating_sub(1)).unwrap_or_default();
+        if let Some(segment) = self.segments.get_mut(usize::from(kept.last)) {
+            segment.next = NONE;
+        }
+    }
+
     /// Discards the datagrams that [`SendOutcome::Failed`] reported.
     pub fn skip(&mut self) {
         let Some(message) = self.messages.get_mut(self.first_unsent) else { return };
@@ -295,12 +344,12 @@ impl<O: Clone> SendBatch<O> {
     }
 
     /// Sends, in one call, as many messages as use the first one's socket.
-    fn send_some(&mut self, now: Instant) -> io::Result<()> {
+    fn send_some(&mut self, end: usize, now: Instant) -> io::Result<()> {
         let Some(first) = self.messages.get(self.first_unsent) else { return Ok(()) };
         let socket = Arc::clone(&first.route.socket);
         let has_gso = socket.has_gso();
         let mut count = 0;
-        for message in self.messages.iter_mut().skip(self.first_unsent) {
+        for message in self.messages.iter_mut().take(end).skip(self.first_unsent) {
             if !Arc::ptr_eq(&message.route.socket, &socket) || count == MAX_MESSAGES_PER_CALL {
                 break;
             }
@@ -388,6 +437,11 @@ impl<O: Clone> SendBatch<O> {
 }
 
 impl<O> GsoMessage<O> {
+    /// Returns true if another datagram of the same size can be added.
+    const fn has_room(&self) -> bool {
+        !self.is_closed && self.count < MAX_SEGMENTS_OF_MESSAGE && self.bytes + self.size <= MAX_MESSAGE
+    }
+
     fn write_control_messages(&mut self) {
         let route = &self.route;
         let mut control = ControlMessages::default();

@@ -117,11 +117,79 @@ fn bulk_is_sent_two_messages_at_once_and_small_datagrams_by_the_message() {
         count
     };
     assert_eq!(until(9000, SendBatch::is_bulk), 6);
-    assert_eq!(until(9000, SendBatch::should_send), 11);
+    // two messages of seven
+    assert_eq!(until(9000, SendBatch::should_send), 14);
     assert_eq!(until(65_000, SendBatch::is_bulk), 1);
     assert_eq!(until(65_000, SendBatch::should_send), 2);
     assert_eq!(until(96, SendBatch::should_send), 64);
-    assert_eq!(until(1452, SendBatch::should_send), 64);
+    assert_eq!(until(1452, SendBatch::should_send), 90);
+    // the last message has room, but not for one of its size
+    assert_eq!(until(33_000, SendBatch::should_send), 3);
+}
+
+#[test]
+fn a_message_with_room_is_filled_by_what_follows() {
+    let mut pair = Pair::new("127.0.0.1");
+    let route = pair.route();
+    let counts = |received: &[Vec<Vec<u8>>]| received.iter().map(Vec::len).collect::<Vec<_>>();
+    let (mut sent, mut all) = (vec![], vec![]);
+    // super-packets of 47 segments
+    let expected: [(bool, &[usize]); 4] = [(false, &[]), (true, &[45, 45]), (false, &[]), (true, &[45, 45])];
+    for (number, (is_due, messages)) in (0..).zip(expected) {
+        (0..47).for_each(|_| pair.push(&datagram(number, 1452), &route));
+        sent.extend(vec![datagram(number, 1452); 47]);
+        assert_eq!(pair.batch.should_send(), is_due, "super-packet {number}");
+        if is_due {
+            assert!(matches!(pair.batch.send_full(at(0)), SendOutcome::All));
+        }
+        let received = pair.received();
+        assert_eq!(counts(&received), messages);
+        all.extend(received.concat());
+    }
+    assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+    assert!(pair.batch.is_empty());
+    let received = pair.received();
+    assert_eq!(counts(&received), [8]);
+    all.extend(received.concat());
+    assert_eq!(all, sent);
+}
+
+#[test]
+fn order_is_kept_when_only_full_messages_leave() {
+    let mut pair = Pair::new("127.0.0.1");
+    let other = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    other.enable_offloads();
+    let (route, mut aside) = (pair.route(), pair.route());
+    aside.remote = other.local_addr().unwrap();
+    let (mut state, mut sent, mut arrived) = (7_u32, [vec![], vec![]], [vec![], vec![]]);
+    for number in 0..4_000_u32 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // mostly bulk to one of them, for a while
+        let to = usize::from(number / 60 % 3 == 1 || state >> 29 == 0);
+        let len = if state >> 24 & 31 == 0 { 700 } else { 1452 };
+        let bytes = [&number.to_be_bytes()[..], &vec![0; len - 4]].concat();
+        if pair.batch.reserve(len + 9).is_none() {
+            assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+        }
+        pair.push(&bytes, if to == 0 { &route } else { &aside });
+        sent[to].push(bytes);
+        if pair.batch.should_send() {
+            assert!(matches!(pair.batch.send_full(at(0)), SendOutcome::All));
+        }
+        if number % 50 == 0 || number == 3_999 {
+            if number % 400 == 0 || number == 3_999 {
+                assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+            }
+            arrived[0].extend(pair.datagrams());
+            while let Ok(count) = other.receive(&mut pair.recv_buffer, SLOTS) {
+                for message in 0..count {
+                    let ranges = pair.recv_buffer.batch(message).unwrap().ranges();
+                    arrived[1].extend(ranges.map(|place| pair.recv_buffer.bytes()[place].to_vec()));
+                }
+            }
+        }
+    }
+    assert!(arrived == sent, "{:?} of {:?}", arrived.map(|it| it.len()), sent.map(|it| it.len()));
 }
 
 #[test]

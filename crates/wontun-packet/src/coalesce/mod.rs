@@ -215,12 +215,57 @@ impl Coalescer {
             (self.packet_count, self.group_count, self.written) = (0, 0, 0);
             return None;
         };
+        let group = *group;
         self.written += 1;
+        Some(self.gather(group, arena))
+    }
+
+    /// Returns the next write to the device, as [`Self::poll_write`] does, except for the last
+    /// packet's super-packet if it accepts more: it stays in the batch, as its only packets.
+    pub fn poll_complete_write<'a>(&'a mut self, arena: &'a [u8]) -> Option<Gather<'a>> {
+        let kept = self.open.get(self.latest).copied().unwrap_or(NONE);
+        if self.written == usize::from(kept) {
+            self.written += 1;
+        }
+        let Some(group) = self.groups.get(self.written).filter(|_| self.written < self.group_count) else {
+            self.keep_only(kept);
+            return None;
+        };
+        let group = *group;
+        self.written += 1;
+        Some(self.gather(group, arena))
+    }
+
+    /// Removes all groups except `kept`, which stays open, or all if it is [`NONE`].
+    fn keep_only(&mut self, kept: u8) {
+        let kept = self.groups.get(usize::from(kept)).copied();
+        (self.packet_count, self.group_count, self.written) = (0, 0, 0);
+        self.open = [NONE; OPEN_FLOWS];
+        let Some(mut group) = kept else { return };
+        let mut from = group.first;
+        // a group's packets lie in ascending order, so none is overwritten before it is moved
+        while let Some(&packet) = self.packets.get(usize::from(from)) {
+            from = packet.next;
+            let next = if from == NONE { NONE } else { u8::try_from(self.packet_count + 1).unwrap_or(NONE) };
+            self.push_packet(Packet { next, ..packet });
+        }
+        group.first = 0;
+        group.last = u8::try_from(self.packet_count.saturating_sub(1)).unwrap_or(NONE);
+        if let Some(slot) = self.groups.first_mut() {
+            *slot = group;
+            self.group_count = 1;
+        }
+        if let Some(open) = self.open.get_mut(self.latest) {
+            *open = 0;
+        }
+    }
+
+    fn gather<'a>(&'a mut self, group: Group, arena: &'a [u8]) -> Gather<'a> {
         let packets = self.packets.get(..self.packet_count).unwrap_or_default();
         let first = bytes_of(packets, group.first, arena).unwrap_or_default();
         let joined = group.segment.filter(|_| group.count > 1);
         let built = joined.and_then(|segment| {
-            let len = build_head(&mut self.head, self.layout, first, &segment, group)?;
+            let len = build_head(&mut self.head, self.layout, first, &segment, &group)?;
             Some((len, segment.headers_len))
         });
         let (head_len, skip) = built.unwrap_or_else(|| {
@@ -228,7 +273,7 @@ impl Coalescer {
             (self.layout.len(), 0)
         });
         let head = self.head.get(..head_len).unwrap_or_default();
-        Some(Gather { head, arena, packets, group: *group, skip, layout: self.layout })
+        Gather { head, arena, packets, group, skip, layout: self.layout }
     }
 
     /// Returns the index in `open` of the group whose first packet `matches` accepts.

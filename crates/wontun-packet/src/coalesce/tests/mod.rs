@@ -62,6 +62,28 @@ fn writes(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     writes_of(&mut Coalescer::new(LAYOUT, true), packets)
 }
 
+/// Returns all writes for these packets if those that are complete are taken ahead of each `every`
+/// packets.
+fn writes_completed(packets: &[Vec<u8>], every: usize) -> Vec<Vec<u8>> {
+    let mut coalescer = Coalescer::new(LAYOUT, true);
+    let (arena, places) = arena(packets);
+    let mut writes = vec![];
+    for places in places.chunks(every) {
+        while let Some(gather) = coalescer.poll_complete_write(&arena) {
+            writes.push(gather.pieces().flatten().copied().collect());
+        }
+        assert!(coalescer.group_count <= 1, "one super-packet is kept");
+        for place in places {
+            coalescer.handle_packet(&arena, place.clone()).unwrap();
+        }
+    }
+    while let Some(gather) = coalescer.poll_write(&arena) {
+        writes.push(gather.pieces().flatten().copied().collect());
+    }
+    assert!(coalescer.is_empty());
+    writes
+}
+
 /// Splits a write as the other end does.
 fn cut(write: &[u8]) -> Vec<Vec<u8>> {
     let (header, packet) = Header::parse(write, LAYOUT).unwrap();
@@ -123,6 +145,44 @@ fn segments_that_follow_each_other_become_one() {
         assert_eq!(counts(&stream(&kind, 5)), [5]);
         assert_eq!(counts(&stream(&kind, 1)), [1]);
     }
+}
+
+#[test]
+fn a_super_packet_of_two_messages_is_written_once() {
+    // what two super-packets of 47 segments are in messages of 45; PSH ends each of them
+    for kind in kinds() {
+        let mut packets = stream(&kind, 94);
+        if kind.tcp {
+            packets[46].flags |= PSH;
+            packets[93].flags |= PSH;
+        }
+        let packets: Vec<_> = packets.iter().map(Sample::packet).collect();
+        let written: Vec<_> = writes_completed(&packets, 45).iter().map(|write| cut(write)).collect();
+        let counts: Vec<_> = written.iter().map(Vec::len).collect();
+        // the kernel joins 64 datagrams of UDP at most
+        assert_eq!(counts, if kind.tcp { [47, 47] } else { [64, 30] });
+        assert_eq!(written.concat(), packets);
+    }
+}
+
+#[test]
+fn a_super_packet_that_was_kept_ends_as_any_other() {
+    let kind = Sample::default();
+    let complete = |packets: &[Sample], every| {
+        let packets: Vec<_> = packets.iter().map(Sample::packet).collect();
+        let written: Vec<_> = writes_completed(&packets, every).iter().map(|write| cut(write)).collect();
+        assert_eq!(written.concat(), packets);
+        written.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    let mut packets = stream(&kind, 9);
+    assert_eq!(complete(&packets, 2), [9]);
+    // another acknowledgment number
+    packets[5..].iter_mut().for_each(|packet| packet.acknowledgment += 1);
+    assert_eq!(complete(&packets, 2), [5, 4]);
+    // another flow: the first one was complete when the packets of the other had been added
+    let other = changed(&kind, |it| it.host += 1);
+    let packets = [stream(&kind, 3), stream(&other, 3)].concat();
+    assert_eq!(complete(&packets, 3), [3, 3]);
 }
 
 #[test]

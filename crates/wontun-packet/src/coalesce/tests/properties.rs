@@ -97,7 +97,11 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_joined_is_cut_into_the_same_packets(flows in prop::collection::vec(samples(0), 1..5), steps in steps()) {
+    fn whatever_is_joined_is_cut_into_the_same_packets(
+        flows in prop::collection::vec(samples(0), 1..5),
+        steps in steps(),
+        every in prop::option::of(1_usize..60),
+    ) {
         let flows: Vec<_> = flows
             .into_iter()
             .zip(1..)
@@ -105,7 +109,8 @@ proptest! {
             .collect();
         let packets = mixed(&flows, &steps);
         let bytes: Vec<_> = packets.iter().map(|(_, packet)| packet.clone()).collect();
-        let cut: Vec<_> = writes(&bytes).iter().flat_map(|write| cut(write)).collect();
+        let written = every.map_or_else(|| writes(&bytes), |every| writes_completed(&bytes, every));
+        let cut: Vec<_> = written.iter().flat_map(|write| cut(write)).collect();
         for flow in 0..flows.len() {
             let host = flows[flow].host;
             let of_flow = |packet: &&Vec<u8>| packet[if flows[flow].six { 23 } else { 15 }] == host
