@@ -6,6 +6,7 @@
 //! - [`virtio`]: `struct virtio_net_hdr` in front of a TUN device's packets
 //! - [`split`]: segmentation of a super-packet (GSO)
 //! - [`coalesce`]: joining of one flow's packets to a super-packet (GRO)
+//! - [`flow`]: a hash of a packet's flow
 //! - [`mss`]: lowering of the MSS of TCP SYN segments
 //! - [`icmp_error`]: ICMP errors for packets that exceed an MTU (RFC 1191, RFC 8201)
 //! - [`inner`]: the checks that a tunnelled packet passes
@@ -18,6 +19,7 @@ pub mod checksum;
 pub mod coalesce;
 mod drop_reason;
 mod field;
+pub mod flow;
 pub mod icmp_error;
 pub mod icmpv6;
 pub mod inner;

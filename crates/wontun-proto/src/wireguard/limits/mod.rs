@@ -7,7 +7,6 @@
 
 mod admission;
 mod codel;
-mod flow;
 mod queue;
 mod released;
 mod shaper;

@@ -2,7 +2,16 @@
 
 use std::collections::VecDeque;
 
-use super::flow::{self, FLOWS};
+use wontun_packet::flow;
+
+/// Number of flows that are told apart. Flows may share a number, and only a peer's own do so.
+const FLOWS: usize = 256;
+
+/// Returns the number of the packet's flow.
+fn flow_number(packet: &[u8]) -> u8 {
+    let [first, ..] = flow::hash(packet).to_be_bytes();
+    first
+}
 
 /// A queue of packets, oldest first.
 #[derive(Debug)]
@@ -39,13 +48,12 @@ impl Queue {
 
     /// Returns true if a packet of this one's flow waits, or possibly does.
     pub(super) fn has_flow_of(&self, packet: &[u8]) -> bool {
-        !self.records.is_empty()
-            && self.flows.get(usize::from(flow::number(packet))).is_some_and(|it| *it > 0)
+        !self.records.is_empty() && self.flows.get(usize::from(flow_number(packet))).is_some_and(|it| *it > 0)
     }
 
     /// Adds a copy of a packet, and the mark that it leaves with.
     pub(super) fn push(&mut self, packet: &[u8], is_marked: bool) {
-        let flow = flow::number(packet);
+        let flow = flow_number(packet);
         self.records.push_back(Record { len: packet.len(), flow, is_marked });
         self.bytes.extend(packet);
         if let Some(count) = self.flows.get_mut(usize::from(flow)) {
