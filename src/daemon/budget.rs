@@ -1,8 +1,12 @@
-//! Limit on the number of packets per turn.
+//! Limits on what is handled per turn.
 
 /// Number of packets or datagrams that one descriptor may deliver per turn, invalid ones included;
 /// each packet of a super-packet counts.
 pub(super) const BUDGET: usize = 128;
+
+/// Number of bytes after which a descriptor delivers nothing more in a turn: one super-packet, so
+/// that others wait for one only. More are read at once without a gain.
+pub(super) const BYTES: usize = 60_000;
 
 /// Result of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

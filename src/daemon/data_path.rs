@@ -93,6 +93,12 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
         None
     }
 
+    /// Stops using a peer's connected socket in which bulk traffic waits, if the peer's small
+    /// messages have a socket of their own then. Returns true if so.
+    fn release_socket(&mut self, _core: &mut Core, _id: SocketId) -> bool {
+        false
+    }
+
     /// Returns the number of the device's queue to which a packet from a peer is written.
     fn device_queue(&self, core: &Core, _packet: &[u8]) -> usize {
         core.current()

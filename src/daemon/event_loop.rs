@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::budget::Progress;
 use super::core::{Core, StopReason};
+use super::device_queues::QueueKind;
 use super::error::{DaemonError, system};
 use super::protocol::Protocol;
 use super::rx::Receive;
@@ -79,7 +80,12 @@ impl<M: Receive> Worker<M> {
         let limit = if self.ready.is_empty() { self.handshakes.pause() } else { Some(Duration::ZERO) };
         let woken = self.poll.wait(&mut self.events, limit);
         for token in woken.map_err(system("waiting for events"))? {
-            self.ready.insert(token?);
+            match token? {
+                Token::SparseTun => self.ready.insert_first(Token::SparseTun),
+                // otherwise in the order in which they came
+                small @ Token::SmallData(_) if self.inbound.is_waiting() => self.ready.insert_first(small),
+                token => self.ready.insert(token),
+            }
         }
         let (now, suspended) = now_and_suspended().map_err(system("reading the clock"))?;
         self.now = now;
@@ -145,7 +151,16 @@ impl<M: Receive> Worker<M> {
     fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DaemonError> {
         let progress = match token {
             Token::Tun => self.drain_tun(shared)?,
+            Token::SparseTun => self.drain_queue(shared, QueueKind::Sparse)?,
             Token::Socket(id) => self.drain_socket(shared, id)?,
+            Token::SmallData(id) => {
+                let progress = self.drain_socket(shared, id)?;
+                // the answers of this host are there already
+                if self.drain_queue(shared, QueueKind::Sparse)? == Progress::More {
+                    self.ready.insert(Token::SparseTun);
+                }
+                progress
+            }
             Token::Handshakes => self.drain_handshakes(shared)?,
             Token::Limited => self.drain_limited(shared)?,
             Token::Wake => {

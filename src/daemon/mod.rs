@@ -24,6 +24,7 @@
 mod budget;
 mod core;
 mod data_path;
+mod device_queues;
 mod error;
 mod event_loop;
 mod hand_over;
@@ -31,6 +32,7 @@ mod handshake_budget;
 mod health;
 mod health_requests;
 mod housekeeping;
+mod inbound_bulk;
 mod limited;
 mod liveness;
 mod metrics;

@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
 use super::core::{Core, LinkState};
+use super::device_queues::DeviceQueues;
 use super::error::{DaemonError, system};
 use super::plain::{PlainSettings, PlainTunnel};
 use super::run::Daemon;
@@ -40,7 +41,7 @@ struct StartSettings {
     start: TunnelConfig,
     health: Option<OwnedFd>,
     metrics: Option<OwnedFd>,
-    tuns: Vec<Tun>,
+    queues: DeviceQueues,
     sockets: (u16, Vec<BaseSocket>, Vec<OwnedFd>),
     /// To be applied in this order.
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
@@ -112,13 +113,13 @@ fn start_and_run(
     let mut channel = Channel::new(channel).map_err(system("opening the supervisor's socket"))?;
     let settings = receive(&mut channel, |log| *logging = init(log))?;
     let logging = logging.as_mut();
-    let StartSettings { start, health, metrics, tuns, sockets, messages } = settings;
+    let StartSettings { start, health, metrics, queues, sockets, messages } = settings;
     let TunnelConfig { tun, index, link, clamps_mss, user, mode, .. } = start;
     let health = health.map(|socket| HealthListener::from_fd(socket, user));
     let flags = StartFlags { is_sandboxed: start.is_sandboxed, awaits_sessions: start.awaits_sessions };
     let metrics = start.metrics.zip(metrics);
     let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
-    let core = Core::open(tun, tuns.len(), LinkState::new(index, link), channel, health)?;
+    let core = Core::open(tun, queues.workers(), LinkState::new(index, link), channel, health)?;
     let (port, sockets, descriptors) = sockets;
     match mode {
         ModeConfig::WireGuard { reports_endpoints } => {
@@ -126,7 +127,7 @@ fn start_and_run(
             let shows_addresses = start.log.shows_addresses();
             let device = Daemon::<WireGuard>::wireguard(
                 core,
-                tuns,
+                queues,
                 sockets,
                 reports_endpoints,
                 shows_addresses,
@@ -137,7 +138,7 @@ fn start_and_run(
         ModeConfig::Plain { is_client, server, name, keepalive } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
-            let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
+            let device = Daemon::<PlainTunnel>::plain(core, queues, sockets, settings, clamps_mss)?;
             run(device, messages, metrics, flags, logging)
         }
     }
@@ -189,10 +190,9 @@ fn receive(channel: &mut Connection, init: impl FnOnce(LogConfig)) -> Result<Sta
         }
     }
     let sockets = sockets.ok_or(DaemonError::UnexpectedMessage)?;
-    if tuns.is_empty() || tuns.len() != usize::from(start.workers) {
-        return Err(DaemonError::UnexpectedMessage);
-    }
-    Ok(StartSettings { start: *start, health, metrics, tuns, sockets, messages })
+    let queues = DeviceQueues::new(tuns).filter(|queues| queues.workers() == usize::from(start.workers));
+    let queues = queues.ok_or(DaemonError::UnexpectedMessage)?;
+    Ok(StartSettings { start: *start, health, metrics, queues, sockets, messages })
 }
 
 /// Waits for the next message.
@@ -262,7 +262,7 @@ fn run<M: Receive>(
 mod tests {
     use super::*;
     use crate::config::TunName;
-    use crate::messages::{DeviceState, HostState, Queue, Status};
+    use crate::messages::{DeviceState, HostState, Queue, SocketRole, Status};
     use crate::net::udp::UdpSocket;
     use crate::process::pair;
     use crate::uapi::Changes;
@@ -295,13 +295,19 @@ mod tests {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         supervisor.send(&start, descriptors).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
+        let queue = Queue {
+            is_offloaded: false,
+            is_exclusive: true,
+            has_uso: false,
+            has_tunnels: false,
+            is_sparse: false,
+        };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = socket.local_addr().unwrap().port();
         let sockets = vec![BaseSocket {
             worker: 0,
-            is_for_handshakes: false,
+            role: SocketRole::Data,
             address: "127.0.0.1".parse().unwrap(),
             has_gso: false,
         }];
@@ -413,12 +419,18 @@ mod tests {
             keepalive: Duration::from_secs(25),
         };
         supervisor.send(&start(mode), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
+        let queue = Queue {
+            is_offloaded: false,
+            is_exclusive: true,
+            has_uso: false,
+            has_tunnels: false,
+            is_sparse: false,
+        };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = socket.local_addr().unwrap();
         let sockets =
-            vec![BaseSocket { worker: 0, is_for_handshakes: false, address: server.ip(), has_gso: false }];
+            vec![BaseSocket { worker: 0, role: SocketRole::Data, address: server.ip(), has_gso: false }];
         supervisor.send(&ToTunnel::Sockets { port: server.port(), sockets }, vec![socket.into_fd()]).unwrap();
         let spares = (0..3).map(|_| UdpSocket::unbound(true).unwrap().into_fd()).collect();
         supervisor.send(&ToTunnel::SpareSockets { ipv4: 3, ipv6: 0 }, spares).unwrap();
@@ -495,7 +507,13 @@ mod tests {
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         supervisor.send(&start(ModeConfig::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false, has_tunnels: false };
+        let queue = Queue {
+            is_offloaded: false,
+            is_exclusive: true,
+            has_uso: false,
+            has_tunnels: false,
+            is_sparse: false,
+        };
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();

@@ -24,6 +24,13 @@ impl ReadySet {
         }
     }
 
+    /// Puts `token` before the others, unless it is in the set already.
+    pub(super) fn insert_first(&mut self, token: Token) {
+        if !self.0.contains(&token) {
+            self.0.push_front(token);
+        }
+    }
+
     /// Appends all of `tokens`.
     pub(super) fn extend(&mut self, tokens: impl IntoIterator<Item = Token>) {
         tokens.into_iter().for_each(|token| self.insert(token));

@@ -10,17 +10,16 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::core::{Core, StopReason};
+use super::device_queues::DeviceQueues;
 use super::error::{DaemonError, system};
 use super::hand_over::{HandedOver, await_sessions, hand_over};
 use super::metrics::Observer;
 use super::protocol::Protocol;
 use super::rx::Receive;
 use super::shared::Shared;
-use super::token::Token;
 use super::worker::Worker;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{MetricsServer, ProcessReader};
-use crate::net::tun::Tun;
 
 /// Timeout for the last messages to the supervisor.
 const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,16 +42,16 @@ impl<M: Receive> Daemon<M> {
     pub(super) fn assemble(
         mode: M,
         core: Core,
-        tuns: Vec<Tun>,
+        queues: DeviceQueues,
         clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
-        let mut workers = Vec::with_capacity(tuns.len());
-        let queues: Arc<[Tun]> = tuns.into();
-        for (number, tun) in queues.iter().enumerate() {
-            workers.extend(Worker::new(&core, number, tun.clone(), Arc::clone(&queues), clamps_mss)?);
+        let queues = Arc::new(queues);
+        let mut workers = Vec::with_capacity(queues.workers());
+        for number in 0..queues.workers() {
+            workers.extend(Worker::new(&core, number, Arc::clone(&queues), clamps_mss)?);
         }
-        for (worker, id, socket) in mode.sockets().disconnected() {
-            core.register(worker, socket.as_ref(), Token::Socket(id))?;
+        for (worker, token, socket) in mode.sockets().disconnected() {
+            core.register(worker, socket.as_ref(), token)?;
         }
         Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers, metrics: None })
     }

@@ -3,18 +3,22 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tracing::trace;
 
-use super::budget::{BUDGET, Progress};
+use super::budget::{BUDGET, BYTES, Progress};
 use super::error::{DaemonError, system};
 use super::protocol::Protocol;
 use super::shared::Shared;
 use super::sockets::SocketInfo;
 use super::token::{SocketId, Token};
+use super::tx::write_packet;
 use super::worker::Worker;
+use crate::messages::SocketRole;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
+use crate::net::udp::UdpSocket;
 use wontun_packet::DropReason;
 use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
 use wontun_packet::mss;
@@ -23,6 +27,10 @@ use wontun_packet::mss;
 /// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest
 /// to data.
 const HANDSHAKE_BUDGET: usize = 16;
+
+/// Number of turns for which bulk traffic waits in a peer's connected socket before that is given
+/// up.
+const MAX_WAITING_TURNS: u32 = 16;
 
 /// Minimum length of a batch of datagrams that is handled as a super-packet, in bytes.
 const BULK: usize = SLOT / 2;
@@ -50,28 +58,34 @@ impl<M: Receive> Worker<M> {
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
         // closed meanwhile, perhaps because of a datagram
         let Some((socket, socket_info)) = found else { return Ok(Progress::Drained) };
-        if socket_info.is_for_handshakes && !self.begin_handshakes(Token::Socket(id))? {
+        let is_for_handshakes = socket_info.role == SocketRole::Handshakes;
+        if is_for_handshakes && !self.begin_handshakes(Token::Socket(id))? {
             return Ok(Progress::Drained);
         }
-        let budget = if socket_info.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
+        self.inbound.set_reading_small(socket_info.role == SocketRole::SmallData);
+        let budget = if is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
         let mut left = budget;
         // A bulk sender fills a whole buffer slot; one call receives two of them, since a
         // super-packet may have been sent as two messages. With many small senders, one call
         // receives many.
-        let mut count = SLOTS;
+        let mut count = if self.inbound.is_bulk(id) { 2 } else { SLOTS };
         let mut progress = Progress::More;
-        while left > 0 {
+        let mut bytes = 0;
+        while left > 0 && bytes < BYTES {
             count = count.min(left);
             match socket.receive(&mut self.recv_buffer, count) {
                 Ok(batches) => {
-                    let datagrams = self.receive_batches(shared, batches, socket_info)?;
+                    let (datagrams, length) = self.receive_batches(shared, batches, socket_info)?;
                     left = left.saturating_sub(datagrams);
+                    bytes += length;
                     if batches < count {
                         // that was all: later datagrams and errors raise a new edge
                         progress = Progress::Drained;
                         break;
                     }
-                    count = if datagrams > 4 * batches { 2 } else { SLOTS };
+                    let is_bulk = datagrams > 4 * batches;
+                    self.inbound.record_read(id, is_bulk);
+                    count = if is_bulk { 2 } else { SLOTS };
                 }
                 Err(error) => {
                     let reason = match error_class::of_socket(&error) {
@@ -96,6 +110,19 @@ impl<M: Receive> Worker<M> {
                 }
             }
         }
+        if socket_info.role == SocketRole::Data {
+            let waits = progress == Progress::More && bytes >= BYTES;
+            let turns = self.inbound.record_turn(id, waits);
+            if turns >= MAX_WAITING_TURNS && socket_info.bound.is_some() && socket_info.draining.is_none() {
+                self.release_socket(shared, &socket, socket_info)?;
+            }
+            self.write_held(shared, progress == Progress::Drained && self.inbound.is_awaited(id))?;
+        } else if self.inbound.holds() {
+            // they wait until what came before them was read
+            let data = shared.with(self, |mode, _, _| mode.sockets().data_beside(id));
+            self.inbound.set_awaited(data);
+            self.ready.extend(data.map(Token::Socket));
+        }
         drop(socket);
         if socket_info.draining.is_some() {
             let taken = budget - left;
@@ -105,14 +132,51 @@ impl<M: Receive> Worker<M> {
         Ok(progress)
     }
 
-    /// Handles the batches received last, and returns the number of datagrams in them.
+    /// Gives up the connected socket of a peer whose bulk traffic waits in it, if there are sockets
+    /// in which its small messages need not wait behind that. What is in the socket is handled
+    /// first, so that the order is kept.
+    fn release_socket(
+        &mut self,
+        shared: &Shared<M>,
+        socket: &UdpSocket,
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError> {
+        // what waits here would be sent by it
+        if !self.send_batch.is_empty() || self.pending.is_some() {
+            return Ok(());
+        }
+        let is_released = shared.with(self, |mode, core, _| mode.release_socket(core, socket_info.id));
+        if !is_released || socket.stop_receiving().is_err() {
+            return Ok(());
+        }
+        // nothing is left after an error, either
+        while let Ok(batches) = socket.receive(&mut self.recv_buffer, SLOTS) {
+            self.receive_batches(shared, batches, socket_info)?;
+        }
+        self.inbound.record_turn(socket_info.id, false);
+        Ok(())
+    }
+
+    /// Writes small packets that waited for others of their flow.
+    fn write_held(&mut self, shared: &Shared<M>, is_empty: bool) -> Result<(), DaemonError> {
+        loop {
+            let queues = Arc::clone(&self.queues);
+            let now = self.now;
+            let Some((queue, packet)) = self.inbound.poll(is_empty, now) else { return Ok(()) };
+            let queue = queues.for_write(queue, packet, now).unwrap_or(&self.tun);
+            let (written, length) = (write_packet(queue, packet), packet.len());
+            self.count_written(shared, written, 1, length)?;
+        }
+    }
+
+    /// Handles the batches received last, and returns the number of datagrams and bytes in them.
     fn receive_batches(
         &mut self,
         shared: &Shared<M>,
         batches: usize,
         socket_info: SocketInfo,
-    ) -> Result<usize, DaemonError> {
-        let mut datagrams = 0;
+    ) -> Result<(usize, usize), DaemonError> {
+        let (mut datagrams, mut bytes) = (0, 0);
         for number in 0..batches {
             let Some(batch) = self.recv_buffer.batch(number) else {
                 self.count_drops(DropReason::SocketError, 1, None);
@@ -120,6 +184,7 @@ impl<M: Receive> Worker<M> {
                 continue;
             };
             datagrams += batch.count();
+            bytes += batch.length;
             // a super-packet that a message of bulk data ends with may continue in the next one;
             // small packets are collected as long as there is room
             let is_bulk = batch.length > BULK;
@@ -129,7 +194,7 @@ impl<M: Receive> Worker<M> {
             M::receive_batch(shared, self, &batch, socket_info)?;
         }
         self.write_packets(shared)?;
-        Ok(datagrams)
+        Ok((datagrams, bytes))
     }
 
     /// Selects the queue of the device to which the packets added next are written.
@@ -200,7 +265,9 @@ impl<M: Receive> Worker<M> {
                 *piece = IoSlice::new(bytes);
                 count += 1;
             }
-            let queue = self.queues.get(self.write_queue).unwrap_or(&self.tun);
+            let headers = gather.headers();
+            self.inbound.record_packets(headers, gather.packet_bytes(), self.now);
+            let queue = self.queues.for_write(self.write_queue, headers, self.now).unwrap_or(&self.tun);
             let written = queue.send(pieces.get(..count).unwrap_or_default());
             let counted = self.count_written(shared, written, gather.packets(), gather.packet_bytes());
             result = result.and(counted);

@@ -4,7 +4,8 @@
 //! kernel chooses by the sender's address and port, so that a sender always reaches the same
 //! worker; or, for WireGuard messages, by their contents ([`crate::net::steering`]): the data of
 //! each peer goes to one worker, and handshake messages, of which unknown sources may send any
-//! number, to a small socket of their own.
+//! number, to a small socket of their own. Small data messages have sockets of their own, too, so
+//! that they do not wait behind bulk traffic.
 //!
 //! All sockets are created by the supervisor: this process has no privilege to mark sockets, or to
 //! create any. Those for peers come unbound and unconnected, as a pool of spare ones.
@@ -13,7 +14,8 @@
 //! from unknown sources does not fill. But the kernel finds sockets of one address and port by
 //! walking a list: each connected socket costs every datagram of the other peers some 6 ns, so a
 //! thousand would cost more than the rest of the path. The code that connects them keeps their
-//! number small.
+//! number small, and gives none to a peer whose bulk traffic waits: its small messages would wait
+//! behind it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -23,8 +25,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::error::DaemonError;
-use super::token::SocketId;
-use crate::messages::BaseSocket;
+use super::token::{SocketId, Token};
+use crate::messages::{BaseSocket, SocketRole};
 use crate::net::recv_buffer::LocalAddress;
 use crate::net::send_batch::SendRoute;
 use crate::net::udp::UdpSocket;
@@ -51,17 +53,17 @@ pub struct SocketInfo {
     pub(super) bound: Option<IpAddr>,
     /// Set on a draining socket: the address that it was connected to, if it was.
     pub(super) draining: Option<Option<SocketAddr>>,
-    /// True if it receives handshake messages only, which take longer than data and may come from
+    /// Messages that it receives: handshake messages take longer than data, and may come from
     /// unknown sources.
-    pub(super) is_for_handshakes: bool,
+    pub(super) role: SocketRole,
 }
 
 /// A socket that receives from any address.
 #[derive(Debug)]
 struct Disconnected {
     worker: usize,
-    /// True if it receives the handshake messages of all peers; it is not used for sending.
-    is_for_handshakes: bool,
+    /// Messages that it receives; only one for data is used for sending.
+    role: SocketRole,
     id: SocketId,
     socket: Arc<UdpSocket>,
     address: IpAddr,
@@ -167,11 +169,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         }
         let before = self.disconnected.len();
         for (socket, descriptor) in described.into_iter().zip(descriptors) {
-            let BaseSocket { worker, is_for_handshakes, address, has_gso } = socket;
+            let BaseSocket { worker, role, address, has_gso } = socket;
             let id = self.take_id();
             self.disconnected.push(Disconnected {
                 worker: worker.into(),
-                is_for_handshakes,
+                role,
                 id,
                 socket: Arc::new(UdpSocket::from_parts(descriptor, has_gso)),
                 address,
@@ -265,15 +267,21 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.port
     }
 
-    /// Returns the disconnected sockets and their workers.
-    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SocketId, &Arc<UdpSocket>)> {
-        self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
+    /// Returns the disconnected sockets, their workers and their tokens.
+    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, Token, &Arc<UdpSocket>)> {
+        self.disconnected.iter().map(|each| {
+            let token = match each.role {
+                SocketRole::SmallData => Token::SmallData(each.id),
+                SocketRole::Data | SocketRole::Handshakes => Token::Socket(each.id),
+            };
+            (each.worker, token, &each.socket)
+        })
     }
 
     /// Returns all sockets in use and their workers.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SocketId, &Arc<UdpSocket>)> {
         let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
-        self.disconnected().chain(connected)
+        self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket)).chain(connected)
     }
 
     /// Returns a worker's disconnected socket for the address family of `address`.
@@ -285,9 +293,18 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let mut fitting = self
             .disconnected
             .iter()
-            .filter(|each| each.worker == worker && !each.is_for_handshakes)
+            .filter(|each| each.worker == worker && each.role == SocketRole::Data)
             .filter(|each| each.address.is_ipv4() == address.is_ipv4());
         fitting.next().map(|each| (each.id, &each.socket))
+    }
+
+    /// Returns the socket for data messages beside one for small ones.
+    pub(super) fn data_beside(&self, small: SocketId) -> Option<SocketId> {
+        let small = self.disconnected.iter().find(|each| each.id == small)?;
+        let is_beside = |each: &&Disconnected| {
+            (each.worker, each.address, each.role) == (small.worker, small.address, SocketRole::Data)
+        };
+        self.disconnected.iter().find(is_beside).map(|each| each.id)
     }
 
     /// Returns the route of a worker's datagrams to `remote`, from the local address `local` or one
@@ -346,23 +363,16 @@ impl<O: Copy + PartialEq> Sockets<O> {
     pub(super) fn get(&self, id: SocketId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
         if let Some(connected) = self.connected_by_id(id) {
             let socket_info =
-                SocketInfo { id, bound: connected.local, draining: None, is_for_handshakes: false };
+                SocketInfo { id, bound: connected.local, draining: None, role: SocketRole::Data };
             return Some((Arc::clone(&connected.socket), socket_info));
         }
         if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
-            let is_for_handshakes = each.is_for_handshakes;
-            return Some((
-                Arc::clone(&each.socket),
-                SocketInfo { id, bound: None, draining: None, is_for_handshakes },
-            ));
+            let socket_info = SocketInfo { id, bound: None, draining: None, role: each.role };
+            return Some((Arc::clone(&each.socket), socket_info));
         }
         let draining = self.draining.iter().find(|draining| draining.id == id)?;
-        let socket_info = SocketInfo {
-            id,
-            bound: draining.bound,
-            draining: Some(draining.remote),
-            is_for_handshakes: false,
-        };
+        let socket_info =
+            SocketInfo { id, bound: draining.bound, draining: Some(draining.remote), role: SocketRole::Data };
         Some((Arc::clone(&draining.socket), socket_info))
     }
 
@@ -423,6 +433,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let id = self.take_id();
         self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local });
         Ok(old)
+    }
+
+    /// Returns true if there are sockets for small data messages.
+    pub(super) fn has_small_data(&self) -> bool {
+        self.disconnected.iter().any(|each| each.role == SocketRole::SmallData)
     }
 
     /// Returns the connected sockets.
@@ -504,7 +519,7 @@ mod tests {
         let port = socket.local_addr().unwrap().port();
         let described = BaseSocket {
             worker: 0,
-            is_for_handshakes: false,
+            role: SocketRole::Data,
             address: "127.0.0.1".parse().unwrap(),
             has_gso: true,
         };
@@ -559,7 +574,7 @@ mod tests {
         let handed = new.disconnected[0].socket.try_clone_fd().unwrap();
         let described = BaseSocket {
             worker: 0,
-            is_for_handshakes: false,
+            role: SocketRole::Data,
             address: "127.0.0.1".parse().unwrap(),
             has_gso: false,
         };

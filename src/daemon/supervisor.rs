@@ -80,16 +80,16 @@ impl Core {
         match message {
             ToTunnel::Sockets { port, sockets } => {
                 let old = mode.sockets_mut().replace(port, sockets, descriptors)?;
-                for (worker, id, socket) in mode.sockets().disconnected() {
-                    self.register(worker, socket.as_ref(), Token::Socket(id))?;
+                for (worker, token, socket) in mode.sockets().disconnected() {
+                    self.register(worker, socket.as_ref(), token)?;
                 }
                 self.drain_sockets(old);
                 self.request_sockets(mode.sockets());
             }
             ToTunnel::MoreSockets(sockets) => {
                 let first = mode.sockets_mut().add(sockets, descriptors)?;
-                for (worker, id, socket) in mode.sockets().disconnected().skip(first) {
-                    self.register(worker, socket.as_ref(), Token::Socket(id))?;
+                for (worker, token, socket) in mode.sockets().disconnected().skip(first) {
+                    self.register(worker, socket.as_ref(), token)?;
                 }
             }
             ToTunnel::SpareSockets { ipv4, ipv6 } => {
@@ -172,7 +172,9 @@ impl Core {
         if link.is_in_other_netns && !was_away {
             // deleted, which reading the tun reports, or moved to another network namespace, where
             // it still works
-            (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Tun));
+            for worker in 0..self.worker_count() {
+                [Token::Tun, Token::SparseTun].into_iter().for_each(|token| self.post_to(worker, token));
+            }
         }
         mode.handle_link(self)
     }

@@ -7,10 +7,14 @@ pub struct SocketId(pub u32);
 /// Source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
-    /// The TUN device.
+    /// The worker's queue of the TUN device for bulk traffic, or its only one.
     Tun,
+    /// The worker's queue of the TUN device for other flows.
+    SparseTun,
     /// A UDP socket.
     Socket(SocketId),
+    /// A UDP socket for small data messages.
+    SmallData(SocketId),
     /// The timer.
     Timer,
     /// Signals.
@@ -38,11 +42,14 @@ pub struct UnknownTokenError(u64);
 /// The kind is in the upper half, the number of a socket in the lower.
 const SOCKET: u64 = 2;
 const UAPI_CLIENT: u64 = 11;
+const SMALL_DATA: u64 = 14;
 
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
         match token {
             Token::Tun => 1 << 32,
+            Token::SparseTun => 13 << 32,
+            Token::SmallData(SocketId(number)) => SMALL_DATA << 32 | Self::from(number),
             Token::Socket(SocketId(number)) => SOCKET << 32 | Self::from(number),
             Token::Timer => 3 << 32,
             Token::Signals => 4 << 32,
@@ -73,6 +80,8 @@ impl TryFrom<u64> for Token {
             (9, _) => Self::Limited,
             (11, _) => Self::UapiClient(number),
             (12, _) => Self::Wake,
+            (13, _) => Self::SparseTun,
+            (14, _) => Self::SmallData(SocketId(number)),
             _ => return Err(UnknownTokenError(code)),
         };
         // each token has one encoding: reject numbers with other bits set
@@ -89,8 +98,10 @@ mod tests {
         prop_oneof![
             any::<u32>().prop_map(|number| Token::Socket(SocketId(number))),
             any::<u32>().prop_map(Token::UapiClient),
+            any::<u32>().prop_map(|number| Token::SmallData(SocketId(number))),
             prop::sample::select(vec![
                 Token::Tun,
+                Token::SparseTun,
                 Token::Timer,
                 Token::Signals,
                 Token::Supervisor,
@@ -114,7 +125,7 @@ mod tests {
         }
 
         #[test]
-        fn back_and_there(kind in prop_oneof![0u64..15, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
+        fn back_and_there(kind in prop_oneof![0u64..17, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
             let code = kind << 32 | u64::from(number);
             match Token::try_from(code) {
                 Ok(token) => prop_assert_eq!(u64::from(token), code),

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use tracing::trace;
 
-use super::budget::{BUDGET, Progress};
+use super::budget::{BUDGET, BYTES, Progress};
 use super::core::Core;
 use super::data_path::RouteDecision;
+use super::device_queues::{BULK_PACKETS, QueueKind};
 use super::error::DaemonError;
 use super::pending::Pending;
 use super::protocol::Protocol;
@@ -24,11 +25,19 @@ use super::token::Token;
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::send_batch::{SendOutcome, SendRoute};
+use crate::net::steering;
+use crate::net::tun::Tun;
 use wontun_packet::DropReason;
 use wontun_packet::ip::IPV4_HEADER;
 use wontun_packet::split::{PacketLengths, Split};
 use wontun_packet::transport::UDP_HEADER;
 use wontun_packet::{icmp_error, inner, mss, virtio};
+
+/// Maximum number of super-packets of flows that have become bulk traffic that are read before
+/// others.
+const MAX_DEFERRED: u8 = 64;
+/// Length of a packet in bytes up to which its message is small.
+const SMALL: usize = steering::SMALL - 32;
 
 /// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
 /// bits.
@@ -37,22 +46,60 @@ fn max_payload(remote: std::net::SocketAddr) -> usize {
     if remote.is_ipv4() { max_payload - UDP_HEADER - IPV4_HEADER } else { max_payload - UDP_HEADER }
 }
 
-impl<M: Protocol> Worker<M> {
-    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
-        if !self.tun.is_exclusive() {
-            return Ok(Progress::Drained);
+/// Writes one packet to a queue of the tun.
+pub(super) fn write_packet(queue: &Tun, packet: &[u8]) -> std::io::Result<()> {
+    match queue.layout() {
+        None => queue.send(&[IoSlice::new(packet)]),
+        Some(layout) => {
+            let header = virtio::Header::default().to_bytes();
+            let header = header.get(..layout.len()).unwrap_or_default();
+            queue.send(&[IoSlice::new(header), IoSlice::new(packet)])
         }
+    }
+}
+
+impl<M: Protocol> Worker<M> {
+    /// Sends bulk traffic, and before it what is in the other queue: a flow that has become bulk
+    /// traffic may have its first packets there.
+    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
+        if self.drain_queue(shared, QueueKind::Sparse)? == Progress::More {
+            self.ready.insert(Token::SparseTun);
+            if self.deferred.is_some_and(|turns| turns < MAX_DEFERRED) {
+                return Ok(Progress::More);
+            }
+        } else {
+            self.deferred = None;
+        }
+        self.drain_queue(shared, QueueKind::Bulk)
+    }
+
+    /// Sends the packets in one of this worker's queues of the device.
+    pub(super) fn drain_queue(
+        &mut self,
+        shared: &Shared<M>,
+        kind: QueueKind,
+    ) -> Result<Progress, DaemonError> {
+        let queues = Arc::clone(&self.queues);
+        let Some(tun) = queues.get(self.number, kind).filter(|tun| tun.is_exclusive()) else {
+            return Ok(Progress::Drained);
+        };
         let mut left = BUDGET;
+        let mut bytes = 0;
         let mut is_first = true;
-        while left > 0 {
+        while left > 0 && bytes < BYTES {
             if self.blocked.is_some() {
                 // packets stay in the tun's queue until the socket has room; then its token is
                 // posted again
                 return Ok(Progress::Drained);
             }
-            match self.tun.receive(&mut self.packet) {
+            match tun.receive(&mut self.packet) {
                 Ok(length) => {
-                    left = left.saturating_sub(self.send_packet(shared, length)?);
+                    bytes += length;
+                    let packets = self.send_packet(shared, length)?;
+                    left = left.saturating_sub(packets);
+                    if kind == QueueKind::Sparse && packets >= BULK_PACKETS {
+                        self.deferred = Some(self.deferred.map_or(0, |turns| turns.saturating_add(1)));
+                    }
                     let sends_at_once = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
                     if sends_at_once {
                         self.flush(shared)?;
@@ -97,6 +144,7 @@ impl<M: Protocol> Worker<M> {
             }
         };
         let lengths = split.lengths();
+        self.prepare_flow(&packet, lengths);
         let decision = shared.with(self, |mode, core, worker| {
             let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
             match mode.route(core, bytes, lengths) {
@@ -148,6 +196,18 @@ impl<M: Protocol> Worker<M> {
         Ok((split, header_len..length))
     }
 
+    /// Records bulk traffic. A small packet of another flow does not join a message of bulk
+    /// traffic, with which it would wait at the receiver.
+    fn prepare_flow(&mut self, packet: &Range<usize>, lengths: PacketLengths) {
+        let packet = self.packet.get(packet.clone()).unwrap_or_default();
+        if lengths.count >= BULK_PACKETS {
+            self.queues.record_bulk(packet, self.now);
+        } else if packet.len() <= SMALL && self.send_batch.is_bulk() && !self.queues.is_bulk(packet, self.now)
+        {
+            self.send_batch.close_messages();
+        }
+    }
+
     /// Passes copies of the packets to the mode, which queues them by `push`.
     fn keep(
         &mut self,
@@ -197,17 +257,9 @@ impl<M: Protocol> Worker<M> {
         }
     }
 
-    /// Writes one packet to a queue of the tun.
+    /// Writes one packet to the queue of the tun for its flow, of a worker.
     pub(super) fn write_packet(&self, queue: usize, packet: &[u8]) -> std::io::Result<()> {
-        let queue = self.queues.get(queue).unwrap_or(&self.tun);
-        match queue.layout() {
-            None => queue.send(&[IoSlice::new(packet)]),
-            Some(layout) => {
-                let header = virtio::Header::default().to_bytes();
-                let header = header.get(..layout.len()).unwrap_or_default();
-                queue.send(&[IoSlice::new(header), IoSlice::new(packet)])
-            }
-        }
+        write_packet(self.queues.for_write(queue, packet, self.now).unwrap_or(&self.tun), packet)
     }
 
     /// Encrypts the pending packets into the batch, and sends the batch whenever it is full.
@@ -293,6 +345,7 @@ impl<M: Protocol> Worker<M> {
     fn unblock(&mut self) -> Result<(), DaemonError> {
         if let Some((id, socket)) = self.blocked.take() {
             self.watch_writable(socket.as_ref(), id, false)?;
+            self.post(Token::SparseTun);
             self.post(Token::Tun);
             self.post(Token::Limited);
         }

@@ -10,8 +10,10 @@ use nix::sys::epoll::EpollEvent;
 use nix::sys::eventfd::EventFd;
 
 use super::core::{Core, log_drop};
+use super::device_queues::{DeviceQueues, QueueKind};
 use super::error::{DaemonError, system};
 use super::handshake_budget::HandshakeBudget;
+use super::inbound_bulk::InboundBulk;
 use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
 use super::protocol::Protocol;
@@ -66,12 +68,17 @@ pub struct Worker<M: Protocol> {
     /// True to lower the MSS of TCP SYNs to the MTU.
     pub(super) clamps_mss: bool,
 
-    /// The queue of the device that this worker reads.
+    /// The queue of the device that this worker reads, for bulk traffic if it has another.
     pub(super) tun: Tun,
     /// The queues of all workers.
-    pub(super) queues: Arc<[Tun]>,
+    pub(super) queues: Arc<DeviceQueues>,
     /// Number of the queue to which the collected packets are written.
     pub(super) write_queue: usize,
+    /// Number of super-packets read from the queue that is not for bulk traffic, since it was empty
+    /// last; `None` if there was none.
+    pub(super) deferred: Option<u8>,
+    /// Bulk traffic that waits in a socket.
+    pub(super) inbound: InboundBulk,
     /// Data read from the tun last.
     pub(super) packet: Box<[u8]>,
     /// Part of that data that had no room in the batch.
@@ -95,13 +102,16 @@ impl<M: Protocol> Worker<M> {
     pub(super) fn new(
         core: &Core,
         number: usize,
-        tun: Tun,
-        queues: Arc<[Tun]>,
+        queues: Arc<DeviceQueues>,
         clamps_mss: bool,
     ) -> Result<Option<Self>, DaemonError> {
         let Some(handle) = core.worker_handle(number) else { return Ok(None) };
+        let Some(tun) = queues.get(number, QueueKind::Bulk).cloned() else { return Ok(None) };
         if tun.is_exclusive() {
             core.register(number, &tun, Token::Tun)?;
+        }
+        if let Some(sparse) = queues.get(number, QueueKind::Sparse) {
+            core.register(number, sparse, Token::SparseTun)?;
         }
         let has_uso = tun.has_uso();
         Ok(Some(Self {
@@ -130,6 +140,8 @@ impl<M: Protocol> Worker<M> {
             tun,
             queues,
             write_queue: number,
+            deferred: None,
+            inbound: InboundBulk::default(),
         }))
     }
 

@@ -373,6 +373,8 @@ pub struct Queue {
     pub has_uso: bool,
     /// True if super-packets in a UDP tunnel may be read. The virtio-net header is longer then.
     pub has_tunnels: bool,
+    /// True if it is the worker's second queue, for the flows that are not bulk.
+    pub is_sparse: bool,
 }
 
 /// A disconnected UDP socket.
@@ -380,12 +382,23 @@ pub struct Queue {
 pub struct BaseSocket {
     /// Worker that reads it.
     pub worker: u16,
-    /// True if it receives the handshake messages of all peers; it is not used for sending.
-    pub is_for_handshakes: bool,
+    /// Messages that it receives.
+    pub role: SocketRole,
     /// Address that it is bound to.
     pub address: IpAddr,
     /// True if several datagrams may be sent as one message (UDP_SEGMENT).
     pub has_gso: bool,
+}
+
+/// The messages that a disconnected UDP socket receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketRole {
+    /// Data messages, or everything if there are no other sockets; also used for sending.
+    Data,
+    /// Data messages that are small.
+    SmallData,
+    /// The handshake messages of all peers.
+    Handshakes,
 }
 
 /// A UDP socket that is connected to a peer.

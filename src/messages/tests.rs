@@ -71,7 +71,7 @@ fn samples() -> Vec<Vec<u8>> {
             port: 51820,
             sockets: vec![BaseSocket {
                 worker: 1,
-                is_for_handshakes: true,
+                role: SocketRole::Handshakes,
                 address: "::".parse().unwrap(),
                 has_gso: true,
             }],

@@ -112,6 +112,16 @@ impl UdpSocket {
         self.socket.connect(&peer.into())
     }
 
+    /// Makes a connected socket receive nothing any more; what it has received can still be read.
+    /// It must not be used for sending afterwards.
+    ///
+    /// # Errors
+    /// Errors of the kernel.
+    pub fn stop_receiving(&self) -> io::Result<()> {
+        // a socket without a peer would receive what all others send to its address
+        self.socket.connect(&self.socket.local_addr()?)
+    }
+
     /// Returns the source address that routing selects for datagrams to `peer` from this socket of
     /// [`Self::unbound`], which is unconnected again afterwards; the port is meaningless.
     ///

@@ -24,7 +24,7 @@ use tracing::{debug, info};
 
 use crate::config::DEFAULT_PLAIN_PORT;
 use crate::exit::{self, ExitCode};
-use crate::messages::{BaseSocket, ToTunnel};
+use crate::messages::{BaseSocket, SocketRole, ToTunnel};
 use crate::net::udp::{UdpSocket, is_family_missing};
 use crate::privileges::UserIds;
 use crate::process::MAX_DESCRIPTORS;
@@ -70,8 +70,7 @@ impl ExitCode for SocketsError {
 #[derive(Debug)]
 struct Base {
     worker: usize,
-    /// True if it receives the handshake messages of all peers; it is not used for sending.
-    is_for_handshakes: bool,
+    role: SocketRole,
     socket: UdpSocket,
     address: IpAddr,
 }
@@ -180,43 +179,47 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Opens a socket for each worker on one address, and the one for handshake messages. The first
-    /// is bound without sharing, so that a second process fails; then the others join.
+    /// Opens the sockets on one address: one for each worker; for WireGuard messages also the one
+    /// for handshake messages, and one for each worker's small data messages. The first is bound
+    /// without sharing, so that a second process fails; then the others join.
     fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
         let workers = self.options.workers;
-        // on the last worker, which has no additional tasks; the kernel counts this socket as the
-        // first
-        let handshakes = self.options.steers.then_some((workers.saturating_sub(1), true));
+        let data = (0..workers).map(|worker| (worker, SocketRole::Data));
+        let small = (0..workers).map(|worker| (worker, SocketRole::SmallData));
+        // on the last worker, which has no additional tasks; this is the order in which the kernel
+        // counts them
+        let handshakes = (workers.saturating_sub(1), SocketRole::Handshakes);
+        let steers = self.options.steers;
         let first = self.base.len();
-        for (worker, is_for_handshakes) in
-            handshakes.into_iter().chain((0..workers).map(|worker| (worker, false)))
-        {
+        let roles = steers.then_some(handshakes).into_iter().chain(data).chain(small.filter(|_| steers));
+        for (worker, role) in roles {
             let local = SocketAddr::new(address, self.port);
             let is_first = self.base.len() == first;
             let socket = if is_first { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
             // port 0 made the kernel choose one, which the others must use too
             self.port = socket.local_addr()?.port();
             self.options.apply(&socket)?;
-            if is_for_handshakes {
+            if role == SocketRole::Handshakes {
                 socket.set_handshake_receive_buffer();
             }
-            self.base.push(Base { worker, is_for_handshakes, socket, address });
+            self.base.push(Base { worker, role, socket, address });
         }
-        if handshakes.is_some() {
+        if steers {
             self.steer(first);
         }
         Ok(())
     }
 
     /// Makes the kernel distinguish messages to the group whose first socket is number `first`. If
-    /// that is not supported, closes the socket for handshake messages, and senders are spread over
-    /// the others.
+    /// that is not supported, closes the sockets for handshake and small messages, and senders are
+    /// spread over the others.
     fn steer(&mut self, first: usize) {
         let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
         let result = self.base.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
         if let Err(error) = result {
             debug!(%error, "cannot steer handshake messages to a separate socket");
-            self.base.remove(first);
+            let group = self.base.split_off(first);
+            self.base.extend(group.into_iter().filter(|each| each.role == SocketRole::Data));
         }
     }
 
@@ -248,7 +251,7 @@ impl Sockets {
     ) -> Self {
         let base = sockets.into_iter().map(|(described, descriptor)| Base {
             worker: described.worker.into(),
-            is_for_handshakes: described.is_for_handshakes,
+            role: described.role,
             socket: UdpSocket::from_parts(descriptor, described.has_gso),
             address: described.address,
         });
@@ -262,7 +265,7 @@ impl Sockets {
     pub(super) fn share(&self) -> io::Result<Vec<(BaseSocket, OwnedFd)>> {
         let describe = |each: &Base| BaseSocket {
             worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
-            is_for_handshakes: each.is_for_handshakes,
+            role: each.role,
             address: each.address,
             has_gso: each.socket.has_gso(),
         };

@@ -1,13 +1,16 @@
 //! Assigns packets to flows.
 
+use crate::ip::Version;
 use crate::transport::{self, TCP, UDP};
 
 /// Returns a hash of the packet's addresses, protocol and ports, with source and destination in
-/// either order: both directions of a flow have the same hash. Different flows may share one.
+/// either order: both directions of a flow have the same hash. Different flows may share one. The
+/// headers of the packet suffice.
 pub fn hash(packet: &[u8]) -> u32 {
     let addresses = transport::address_bytes(packet).unwrap_or_default();
     let (source, destination) = addresses.split_at(addresses.len() / 2);
-    let found = transport::find(packet);
+    let version = if addresses.len() == 8 { Version::V4 } else { Version::V6 };
+    let found = transport::locate(version, packet);
     let ports = found.filter(|found| matches!(found.protocol, TCP | UDP)).and_then(|found| {
         let header = packet.get(found.offset..)?;
         header.first_chunk::<4>()
@@ -52,6 +55,7 @@ mod tests {
         for other in [packet(1, 3, 1000, 53), packet(1, 2, 1001, 53), packet(1, 2, 53, 1000)] {
             assert_ne!(hash(&other), one, "{other:?}");
         }
+        assert_eq!(hash(&packet(1, 2, 1000, 53)[..24]), one, "the headers suffice");
         let mut tcp = packet(1, 2, 1000, 53);
         tcp[9] = TCP;
         assert_ne!(hash(&tcp), one);

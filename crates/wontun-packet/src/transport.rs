@@ -54,7 +54,11 @@ pub(super) const fn is_extension(next_header: u8) -> bool {
 /// Locates the transport header of `packet`; returns `None` if it is not one complete packet, if it
 /// is a fragment, or if its chain of extension headers is incomplete or too long.
 pub fn find(packet: &[u8]) -> Option<Transport> {
-    let version = ip::validate(packet)?;
+    locate(ip::validate(packet)?, packet)
+}
+
+/// Like [`find`], of a packet of which only the headers may be given.
+pub(super) fn locate(version: Version, packet: &[u8]) -> Option<Transport> {
     match version {
         Version::V4 => {
             let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;

@@ -9,6 +9,10 @@ pub const LOAD_BYTE: u16 = operation(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS)
 pub const LOAD_HALF: u16 = operation(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
 /// Loads four bytes, in network byte order.
 pub const LOAD_WORD: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+/// Loads the length of the packet.
+pub const LOAD_LENGTH: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN);
+/// Tests whether the accumulator is greater than a constant, and jumps.
+pub const JUMP_IF_GREATER: u16 = operation(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K);
 /// Compares the accumulator with a constant, and jumps.
 pub const JUMP_IF_EQUAL: u16 = operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
 /// Tests whether the accumulator and a constant have a bit in common, and jumps.

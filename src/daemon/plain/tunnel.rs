@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::candidate::Candidates;
 use super::lookup::Lookup;
 use crate::daemon::core::{Core, LOG_INTERVAL};
+use crate::daemon::device_queues::DeviceQueues;
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
 use crate::daemon::sockets::Sockets;
 use crate::logging::RateLimit;
-use crate::net::tun::Tun;
 use wontun_proto::plain::{Plain, Role};
 use wontun_proto::time::Instant;
 
@@ -49,7 +49,7 @@ impl Daemon<PlainTunnel> {
     /// An error of the system.
     pub(crate) fn plain(
         core: Core,
-        tuns: Vec<Tun>,
+        queues: DeviceQueues,
         sockets: Sockets<()>,
         settings: PlainSettings,
         clamps_mss: bool,
@@ -73,7 +73,7 @@ impl Daemon<PlainTunnel> {
                 answered: RateLimit::new(Duration::from_secs(1)),
             },
         };
-        Self::assemble(mode, core, tuns, clamps_mss)
+        Self::assemble(mode, core, queues, clamps_mss)
     }
 }
 

@@ -129,6 +129,7 @@ impl WireGuard {
         self.connections.remove(id);
         self.peer_names.remove(&id);
         self.connected_at.remove(&id);
+        self.has_bulk.remove(&id);
         self.reported_paths.remove(&id);
         self.peer_log.remove(id);
         self.outages.remove(id);

@@ -7,6 +7,10 @@
 //! So a client and a small server have the whole gain, and a thousand peers never pay for it:
 //! [`crate::daemon::sockets`] describes the cost of a connected socket for the other peers.
 //!
+//! In a connected socket, small messages wait behind bulk traffic; in the disconnected ones they do
+//! not. So a peer whose bulk traffic waits for some turns in a row loses its socket, until it has
+//! no session any more.
+//!
 //! A connected socket has a fixed source address, and only datagrams from that address are sent by
 //! it: those whose source the system chooses are sent by the disconnected sockets, until the peer
 //! has answered.
@@ -20,7 +24,7 @@ use super::peer_log::LineKind;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
-use crate::daemon::token::Token;
+use crate::daemon::token::{SocketId, Token};
 use crate::net::recv_buffer::LocalAddress;
 use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
 
@@ -37,6 +41,10 @@ impl WireGuard {
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
             // the system must choose the source again, and a connected socket keeps its own
+            self.disconnect(core, id);
+            return Ok(());
+        }
+        if self.has_bulk.contains(&id) {
             self.disconnect(core, id);
             return Ok(());
         }
@@ -145,6 +153,16 @@ impl WireGuard {
         self.reported_paths.remove(&id);
         self.engine.handle_path_changed(id, is_reachable, core.now);
         self.resolver.suspect(id, core.now);
+    }
+
+    /// Gives up a peer's connected socket in which bulk traffic waits, until the peer has no
+    /// session any more. Returns false if that would help nothing.
+    pub(super) fn release_connected(&mut self, core: &mut Core, id: SocketId) -> bool {
+        let owner = self.sockets.connected_by_id(id).map(|connected| connected.owner);
+        let Some(peer) = owner.filter(|_| self.sockets.has_small_data()) else { return false };
+        self.has_bulk.insert(peer);
+        self.disconnect(core, peer);
+        true
     }
 
     /// Frees the connected socket of a peer without a session. Returns true if there was one.

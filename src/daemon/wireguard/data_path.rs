@@ -356,6 +356,11 @@ impl DataBatch {
             match message.outcome {
                 Outcome::Accepted(len, queue) => {
                     let start = message.range.start + DATA_HEADER_LEN;
+                    let packet = worker.recv_buffer.bytes().get(start..start + len).unwrap_or_default();
+                    if worker.inbound.hold(packet, message.header, queue, worker.now) {
+                        continue;
+                    }
+                    worker.inbound.record_message(message.header);
                     worker.select_queue(shared, queue)?;
                     worker.queue_packet(shared, start..start + len)?;
                 }

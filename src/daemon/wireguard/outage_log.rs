@@ -165,6 +165,7 @@ impl WireGuard {
         if has_session || !self.is_expected(peer) {
             return Ok(());
         }
+        self.has_bulk.remove(&peer);
         match self.sockets.connected(peer) {
             Some(connected) if connected.remote == endpoint.remote => Ok(()),
             None if self.has_all_connected() => Ok(()),

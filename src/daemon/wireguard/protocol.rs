@@ -84,6 +84,10 @@ impl DataPath for WireGuard {
         self.engine.poll_limited_packet(core.current(), core.now, room)
     }
 
+    fn release_socket(&mut self, core: &mut Core, id: SocketId) -> bool {
+        self.release_connected(core, id)
+    }
+
     fn device_queue(&self, core: &Core, packet: &[u8]) -> usize {
         self.queue_of_packet(core, packet)
     }

@@ -18,11 +18,11 @@ use super::state_reports::StateReports;
 use super::unknown_keys::UnknownKeys;
 use crate::config::{PeerName, display_name};
 use crate::daemon::core::Core;
+use crate::daemon::device_queues::DeviceQueues;
 use crate::daemon::error::DaemonError;
 use crate::daemon::run::Daemon;
 use crate::daemon::sockets::Sockets;
 use crate::net::random::SystemRandom;
-use crate::net::tun::Tun;
 use wontun_proto::allowed_ips::AllowedIps;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
@@ -35,6 +35,8 @@ pub struct WireGuard {
     pub(super) sockets: Sockets<PeerId>,
     /// Times at which peers got their connected sockets.
     pub(super) connected_at: HashMap<PeerId, Instant>,
+    /// Peers with bulk traffic, which lost their connected sockets.
+    pub(super) has_bulk: HashSet<PeerId>,
     /// Paths by which the last handshakes were completed, as reported to the supervisor.
     pub(super) reported_paths: HashMap<PeerId, (IpAddr, Option<IpAddr>)>,
     pub(super) resolver: EndpointResolver,
@@ -101,7 +103,7 @@ impl Daemon<WireGuard> {
     /// An error of the system.
     pub(crate) fn wireguard(
         core: Core,
-        tuns: Vec<Tun>,
+        queues: DeviceQueues,
         sockets: Sockets<PeerId>,
         reports_endpoints: bool,
         shows_addresses: bool,
@@ -112,13 +114,14 @@ impl Daemon<WireGuard> {
         let random = SystemRandom::open()?;
         let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
         let mut engine = Interface::new(mtu, Box::new(random));
-        let receivers = u32::try_from(tuns.len()).ok().and_then(NonZeroU32::new);
+        let receivers = u32::try_from(queues.workers()).ok().and_then(NonZeroU32::new);
         engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
         let mode = WireGuard {
             engine,
             allowed_ips: AllowedIps::new(),
             sockets,
             connected_at: HashMap::new(),
+            has_bulk: HashSet::new(),
             reported_paths: HashMap::new(),
             resolver: EndpointResolver::default(),
             peer_names: HashMap::new(),
@@ -137,7 +140,7 @@ impl Daemon<WireGuard> {
             quotas: Quotas::default(),
             has_configured_endpoint: HashSet::new(),
         };
-        Self::assemble(mode, core, tuns, clamps_mss)
+        Self::assemble(mode, core, queues, clamps_mss)
     }
 }
 

@@ -245,6 +245,12 @@ impl<O: Clone> SendBatch<O> {
         });
     }
 
+    /// Closes all messages: what is added later goes into others, which the receiver may read
+    /// first.
+    pub fn close_messages(&mut self) {
+        self.messages.iter_mut().for_each(|message| message.is_closed = true);
+    }
+
     /// Sends the batch. Call it again until it returns [`SendOutcome::All`], or
     /// [`SendOutcome::Blocked`] for now.
     pub fn send(&mut self, now: Instant) -> SendOutcome<O> {

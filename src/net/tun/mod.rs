@@ -117,6 +117,11 @@ impl Tun {
         self.description.is_exclusive
     }
 
+    /// Returns true if this is a worker's second queue.
+    pub const fn is_sparse(&self) -> bool {
+        self.description.is_sparse
+    }
+
     /// Returns the layout of the header in front of each packet that is read or written; `None` if
     /// there are no headers and no super-packets.
     pub const fn layout(&self) -> Option<Layout> {

@@ -35,6 +35,8 @@ use wontun_sys::tun::{HEADER, TCP_OFFLOADS, TUNNEL_HEADER, TUNNEL_OFFLOADS, UDP_
 /// Number of devices that are created before giving up. To attach to one in the microseconds before
 /// it has an owner, a process has to be notified of it by the kernel first.
 const ATTEMPTS: usize = 64;
+/// The kernel's limit on the queues of a device (`MAX_TAP_QUEUES`).
+const MAX_QUEUES: usize = 256;
 /// Milliseconds to wait until the kernel no longer counts a thread that has ended.
 const MAX_WAITS: u32 = 1000;
 
@@ -73,10 +75,10 @@ enum Attached {
 
 impl Tun {
     /// Creates the device, or takes over a persistent one that no process uses, and returns `count`
-    /// handles: separate queues where the device has that many, else one queue that only the first
-    /// handle reads and all can write to. Without `offload`, or where the kernel refuses it,
-    /// packets are read and written one by one. The device belongs to root: no process without
-    /// `CAP_NET_ADMIN` can attach to it.
+    /// handles: separate queues where the device has many, and as many sparse ones behind them;
+    /// else one queue that only the first handle reads and all can write to. Without `offload`, or
+    /// where the kernel refuses it, packets are read and written one by one. The device belongs to
+    /// root: no process without `CAP_NET_ADMIN` can attach to it.
     ///
     /// # Errors
     /// [`TunError`], with the remedy.
@@ -85,7 +87,7 @@ impl Tun {
         // made
         open_node().map_err(|error| node_error(error, name))?;
         if offload {
-            let queue_count = u32::try_from(count).ok().filter(|&count| count > 1);
+            let queue_count = u32::try_from(queue_count(count)).ok();
             match open_as(name, count, QueueConfig { offload, queue_count }) {
                 Ok(queues) => return Ok(queues),
                 Err(OpenError::Error(error)) => return Err(error),
@@ -268,10 +270,27 @@ fn configure_queues(name: &TunName, queues: Vec<Attached>, count: usize) -> Resu
     let queues: Vec<_> = files.into_iter().map(Arc::new).collect();
     let Some(first) = queues.first().cloned() else { return Ok(Vec::new()) };
     let TunOffloads { has_uso, has_tunnels } = offloads;
-    let description = |is_exclusive| messages::Queue { is_offloaded, is_exclusive, has_uso, has_tunnels };
-    let set_owner = queues.into_iter().map(|file| Tun { file, description: description(true) });
-    let shared = std::iter::repeat_with(|| Tun { file: Arc::clone(&first), description: description(false) });
-    Ok(set_owner.chain(shared).take(count).collect())
+    let description = |is_exclusive, is_sparse| messages::Queue {
+        is_offloaded,
+        is_exclusive,
+        has_uso,
+        has_tunnels,
+        is_sparse,
+    };
+    if queues.len() >= count && count > 0 {
+        let owned = |(number, file)| Tun { file, description: description(true, number >= count) };
+        return Ok(queues.into_iter().enumerate().map(owned).collect());
+    }
+    let owned = queues.into_iter().map(|file| Tun { file, description: description(true, false) });
+    let shared =
+        std::iter::repeat_with(|| Tun { file: Arc::clone(&first), description: description(false, false) });
+    Ok(owned.chain(shared).take(count).collect())
+}
+
+/// Returns the number of queues of a new device: two for each worker, unless those are more than a
+/// device can have.
+const fn queue_count(workers: usize) -> usize {
+    if workers <= MAX_QUEUES / 2 { 2 * workers } else { workers }
 }
 
 /// Enables the offloads that the kernel supports, and returns them.

@@ -11,7 +11,7 @@ use crate::config::TunName;
 use crate::messages::{BaseSocket, ConnectedSocket, Queue};
 
 /// Version of these messages.
-pub(super) const PROTOCOL: u16 = 1;
+pub(super) const PROTOCOL: u16 = 2;
 
 /// A message of the process that takes the tunnel over.
 #[derive(Debug, Serialize, Deserialize)]

@@ -64,7 +64,8 @@ impl Supervisor<WireGuard> {
         let is_taken_over = inheritance.is_some();
         if let Some(inheritance) = &inheritance {
             // the device and the sockets are as they are
-            starting.tuning.workers = inheritance.queues.len();
+            let of_workers = inheritance.queues.iter().filter(|(described, _)| !described.is_sparse);
+            starting.tuning.workers = of_workers.count();
         }
         let (tuning, user) = (starting.tuning, starting.user);
         let kill_switch = file.as_mut().and_then(|file| file.kill_switch.take());

@@ -36,7 +36,7 @@ fn a_process_that_ends_with_the_sessions_leaves_the_tunnel_to_the_one_before() {
     let flow = Flow::start(client, server, SocketAddr::new(SERVER_V4.parse().unwrap(), 7777));
     for turn in 0..3 {
         let impostor = Impostor::connect(server);
-        impostor.ask(1, "wg0").unwrap();
+        impostor.ask(2, "wg0").unwrap();
         impostor.freeze();
         let (number, rest) = impostor.receive().unwrap();
         assert_eq!((number, rest[0]), (SESSIONS, 0), "with sessions");
@@ -57,9 +57,9 @@ fn a_process_that_ends_with_the_sessions_leaves_the_tunnel_to_the_one_before() {
 fn what_is_asked_out_of_order_or_in_another_version_is_refused() {
     let pair = connected();
     let server = &pair.plan.server_site;
-    let reason = Impostor::connect(server).ask(2, "wg0").unwrap_err();
-    assert!(reason.contains("expects version 2") && reason.contains("has version 1"), "{reason}");
-    let reason = Impostor::connect(server).ask(1, "wg1").unwrap_err();
+    let reason = Impostor::connect(server).ask(3, "wg0").unwrap_err();
+    assert!(reason.contains("expects version 3") && reason.contains("has version 2"), "{reason}");
+    let reason = Impostor::connect(server).ask(2, "wg1").unwrap_err();
     assert!(reason.contains("another tunnel"), "{reason}");
     let impostor = Impostor::connect(server);
     impostor.freeze();

@@ -60,8 +60,8 @@ fn a_persistent_device_of_many_queues_is_used() {
     a_persistent_device_is_used(
         &["multi_queue"],
         &[
-            (Mode::WireGuard, "--workers 2 --offload auto", 2, true),
-            (Mode::Plain, "--workers 1 --offload auto", 1, true),
+            (Mode::WireGuard, "--workers 2 --offload auto", 4, true),
+            (Mode::Plain, "--workers 1 --offload auto", 2, true),
         ],
     );
 }

@@ -9,3 +9,4 @@ mod mtu;
 mod narrow;
 mod refused;
 mod streams;
+mod waiting;

@@ -442,6 +442,16 @@ impl<'a> Gather<'a> {
         std::iter::once(head).chain(payloads)
     }
 
+    /// Returns the headers of the first packet, and perhaps what follows them.
+    pub fn headers(&self) -> &'a [u8] {
+        let Self { head, arena, packets, group, skip, layout } = *self;
+        match packets.get(usize::from(group.first)) {
+            Some(first) if skip == 0 => first.bytes(arena),
+            _ => head.get(layout.len()..),
+        }
+        .unwrap_or_default()
+    }
+
     /// Returns the number of packets in this write.
     pub fn packets(&self) -> usize {
         self.group.count.into()
