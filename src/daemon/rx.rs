@@ -24,11 +24,9 @@ use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
 use wontun_packet::mss;
 
 /// Number of datagrams per turn from the socket for handshake messages, which also bounds the
-/// cookie replies.
+/// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest
+/// to data.
 const HANDSHAKE_BUDGET: usize = 16;
-/// The same while other descriptors have more: they take a tenth of a turn with data, so that a
-/// flood of them leaves the rest to data.
-const BUSY_HANDSHAKE_BUDGET: usize = 5;
 
 /// Number of turns for which bulk traffic waits in a peer's connected socket before that is given
 /// up.
@@ -65,11 +63,7 @@ impl<M: Receive> Worker<M> {
             return Ok(Progress::Drained);
         }
         self.inbound.set_reading_small(socket_info.role == SocketRole::SmallData);
-        let budget = match is_for_handshakes {
-            false => BUDGET,
-            true if self.ready.is_empty() => HANDSHAKE_BUDGET,
-            true => BUSY_HANDSHAKE_BUDGET,
-        };
+        let budget = if is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
         let mut left = budget;
         // A bulk sender fills a whole buffer slot; one call receives two of them, since a
         // super-packet may have been sent as two messages. With many small senders, one call
