@@ -209,12 +209,17 @@ impl Core {
         }
     }
 
+    /// Records an error that ends the tunnel.
+    pub(super) fn fail(&mut self, error: DaemonError) {
+        self.failure.get_or_insert(error);
+        self.post_to(0, Token::Wake);
+    }
+
     /// Sends a message to the supervisor, or queues it while the socket is full. Ends the tunnel if
     /// there is no supervisor any more.
     pub(super) fn send(&mut self, message: &FromTunnel) {
         if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
-            self.failure.get_or_insert(error.into());
-            self.post_to(0, Token::Wake);
+            self.fail(error.into());
         }
     }
 

@@ -9,7 +9,8 @@
 //!
 //! In a connected socket, small messages wait behind bulk traffic; in the disconnected ones they do
 //! not. So a peer whose bulk traffic waits for some turns in a row loses its socket, until it has
-//! no session any more.
+//! no session any more, or until a flood of handshake messages begins, which fills the socket that
+//! all others share.
 //!
 //! A connected socket has a fixed source address, and only datagrams from that address are sent by
 //! it: those whose source the system chooses are sent by the disconnected sockets, until the peer
@@ -30,6 +31,8 @@ use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
 
 /// Maximum number of connected sockets of a tunnel.
 const MAX_CONNECTED: usize = 8;
+/// Time after a flood of handshake messages in which no peer loses its connected socket.
+const LOADED: Duration = Duration::from_secs(10);
 /// A peer that moves again within this time, such as one that alternates between two uplinks, gets
 /// no connected socket.
 const MIN_SOCKET_AGE: Duration = Duration::from_secs(1);
@@ -159,10 +162,22 @@ impl WireGuard {
     /// session any more. Returns false if that would help nothing.
     pub(super) fn release_connected(&mut self, core: &mut Core, id: SocketId) -> bool {
         let owner = self.sockets.connected_by_id(id).map(|connected| connected.owner);
-        let Some(peer) = owner.filter(|_| self.sockets.has_small_data()) else { return false };
+        let is_loaded = self.loaded_at.is_some_and(|at| core.now.since(at) < LOADED);
+        let helps = self.sockets.has_small_data() && !is_loaded;
+        let Some(peer) = owner.filter(|_| helps) else { return false };
         self.has_bulk.insert(peer);
         self.disconnect(core, peer);
         true
+    }
+
+    /// Handles a flood of handshake messages, which fills the socket that all of them arrive in: as
+    /// many peers as possible get a connected socket again, which it does not fill.
+    pub(super) fn handle_load(&mut self, core: &mut Core) -> Result<(), DaemonError> {
+        self.loaded_at = Some(core.now);
+        for peer in std::mem::take(&mut self.has_bulk) {
+            self.update_socket(core, peer)?;
+        }
+        Ok(())
     }
 
     /// Frees the connected socket of a peer without a session. Returns true if there was one.

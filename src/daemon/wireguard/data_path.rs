@@ -190,7 +190,14 @@ impl WireGuard {
         match self.engine.handle_datagram(from, batch.class, datagram, core.now) {
             Ok(Incoming::Queued) => core.post(Token::Handshakes),
             Ok(Incoming::Packet { .. } | Incoming::Keepalive(_) | Incoming::Cookie(_)) => {}
-            Err(reason) => core.count_drop(reason, Some(batch.from)),
+            Err(reason) => {
+                core.count_drop(reason, Some(batch.from));
+                if reason == DropReason::NoCookie
+                    && let Err(error) = self.handle_load(core)
+                {
+                    core.fail(error);
+                }
+            }
         }
     }
 

@@ -37,6 +37,8 @@ pub struct WireGuard {
     pub(super) connected_at: HashMap<PeerId, Instant>,
     /// Peers with bulk traffic, which lost their connected sockets.
     pub(super) has_bulk: HashSet<PeerId>,
+    /// Time of the last handshake message that was refused because of a flood of them.
+    pub(super) loaded_at: Option<Instant>,
     /// Paths by which the last handshakes were completed, as reported to the supervisor.
     pub(super) reported_paths: HashMap<PeerId, (IpAddr, Option<IpAddr>)>,
     pub(super) resolver: EndpointResolver,
@@ -122,6 +124,7 @@ impl Daemon<WireGuard> {
             sockets,
             connected_at: HashMap::new(),
             has_bulk: HashSet::new(),
+            loaded_at: None,
             reported_paths: HashMap::new(),
             resolver: EndpointResolver::default(),
             peer_names: HashMap::new(),
