@@ -4,8 +4,8 @@
 /// each packet of a super-packet counts.
 pub(super) const BUDGET: usize = 128;
 
-/// Number of bytes after which a descriptor delivers nothing more in a turn: one super-packet, so
-/// that others wait for one only. More are read at once without a gain.
+/// Number of bytes after which a descriptor delivers nothing more in a turn: about one super-packet,
+/// so that others wait for that long only.
 pub(super) const BYTES: usize = 60_000;
 
 /// Result of a handler.

@@ -24,8 +24,8 @@ use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
 use wontun_packet::mss;
 
 /// Number of datagrams per turn from the socket for handshake messages, which also bounds the
-/// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest
-/// to data.
+/// cookie replies, and the part of a turn that a flood of them takes from data. With fewer, the
+/// kernel drops more of them before they are read.
 const HANDSHAKE_BUDGET: usize = 16;
 
 /// Number of turns for which bulk traffic waits in a peer's connected socket before that is given
@@ -159,14 +159,16 @@ impl<M: Receive> Worker<M> {
 
     /// Writes small packets that waited for others of their flow.
     fn write_held(&mut self, shared: &Shared<M>, is_empty: bool) -> Result<(), DaemonError> {
-        loop {
-            let queues = Arc::clone(&self.queues);
-            let now = self.now;
-            let Some((queue, packet)) = self.inbound.poll(is_empty, now) else { return Ok(()) };
+        if !self.inbound.holds() {
+            return Ok(());
+        }
+        let (queues, now) = (Arc::clone(&self.queues), self.now);
+        while let Some((queue, packet)) = self.inbound.poll(is_empty, now) {
             let queue = queues.for_write(queue, packet, now).unwrap_or(&self.tun);
             let (written, length) = (write_packet(queue, packet), packet.len());
             self.count_written(shared, written, 1, length)?;
         }
+        Ok(())
     }
 
     /// Handles the batches received last, and returns the number of datagrams and bytes in them.
