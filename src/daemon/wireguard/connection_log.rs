@@ -30,13 +30,17 @@ impl WireGuard {
         }
     }
 
-    /// Logs an event for each peer whose session has ended.
+    /// Logs an event for each peer whose session has ended. With its next one it may have a connected
+    /// socket again.
     pub(super) fn handle_ended_sessions(&mut self, core: &Core) {
         for id in self.connections.take_due(core.now) {
             let session = self.engine.peer(id).filter(|peer| peer.has_session(core.now));
             match session.and_then(Peer::last_handshake) {
                 Some(last) => self.connections.set_check(id, last + REJECT_AFTER_TIME, core.now),
-                None => self.handle_disconnected(core, id, "silent"),
+                None => {
+                    self.has_bulk.remove(&id);
+                    self.handle_disconnected(core, id, "silent");
+                }
             }
         }
     }
