@@ -290,19 +290,24 @@ mod tests {
         }))
     }
 
-    /// Sends everything that a tunnel process needs, with a datagram socket as a tun.
-    fn hand_over(supervisor: &mut Supervisor, start: ToTunnel, descriptors: Vec<OwnedFd>) -> UnixDatagram {
-        let (near, far) = UnixDatagram::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        supervisor.send(&start, descriptors).unwrap();
-        let queue = Queue {
+    /// Sends a datagram socket as the only queue of a tun.
+    fn send_queue(supervisor: &mut Supervisor, queue: UnixDatagram) {
+        let description = Queue {
             is_offloaded: false,
             is_exclusive: true,
             has_uso: false,
             has_tunnels: false,
             is_sparse: false,
         };
-        supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
+        supervisor.send(&ToTunnel::Queues(vec![description]), vec![queue.into()]).unwrap();
+    }
+
+    /// Sends everything that a tunnel process needs, with a datagram socket as a tun.
+    fn hand_over(supervisor: &mut Supervisor, start: ToTunnel, descriptors: Vec<OwnedFd>) -> UnixDatagram {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        supervisor.send(&start, descriptors).unwrap();
+        send_queue(supervisor, near);
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = socket.local_addr().unwrap().port();
         let sockets = vec![BaseSocket {
@@ -419,14 +424,7 @@ mod tests {
             keepalive: Duration::from_secs(25),
         };
         supervisor.send(&start(mode), Vec::new()).unwrap();
-        let queue = Queue {
-            is_offloaded: false,
-            is_exclusive: true,
-            has_uso: false,
-            has_tunnels: false,
-            is_sparse: false,
-        };
-        supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
+        send_queue(&mut supervisor, near);
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = socket.local_addr().unwrap();
         let sockets =
