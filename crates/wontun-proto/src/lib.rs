@@ -8,6 +8,7 @@
 //!   cookies, replay protection)
 //! - [`plain::Plain`]: the unencrypted mode for one peer
 //! - [`allowed_ips`]: longest prefix match from address to peer
+//! - [`codel`]: congestion signals of a queue
 //! - [`time`]: `Instant`, nanoseconds since boot
 //! - [`stack`]: overwriting of keys on the stack
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allowed_ips;
+pub mod codel;
 pub mod plain;
 pub mod stack;
 pub mod time;

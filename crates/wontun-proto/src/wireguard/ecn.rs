@@ -32,12 +32,12 @@ fn class(packet: &[u8]) -> Option<u8> {
 }
 
 /// Returns true if the sender of `packet` supports ECN.
-pub(super) fn is_capable(packet: &[u8]) -> bool {
+pub fn is_capable(packet: &[u8]) -> bool {
     class(packet).is_some_and(|class| class & MASK != NOT_ECT)
 }
 
 /// Marks `packet`, whose sender supports ECN, as congested (RFC 3168).
-pub(super) fn mark(packet: &mut [u8]) {
+pub fn mark(packet: &mut [u8]) {
     if let Some(class) = class(packet) {
         set(packet, class | CE);
     }

@@ -35,7 +35,7 @@ use std::time::Duration;
 mod admission;
 mod aead;
 mod backlog;
-mod ecn;
+pub mod ecn;
 mod endpoint;
 mod event;
 mod handover;

@@ -6,7 +6,6 @@
 //! over a path of less than a millisecond cannot send as slowly as a low rate without one.
 
 mod admission;
-mod codel;
 mod queue;
 mod released;
 mod shaper;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::super::ecn;
 use super::admission::Admission;
-use super::codel::Codel;
 use super::queue::Queue;
+use crate::codel::Codel;
 use crate::time::Instant;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;

@@ -12,8 +12,9 @@ use crate::time::Instant;
 /// Time for which the delay must exceed the target: a round trip of a long path.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// The state of a queue.
 #[derive(Debug, Default)]
-pub(super) struct Codel {
+pub struct Codel {
     /// Time at which the delay has exceeded the target for [`INTERVAL`].
     above_at: Option<Instant>,
     is_signalling: bool,
@@ -27,7 +28,7 @@ pub(super) struct Codel {
 impl Codel {
     /// Records the delay of a packet that arrives; `None` if the queue is nearly empty. Returns
     /// true if its sender must be told to slow down.
-    pub(super) fn handle_packet(&mut self, delay: Option<Duration>, target: Duration, now: Instant) -> bool {
+    pub fn handle_packet(&mut self, delay: Option<Duration>, target: Duration, now: Instant) -> bool {
         if delay.is_none_or(|delay| delay < target) {
             self.above_at = None;
             self.is_signalling = false;
