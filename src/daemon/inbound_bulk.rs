@@ -171,6 +171,11 @@ impl InboundBulk {
         true
     }
 
+    /// Returns true if a packet is held although a later message was read.
+    pub(super) fn has_passed(&self) -> bool {
+        self.held.front().is_some_and(|first| self.is_passed(first.header))
+    }
+
     /// Returns the next packet that need not wait any longer, and the queue that it is for. With
     /// `is_empty` nothing waits in the socket for bulk traffic.
     pub(super) fn poll(&mut self, is_empty: bool, now: Instant) -> Option<(usize, &[u8])> {

@@ -157,6 +157,16 @@ impl<M: Receive> Worker<M> {
         Ok(())
     }
 
+    /// Writes small packets whose turn has come, by the message that was recorded last, after what
+    /// was collected before it.
+    pub(super) fn write_passed(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
+        if !self.inbound.has_passed() {
+            return Ok(());
+        }
+        self.write_packets(shared)?;
+        self.write_held(shared, false)
+    }
+
     /// Writes small packets that waited for others of their flow.
     fn write_held(&mut self, shared: &Shared<M>, is_empty: bool) -> Result<(), DaemonError> {
         if !self.inbound.holds() {

@@ -368,6 +368,7 @@ impl DataBatch {
                         continue;
                     }
                     worker.inbound.record_message(message.header);
+                    worker.write_passed(shared)?;
                     worker.select_queue(shared, queue)?;
                     worker.queue_packet(shared, start..start + len)?;
                 }

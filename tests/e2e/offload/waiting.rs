@@ -141,15 +141,20 @@ fn a_small_packet_does_not_wait_in_the_receivers_socket() {
 }
 
 #[test]
-fn a_small_packet_does_not_overtake_its_own_flow() {
+fn a_small_packet_keeps_its_place_in_its_own_flow() {
     let flows = Flows::start(Mode::WireGuard);
     for trains in [LASTING, TRAINS, TRAINS] {
-        flows.while_the_server_waits(trains * DATAGRAMS + 1, || {
-            flows.send_trains(trains);
-            // alone, so that it is a message of its own
-            std::thread::sleep(Duration::from_millis(20));
-            flows.bulk.send(&[2; 160]).unwrap();
-        });
-        assert_eq!(flows.before_the_small_one(trains), trains * DATAGRAMS, "{trains}");
+        for after in [0, 1, 3] {
+            flows.while_the_server_waits((trains + after) * DATAGRAMS + 1, || {
+                flows.send_trains(trains);
+                // alone, so that it is a message of its own
+                std::thread::sleep(Duration::from_millis(20));
+                flows.bulk.send(&[2; 160]).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+                flows.send_trains(after);
+            });
+            let before = flows.before_the_small_one(trains + after);
+            assert_eq!(before, trains * DATAGRAMS, "{trains}, {after}");
+        }
     }
 }
