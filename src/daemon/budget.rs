@@ -4,9 +4,9 @@
 /// each packet of a super-packet counts.
 pub(super) const BUDGET: usize = 128;
 
-/// Number of bytes after which a descriptor delivers nothing more in a turn: about one super-packet,
+/// Number of bytes after which a descriptor delivers nothing more in a turn: about two super-packets,
 /// so that others wait for that long only.
-pub(super) const BYTES: usize = 60_000;
+pub(super) const BYTES: usize = 128_000;
 
 /// Result of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::trace;
 
@@ -36,6 +37,9 @@ use wontun_packet::{icmp_error, inner, mss, virtio};
 /// Maximum number of super-packets of flows that have become bulk traffic that are read before
 /// others.
 const MAX_DEFERRED: u8 = 64;
+/// Time after a large packet in the queue that is not for bulk traffic for which others of its flow
+/// may be there.
+const LARGE: Duration = Duration::from_secs(1);
 /// Length of a packet in bytes up to which its message is small.
 const SMALL: usize = steering::SMALL - 32;
 
@@ -59,16 +63,14 @@ pub(super) fn write_packet(queue: &Tun, packet: &[u8]) -> std::io::Result<()> {
 }
 
 impl<M: Protocol> Worker<M> {
-    /// Sends bulk traffic, and before it what is in the other queue: a flow that has become bulk
-    /// traffic may have its first packets there.
+    /// Sends bulk traffic, and before it what is in the other queue if large packets were there a
+    /// short time ago: a flow that has become bulk traffic may have its first packets there.
     pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
-        if self.drain_queue(shared, QueueKind::Sparse)? == Progress::More {
+        if self.now < self.large_until && self.drain_queue(shared, QueueKind::Sparse)? == Progress::More {
             self.ready.insert(Token::SparseTun);
             if self.deferred.is_some_and(|turns| turns < MAX_DEFERRED) {
                 return Ok(Progress::More);
             }
-        } else {
-            self.deferred = None;
         }
         self.drain_queue(shared, QueueKind::Bulk)
     }
@@ -97,8 +99,11 @@ impl<M: Protocol> Worker<M> {
                     bytes += length;
                     let packets = self.send_packet(shared, length)?;
                     left = left.saturating_sub(packets);
-                    if kind == QueueKind::Sparse && packets >= BULK_PACKETS {
-                        self.deferred = Some(self.deferred.map_or(0, |turns| turns.saturating_add(1)));
+                    if kind == QueueKind::Sparse && length > SMALL {
+                        self.large_until = self.now + LARGE;
+                        if packets >= BULK_PACKETS {
+                            self.deferred = Some(self.deferred.map_or(0, |turns| turns.saturating_add(1)));
+                        }
                     }
                     let sends_at_once = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
                     if sends_at_once {
@@ -113,6 +118,9 @@ impl<M: Protocol> Worker<M> {
                     ErrorClass::WouldBlock
                     | ErrorClass::SourceAddressLost
                     | ErrorClass::Drop(DropReason::TunDown) => {
+                        if kind == QueueKind::Sparse {
+                            self.deferred = None;
+                        }
                         self.flush(shared)?;
                         return Ok(Progress::Drained);
                     }

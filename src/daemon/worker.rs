@@ -77,6 +77,8 @@ pub struct Worker<M: Protocol> {
     /// Number of super-packets read from the queue that is not for bulk traffic, since it was empty
     /// last; `None` if there was none.
     pub(super) deferred: Option<u8>,
+    /// Time until which that queue is read before bulk traffic: large packets were in it.
+    pub(super) large_until: Instant,
     /// Bulk traffic that waits in a socket.
     pub(super) inbound: InboundBulk,
     /// Data read from the tun last.
@@ -141,6 +143,7 @@ impl<M: Protocol> Worker<M> {
             queues,
             write_queue: number,
             deferred: None,
+            large_until: core.now,
             inbound: InboundBulk::default(),
         }))
     }
