@@ -51,6 +51,7 @@ mod supervisor_connection;
 mod suspension;
 mod token;
 mod tx;
+mod uplink;
 mod wireguard;
 mod worker;
 

@@ -33,6 +33,7 @@ use wontun_packet::ip::IPV4_HEADER;
 use wontun_packet::split::{PacketLengths, Split};
 use wontun_packet::transport::UDP_HEADER;
 use wontun_packet::{icmp_error, inner, mss, virtio};
+use wontun_proto::wireguard::ecn;
 
 /// Maximum number of super-packets of flows that have become bulk traffic that are read before
 /// others.
@@ -144,14 +145,14 @@ impl<M: Protocol> Worker<M> {
 
     /// Handles the `length` bytes read last, and returns the number of packets in them.
     fn send_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DaemonError> {
-        let (split, packet) = match self.parse_packet(length) {
+        let (mut split, packet) = match self.parse_packet(length) {
             Ok(parsed) => parsed,
             Err(reason) => {
                 self.count_drops(reason, 1, None);
                 return Ok(1);
             }
         };
-        let lengths = split.lengths();
+        let mut lengths = split.lengths();
         self.prepare_flow(&packet, lengths);
         let decision = shared.with(self, |mode, core, worker| {
             let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
@@ -179,6 +180,13 @@ impl<M: Protocol> Worker<M> {
         if lengths.each > max_payload {
             self.send_too_big(packet, max_payload, lengths);
             return Ok(lengths.count);
+        }
+        if packet.len() > SMALL && self.is_uplink_congested(&route, packet.len()) {
+            self.signal_congestion(&mut split, &packet);
+            lengths = split.lengths();
+            if lengths.count == 0 {
+                return Ok(1);
+            }
         }
         trace!(packets = lengths.count, length = packet.len(), "packet to the peer");
         self.count_tx(lengths);
@@ -239,6 +247,26 @@ impl<M: Protocol> Worker<M> {
                 }
                 Err(reason) => core.count_drop(reason, None),
             }
+        }
+    }
+
+    /// Returns true if the sender of packets that are sent by this route must be told to slow down.
+    fn is_uplink_congested(&mut self, route: &SendRoute<SocketRef<M::Owner>>, bytes: usize) -> bool {
+        let waiting = || route.socket.memory().ok().map(|memory| memory.send_queue);
+        self.uplinks.handle_packet(route.owner.id, !route.is_connected, bytes, self.now, waiting)
+    }
+
+    /// Tells the sender of a packet to slow down: marks it as congested, or drops it, or the first
+    /// packet of a super-packet.
+    fn signal_congestion(&mut self, split: &mut Split, packet: &Range<usize>) {
+        let Some(packet) = self.packet.get_mut(packet.clone()) else { return };
+        if ecn::is_capable(packet) {
+            ecn::mark(packet);
+            return;
+        }
+        // the receive buffer is empty while the tun is read
+        if split.write_next(packet, self.recv_buffer.bytes_mut()).is_some() {
+            self.count_drops(DropReason::Congested, 1, None);
         }
     }
 

@@ -21,6 +21,7 @@ use super::ready::ReadySet;
 use super::sockets::SocketRef;
 use super::suspension::Suspension;
 use super::token::{SocketId, Token};
+use super::uplink::Uplinks;
 use crate::counters::Counters;
 use crate::logging::RateLimit;
 use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
@@ -89,6 +90,8 @@ pub struct Worker<M: Protocol> {
     /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
     /// its queue.
     pub(super) blocked: Option<(SocketId, Arc<UdpSocket>)>,
+    /// The queues in front of slow links.
+    pub(super) uplinks: Uplinks,
 
     pub(super) recv_buffer: RecvBuffer,
     /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
@@ -136,6 +139,7 @@ impl<M: Protocol> Worker<M> {
             pending: None,
             send_batch: SendBatch::default(),
             blocked: None,
+            uplinks: Uplinks::default(),
             recv_buffer: RecvBuffer::default(),
             coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, has_uso))),
             scratch: M::scratch(),

@@ -78,8 +78,8 @@ pub enum DropReason {
     NotAuthentic,
     /// A data message that was received before, or is too old to tell.
     Replay,
-    /// A packet marked as congested by a router although its sender does not support ECN (RFC
-    /// 6040).
+    /// A packet that was marked as congested, by a router (RFC 6040) or since a link of this host
+    /// is congested, although its sender does not support ECN.
     Congested,
     /// A packet of a peer that exceeds its rate.
     OverRate,

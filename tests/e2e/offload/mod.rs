@@ -8,5 +8,6 @@ mod encapsulated;
 mod mtu;
 mod narrow;
 mod refused;
+mod slow_link;
 mod streams;
 mod waiting;

@@ -1,0 +1,94 @@
+//! A link of this host that is slower than the tunnel: a small packet does not wait behind
+//! megabytes in front of it, and the link is used as before.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
+
+use crate::tunnel::{Mode, Plan, SERVER_V4};
+use crate::waiting::{TIMEOUT, finish, uninterrupted};
+
+/// Rate of the link in bytes per second; what waits in front of it can take [`QUEUE`].
+const RATE: u32 = 20_000_000 / 8;
+const QUEUE: &str = "400ms";
+/// Duration of the upload.
+const UPLOAD: Duration = Duration::from_secs(5);
+
+/// Result of an upload.
+#[derive(Debug)]
+struct Seen {
+    /// Median of the round trips beside it, in milliseconds.
+    ping: f64,
+    /// Part of the link's rate that was used, headers excluded.
+    used: f64,
+    /// Number of packets that the client's tunnel dropped.
+    dropped: u64,
+    /// Number of packets marked as congested that the server has received.
+    marked: u64,
+}
+
+fn upload(mode: Mode, ecn: bool) -> Seen {
+    let tunnel = Plan::new(mode).mtu(1420).args("--offload auto").start();
+    for site in [&tunnel.client_site, &tunnel.server_site] {
+        site.shell(&format!("echo {} > /proc/sys/net/ipv4/tcp_ecn", u8::from(ecn)));
+    }
+    tunnel.client_site.shell(&format!(
+        "tc qdisc add dev eth0 root tbf rate {}bit burst 32k latency {QUEUE}",
+        u64::from(RATE) * 8
+    ));
+    let listener = tunnel.server_site.listen(SocketAddr::new(SERVER_V4.into(), 0));
+    let mut sender = tunnel.client_site.connect(listener.local_addr().unwrap());
+    // by which the window grows until something is lost
+    setsockopt(&sender, TcpCongestion, &OsString::from("cubic")).unwrap();
+    let (mut receiver, _) = uninterrupted(|| listener.accept()).unwrap();
+    let (ping, used) = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < UPLOAD {
+                sender.write_all(&[0; 65_536]).unwrap();
+            }
+        });
+        let reader = scope.spawn(move || {
+            let (start, mut buffer, mut bytes) = (Instant::now(), vec![0; 65_536], 0);
+            while let length @ 1.. = uninterrupted(|| receiver.read(&mut buffer)).unwrap() {
+                bytes += u32::try_from(length).unwrap();
+            }
+            f64::from(bytes) / start.elapsed().as_secs_f64() / f64::from(RATE)
+        });
+        // until the sender's window has grown
+        std::thread::sleep(Duration::from_secs(1));
+        let mut ping = tunnel.client_site.command("ping");
+        ping.args(["-n", "-i", "0.1", "-c", "31", "-W", "1", &SERVER_V4.to_string()]);
+        let output = finish(&mut ping, TIMEOUT).stdout;
+        let mut times: Vec<f64> = output
+            .split("time=")
+            .skip(1)
+            .map(|rest| rest.split_whitespace().next().unwrap().parse().unwrap())
+            .collect();
+        assert!(times.len() > 20, "{output}");
+        times.sort_by(f64::total_cmp);
+        (times[times.len() / 2], reader.join().unwrap())
+    });
+    let marked = tunnel.server_site.shell("nstat -az IpExtInCEPkts | awk '/InCEPkts/ {print $2}'");
+    let dropped = tunnel.client.summary().all_dropped();
+    Seen { ping, used, dropped, marked: marked.trim().parse().unwrap() }
+}
+
+#[test]
+fn a_ping_does_not_wait_in_front_of_a_slow_link() {
+    for mode in Mode::BOTH {
+        let seen = upload(mode, false);
+        assert!(seen.ping < 50.0 && seen.used > 0.75, "{mode:?}: {seen:?}");
+        assert!((1..2000).contains(&seen.dropped) && seen.marked == 0, "{mode:?}: {seen:?}");
+    }
+}
+
+#[test]
+fn nothing_is_dropped_where_congestion_can_be_marked() {
+    let seen = upload(Mode::WireGuard, true);
+    assert!(seen.ping < 50.0 && seen.used > 0.75, "{seen:?}");
+    assert!(seen.dropped == 0 && seen.marked > 0, "{seen:?}");
+}
