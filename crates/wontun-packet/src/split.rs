@@ -216,12 +216,7 @@ impl Split {
         let len = self.next_len()?;
         let place = place.get_mut(..len)?;
         match &mut self.plan {
-            Plan::Whole { checksum, .. } => {
-                copy(packet.get(..len)?, place)?;
-                if let Some(checksum) = checksum {
-                    complete(place, *checksum)?;
-                }
-            }
+            Plan::Whole { checksum, .. } => copy_whole(packet.get(..len)?, place, *checksum)?,
             Plan::Segments(segments) => segments.write(packet, place, self.remaining == 1)?,
         }
         self.remaining -= 1;
@@ -233,6 +228,19 @@ impl Split {
 /// sum is discarded.
 fn copy(from: &[u8], to: &mut [u8]) -> Option<()> {
     Sum::default().copy_bytes(from, to).map(drop)
+}
+
+/// Copies a packet, and completes its checksum by the sum of what was copied.
+fn copy_whole(from: &[u8], to: &mut [u8], checksum: Option<PartialChecksum>) -> Option<()> {
+    let sum = Sum::default().copy_bytes(from, to)?;
+    let Some(place) = checksum else { return Some(()) };
+    let before = to.get(..usize::from(place.start))?;
+    if before.len().is_multiple_of(2) {
+        let sum = sum.subtract_u16(Sum::default().add_bytes(before).folded());
+        set(to, place.field(), sum.checksum_not_zero().to_be_bytes())
+    } else {
+        complete(to, place)
+    }
 }
 
 /// Completes a checksum whose field holds the sum of the pseudo header. 0 is written as 0xffff for
@@ -388,6 +396,22 @@ mod tests {
                 segment.packet()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_checksum_may_start_anywhere() {
+        let packet: Vec<u8> = (0..97).map(|byte: u8| byte.wrapping_mul(151)).collect();
+        for start in 0..60 {
+            let place = PartialChecksum { start, offset: 6 };
+            let mut expected = packet.clone();
+            complete(&mut expected, place).unwrap();
+            let mut copied = vec![0; packet.len()];
+            copy_whole(&packet, &mut copied, Some(place)).unwrap();
+            assert_eq!(copied, expected, "{start}");
+        }
+        let mut copied = vec![0; packet.len()];
+        let beyond = PartialChecksum { start: 98, offset: 0 };
+        assert!(copy_whole(&packet, &mut copied, Some(beyond)).is_none());
     }
 
     #[test]
