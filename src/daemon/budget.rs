@@ -4,8 +4,8 @@
 /// each packet of a super-packet counts.
 pub(super) const BUDGET: usize = 128;
 
-/// Number of bytes after which a descriptor delivers nothing more in a turn: about two super-packets,
-/// so that others wait for that long only.
+/// Number of bytes after which a descriptor delivers nothing more in a turn: about two
+/// super-packets, so that others wait for that long only.
 pub(super) const BYTES: usize = 128_000;
 
 /// Result of a handler.

@@ -16,8 +16,8 @@ use wontun_proto::time::Instant;
 /// slow link a few packets take longer.
 const TARGET: Duration = Duration::from_millis(10);
 const TARGET_BYTES: u64 = 48 << 10;
-/// Bytes in a socket for several peers that may wait for one that does not answer address resolution
-/// (`neigh/default/unres_qlen_bytes`): no sign of a slow link.
+/// Bytes in a socket for several peers that may wait for one that does not answer address
+/// resolution (`neigh/default/unres_qlen_bytes`): no sign of a slow link.
 const UNRESOLVED: u64 = 208 << 10;
 /// Bytes in a socket up to which its link counts as fast: half a message.
 const STANDING: u64 = 32 << 10;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     impl Simulation {
-        /// Sends packets of 10,000 bytes for a time, `of` of them every millisecond times `every`, to a
+        /// Sends packets of 10,000 bytes for a time, `of` of them every so many milliseconds, to a
         /// link of a rate.
         fn run(&mut self, millis: u64, of: u64, every: u64, rate: u64) {
             for _ in 0..millis {
