@@ -1,18 +1,19 @@
 //! The limit on open file descriptors.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// Descriptors besides those of workers and connections: files, netlink, timers, the log, and as
 /// many again.
-const OTHERS: u64 = 128;
+const OTHERS: rlim_t = 128;
 /// Descriptors of a worker: its epoll instance, its wake eventfd, its queue and a socket for each
 /// address family, and as many again.
-const OF_WORKER: u64 = 10;
+const OF_WORKER: rlim_t = 10;
 
 /// Raises the limit on open files (`RLIMIT_NOFILE`) to what this number of workers needs, up to the
 /// hard limit; the usual 1,024 are enough for 89.
 pub fn raise(workers: usize) {
-    let wanted = OTHERS + OF_WORKER * workers as u64;
+    let workers = rlim_t::try_from(workers).unwrap_or(rlim_t::MAX);
+    let wanted = OF_WORKER.saturating_mul(workers).saturating_add(OTHERS);
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted
     {

@@ -3,6 +3,7 @@
 use nix::libc;
 
 use super::calls::{ATTACKS, NURSERY_NEVER, RUNTIME, Syscall, any};
+use super::numbers::NEWFSTATAT;
 use super::one_thread_calls::{ONE_THREAD, ONE_THREAD_LEGACY};
 
 /// Additional calls of both: the clock, where the vDSO does not provide it, and pauses. Others fail
@@ -21,7 +22,7 @@ const ADMIN: &[Syscall] = &[any(libc::SYS_accept4), any(libc::SYS_shutdown)];
 /// to the configuration's folder, and their owner and permissions.
 const EDITOR: &[Syscall] = &[
     any(libc::SYS_openat),
-    any(libc::SYS_newfstatat),
+    any(NEWFSTATAT),
     any(libc::SYS_fstat),
     any(libc::SYS_statx),
     any(libc::SYS_readlinkat),

@@ -1,5 +1,6 @@
 //! Calls that processes behind the sandbox may not make.
 
+use super::numbers::MMAP;
 use nix::libc::{self, c_long};
 
 /// Calls that no process of the tunnel may make, at least not with these arguments.
@@ -69,11 +70,7 @@ pub(super) const OF_SUPERVISOR: &[(&str, c_long, [c_long; 6])] = &[
         [libc::AF_INET as c_long, libc::SOCK_STREAM as c_long, 262, 0, 0, 0],
     ),
     ("iptables", libc::SYS_setsockopt, [-1, libc::SOL_IP as c_long, 64, 0, 0, 0]),
-    (
-        "memory with code",
-        libc::SYS_mmap,
-        [0, 4096, 5, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as c_long, -1, 0],
-    ),
+    ("memory with code", MMAP, [0, 4096, 5, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as c_long, -1, 0]),
     ("code of memory", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as c_long, 0, 0, 0]),
     ("a process in namespaces", libc::SYS_clone, [(THREAD | libc::CLONE_NEWNS) as c_long, 0, 0, 0, 0, 0]),
     ("a tun's ioctl", libc::SYS_ioctl, [-1, libc::TUNSETIFF as c_long, 0, 0, 0, 0]),

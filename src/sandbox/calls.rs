@@ -7,8 +7,8 @@
 use nix::libc::{self, c_int, c_long};
 
 use super::numbers::{
-    F_SETOWN_EX, F_SETSIG, FIONBIO, FIONREAD, FIOSETOWN, SIOCGIFINDEX, SIOCGIFNAME, SIOCSPGRP, TCGETS,
-    TIOCGWINSZ, TIOCLINUX, TIOCSTI,
+    ACCEPT, F_SETOWN_EX, F_SETSIG, FIONBIO, FIONREAD, FIOSETOWN, MMAP, NEWFSTATAT, NO_CALL, RSEQ,
+    SIOCGIFINDEX, SIOCGIFNAME, SIOCSPGRP, TCGETS, TIOCGWINSZ, TIOCLINUX, TIOCSTI,
 };
 
 /// A system call and its permitted forms, of which one must match; an empty list permits any.
@@ -77,7 +77,7 @@ pub(super) const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 pub(super) const RUNTIME: &[Syscall] = &[
     // No call: the number that a tracer sets to skip a call (strace's injected errors). The kernel
     // returns ENOSYS.
-    any(0xffff_ffff),
+    any(NO_CALL),
     any(libc::SYS_read),
     any(libc::SYS_write),
     any(libc::SYS_writev),
@@ -127,7 +127,7 @@ const COMMON: &[Syscall] = &[
     any(libc::SYS_mremap),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_set_robust_list),
-    any(libc::SYS_rseq),
+    any(RSEQ),
     any(libc::SYS_sched_yield),
     any(libc::SYS_sched_getaffinity),
     any(libc::SYS_nanosleep),
@@ -143,7 +143,7 @@ const COMMON: &[Syscall] = &[
     any(libc::SYS_sysinfo),
     // files, which Landlock restricts
     any(libc::SYS_openat),
-    any(libc::SYS_newfstatat),
+    any(NEWFSTATAT),
     any(libc::SYS_statx),
     any(libc::SYS_getdents64),
     any(libc::SYS_readlinkat),
@@ -167,7 +167,7 @@ const COMMON_LEGACY: &[Syscall] = &[];
 
 /// Calls of all threads of the supervisor.
 const SUPERVISOR: &[Syscall] = &[
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    only(MMAP, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
     // sockets of peers that moved, and those for the resolver's queries
     only(
@@ -298,7 +298,7 @@ const RESOLVER_LEGACY: &[Syscall] = &[];
 const LOOK_UP: &[Syscall] = &[
     // a module's code is mapped from a file, and never writable
     only(
-        libc::SYS_mmap,
+        MMAP,
         &[
             &[NOT_EXECUTABLE],
             &[EXECUTABLE, Masked(2, libc::PROT_WRITE, 0), Masked(3, libc::MAP_ANONYMOUS, 0)],
@@ -452,7 +452,7 @@ const NEVER: &[Syscall] = &[
         ]],
     ),
     any(libc::SYS_listen),
-    any(libc::SYS_accept),
+    any(ACCEPT),
     any(libc::SYS_accept4),
     // programs for the kernel
     only(
@@ -508,14 +508,14 @@ const TUNNEL: &[Syscall] = &[
     any(libc::SYS_pread64),
     any(libc::SYS_getrusage),
     // memory and threads, as used by the C library and std
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    only(MMAP, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
     any(libc::SYS_set_robust_list),
-    any(libc::SYS_rseq),
+    any(RSEQ),
     any(libc::SYS_sched_yield),
     any(libc::SYS_sched_getaffinity),
     any(libc::SYS_nanosleep),
@@ -551,7 +551,7 @@ const TUNNEL_LEGACY: &[Syscall] = &[];
 const TUNNEL_ABSENT: &[Syscall] = &[
     any(libc::SYS_clone3),
     any(libc::SYS_openat),
-    any(libc::SYS_newfstatat),
+    any(NEWFSTATAT),
     any(libc::SYS_fstat),
     any(libc::SYS_lseek),
     any(libc::SYS_statx),

@@ -177,13 +177,15 @@ fn program(
 ) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::<i64, Vec<SeccompRule>>::new();
     for call in lists.iter().copied().flatten() {
+        #[allow(clippy::unnecessary_cast, reason = "c_long has 32 bits on other processors")]
+        let number = call.number as i64;
         if call.forms.is_empty() {
-            rules.insert(call.number, Vec::new());
+            rules.insert(number, Vec::new());
         }
         for form in call.forms {
             let conditions =
                 form.iter().map(|condition| compare(*condition)).collect::<Result<Vec<_>, _>>()?;
-            rules.entry(call.number).or_default().push(SeccompRule::new(conditions)?);
+            rules.entry(number).or_default().push(SeccompRule::new(conditions)?);
         }
     }
     SeccompFilter::new(rules, others, listed, architecture)?.try_into()

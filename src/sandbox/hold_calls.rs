@@ -4,6 +4,7 @@ use nix::libc;
 
 use super::calls::Condition::Is;
 use super::calls::{NOT_EXECUTABLE, RUNTIME, Syscall, any, only};
+use super::numbers::MMAP;
 
 /// Calls of a process that only waits for signals, reaps children and ends.
 const HOLD: &[Syscall] = &[
@@ -11,7 +12,7 @@ const HOLD: &[Syscall] = &[
     // without optimization, std checks descriptors that it closes
     only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)]]),
     // memory of the C library and std, for a message
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    only(MMAP, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
 ];
 #[cfg(target_arch = "x86_64")]

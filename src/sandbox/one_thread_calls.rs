@@ -5,6 +5,7 @@ use nix::libc;
 use super::calls::Condition::Is;
 use super::calls::{NOT_EXECUTABLE, Syscall, any, only};
 use super::numbers::FIONBIO;
+use super::numbers::MMAP;
 
 /// Messages on open descriptors, and what the C library and std need.
 pub(super) const ONE_THREAD: &[Syscall] = &[
@@ -13,7 +14,7 @@ pub(super) const ONE_THREAD: &[Syscall] = &[
     any(libc::SYS_sendmsg),
     any(libc::SYS_recvmsg),
     // memory
-    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    only(MMAP, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
     only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),

@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use nix::libc;
 
 use super::calls::{ABSENT, Condition, NOT_EXECUTABLE, RUNTIME, Syscall, any, only};
+use super::numbers::{MMAP, NEWFSTATAT};
 
 use Condition::{Above, FarBelow, Is, IsPath, LessThanBelow, Masked};
 
@@ -25,7 +26,7 @@ const RESOLV_CONF: &[Syscall] = &[
     any(libc::SYS_sendmsg),
     any(libc::SYS_recvmsg),
     any(libc::SYS_fstat),
-    any(libc::SYS_newfstatat),
+    any(NEWFSTATAT),
     any(libc::SYS_statx),
     any(libc::SYS_readlinkat),
     any(libc::SYS_lseek),
@@ -52,10 +53,7 @@ const RESOLV_CONF: &[Syscall] = &[
         ],
     ),
     // memory: nothing replaces the page of the path
-    only(
-        libc::SYS_mmap,
-        &[&[NOT_EXECUTABLE, Masked(3, libc::MAP_FIXED | libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)]],
-    ),
+    only(MMAP, &[&[NOT_EXECUTABLE, Masked(3, libc::MAP_FIXED | libc::MAP_ANONYMOUS, libc::MAP_ANONYMOUS)]]),
     only(
         libc::SYS_mprotect,
         &[&[NOT_EXECUTABLE, Above(0)], &[NOT_EXECUTABLE, FarBelow(0), LessThanBelow(1)]],

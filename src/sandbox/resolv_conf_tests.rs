@@ -9,6 +9,7 @@ use nix::libc::{self, c_int, c_long};
 use wontun_sys::trap::raw_call;
 
 use super::attacks::ATTACKS;
+use super::numbers::MMAP;
 use super::resolv_conf_calls::RESOLV_CONF_PATH;
 use super::tests::Stage;
 
@@ -22,7 +23,7 @@ const CALLS: [(&str, c_long); 7] = [
     ("remove another file", libc::SYS_unlinkat),
     ("make the path writable", libc::SYS_mprotect),
     ("unmap the path", libc::SYS_munmap),
-    ("map something over the path", libc::SYS_mmap),
+    ("map something over the path", MMAP),
 ];
 
 type Act = Box<dyn Fn() -> io::Result<()>>;
@@ -54,7 +55,7 @@ pub(super) fn acts() -> HashMap<&'static str, Act> {
             call(libc::SYS_mprotect, [page - 8192, 65536, writable, 0, 0, 0]),
         ),
         ("unmap the path", call(libc::SYS_munmap, [page, 4096, 0, 0, 0, 0])),
-        ("map something over the path", call(libc::SYS_mmap, [page, 4096, writable, fixed, -1, 0])),
+        ("map something over the path", call(MMAP, [page, 4096, writable, fixed, -1, 0])),
     ])
 }
 

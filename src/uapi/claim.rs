@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::lstat;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::folders::{UapiError, socket_name};
@@ -34,7 +35,7 @@ pub(super) struct Claim {
     /// Name of the file in the folder.
     pub(super) name: String,
     /// Device and inode of the socket's file.
-    pub(super) identity: (u64, u64),
+    pub(super) identity: (libc::dev_t, libc::ino_t),
 }
 
 /// Reason why the socket could not be created.
@@ -89,9 +90,9 @@ pub(super) fn claim(folder: &Path, tun: &TunName, create_folder: bool) -> Result
     socket.bind(&address)?;
     let result = fs::set_permissions(&temporary, Permissions::from_mode(0o600))
         .and_then(|()| socket.listen(BACKLOG))
-        .and_then(|()| fs::symlink_metadata(&temporary))
+        .and_then(|()| Ok(lstat(&temporary)?))
         .map_err(ClaimError::from)
-        .and_then(|file| put_in_place(&temporary, &path).map(|()| (file.dev(), file.ino())));
+        .and_then(|file| put_in_place(&temporary, &path).map(|()| (file.st_dev, file.st_ino)));
     // if this fails, the next process to claim the name removes it
     let _ = remove(&temporary);
     Ok(Claim { socket, identity: result?, path, folder: opened, name })

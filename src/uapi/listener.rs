@@ -38,7 +38,7 @@ pub struct UapiListener {
     folder: File,
     name: String,
     /// Device and inode of the socket's file.
-    identity: (u64, u64),
+    identity: (libc::dev_t, libc::ino_t),
     watch: Option<Inotify>,
     /// True while another process uses the socket, too, and its file is left in place.
     is_shared: bool,

@@ -280,7 +280,7 @@ fn close_range(first: c_uint, last: c_uint) -> bool {
 fn close_one_by_one(keep: c_uint) {
     /// For an unknown or absurd limit (containers have had 2^30): no program has as many open this
     /// early.
-    const MOST: i64 = 65_536;
+    const MOST: c_long = 65_536;
     let limit = sysconf(SysconfVar::OPEN_MAX).ok().flatten().unwrap_or(MOST).min(MOST);
     let keep = RawFd::try_from(keep).unwrap_or(-1);
     for fd in (3..RawFd::try_from(limit).unwrap_or(RawFd::MAX)).filter(|&fd| fd != keep) {

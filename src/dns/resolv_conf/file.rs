@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::Duration;
 
@@ -145,8 +145,8 @@ impl ResolvConfFile {
 
     /// Removes the file, or empties it if it is a link or a mount.
     fn remove(&self) -> Result<(), ResolvConfError> {
-        let is_own = match (lstat(RESOLV_CONF_PATH), self.file.metadata()) {
-            (Ok(current), Ok(opened)) => (current.st_dev, current.st_ino) == (opened.dev(), opened.ino()),
+        let is_own = match (lstat(RESOLV_CONF_PATH), fstat(&self.file)) {
+            (Ok(current), Ok(opened)) => (current.st_dev, current.st_ino) == (opened.st_dev, opened.st_ino),
             _ => false,
         };
         if is_own && unlinkat(nix::fcntl::AT_FDCWD, RESOLV_CONF_PATH, UnlinkatFlags::NoRemoveDir).is_ok() {
