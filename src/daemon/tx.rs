@@ -23,6 +23,7 @@ use super::protocol::Protocol;
 use super::shared::Shared;
 use super::sockets::SocketRef;
 use super::token::Token;
+use super::uplink::SocketQueue;
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::send_batch::{SendOutcome, SendRoute};
@@ -252,8 +253,11 @@ impl<M: Protocol> Worker<M> {
 
     /// Returns true if the sender of packets that are sent by this route must be told to slow down.
     fn is_uplink_congested(&mut self, route: &SendRoute<SocketRef<M::Owner>>, bytes: usize) -> bool {
-        let waiting = || route.socket.memory().ok().map(|memory| memory.send_queue);
-        self.uplinks.handle_packet(route.owner.id, !route.is_connected, bytes, self.now, waiting)
+        let look = || {
+            let waiting = route.socket.memory().ok()?.send_queue;
+            Some(SocketQueue { sent: route.socket.sent(), waiting })
+        };
+        self.uplinks.handle_packet(route.owner.id, !route.is_connected, bytes, self.now, look)
     }
 
     /// Tells the sender of a packet to slow down: marks it as congested, or drops it, or the first

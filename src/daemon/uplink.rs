@@ -31,8 +31,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 const MIN_BYTES: u64 = 3 * MAX_MESSAGE as u64;
 /// Time after which fewer bytes are enough.
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of sockets that a worker observes: as many peers have one of their own.
-const SOCKETS: usize = 8;
+/// Number of sockets that a worker observes: eight peers have one of their own, and the others one
+/// of each address family.
+const SOCKETS: usize = 10;
 
 /// The sockets by which a worker sends bulk traffic.
 #[derive(Debug, Default)]
@@ -43,18 +44,18 @@ pub(super) struct Uplinks {
 
 impl Uplinks {
     /// Records a large packet, or packets, of `bytes` that are to be sent by a socket, which is for
-    /// several peers if it `is_shared`; `waiting` returns the bytes in it. Returns true if their
-    /// sender must be told to slow down.
+    /// several peers if it `is_shared`; `look` returns its state. Returns true if their sender must
+    /// be told to slow down.
     pub(super) fn handle_packet(
         &mut self,
         socket: SocketId,
         is_shared: bool,
         bytes: usize,
         now: Instant,
-        waiting: impl FnOnce() -> Option<u64>,
+        look: impl FnOnce() -> Option<SocketQueue>,
     ) -> bool {
         let exempt = if is_shared { UNRESOLVED } else { 0 };
-        let waiting = || waiting().map(|bytes| bytes.saturating_sub(exempt));
+        let look = || look().map(|it| SocketQueue { waiting: it.waiting.saturating_sub(exempt), ..it });
         let known = self.sockets.iter().position(|entry| entry.as_ref().is_some_and(|(id, _)| *id == socket));
         let place = known.unwrap_or_else(|| {
             let place = self.next;
@@ -66,18 +67,31 @@ impl Uplinks {
             Some((id, uplink)) if *id == socket => uplink,
             _ => &mut entry.insert((socket, Uplink::default())).1,
         };
-        uplink.handle_packet(bytes, now, waiting)
+        uplink.handle_packet(bytes, now, look)
+    }
+}
+
+/// Bytes that a socket has accepted, from all workers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SocketQueue {
+    /// Bytes in all.
+    pub(super) sent: u64,
+    /// Bytes of them that have not left.
+    pub(super) waiting: u64,
+}
+
+impl SocketQueue {
+    const fn left(self) -> u64 {
+        self.sent.saturating_sub(self.waiting)
     }
 }
 
 /// The queue in front of a link, as one socket shows it.
 #[derive(Debug, Default)]
 struct Uplink {
-    /// Bytes sent in all.
-    sent: u64,
-    /// The same at the last look, and the bytes that waited then.
-    seen: u64,
-    waiting: u64,
+    /// Bytes recorded since the last look, and the state at that.
+    since_look: u64,
+    seen: SocketQueue,
     /// Time since which bytes wait without a break, and the bytes that had left by then.
     since: Option<(Instant, u64)>,
     /// Bytes that leave in a second; 0 until it is known.
@@ -86,36 +100,38 @@ struct Uplink {
 }
 
 impl Uplink {
-    fn handle_packet(&mut self, bytes: usize, now: Instant, waiting: impl FnOnce() -> Option<u64>) -> bool {
-        let is_standing = self.waiting >= STANDING;
-        let since_look = self.sent - self.seen;
-        self.sent += u64::try_from(bytes).unwrap_or_default();
-        if since_look < if is_standing { DENSE } else { SPARSE } {
+    fn handle_packet(
+        &mut self,
+        bytes: usize,
+        now: Instant,
+        look: impl FnOnce() -> Option<SocketQueue>,
+    ) -> bool {
+        let is_standing = self.seen.waiting >= STANDING;
+        self.since_look += u64::try_from(bytes).unwrap_or_default();
+        if self.since_look < if is_standing { DENSE } else { SPARSE } {
             return false;
         }
-        let Some(waiting) = waiting() else { return false };
-        // without the packet at hand
-        let sent = self.seen + since_look;
-        let (left, left_before) = (sent.saturating_sub(waiting), self.seen.saturating_sub(self.waiting));
+        let Some(queue) = look() else { return false };
+        self.since_look = 0;
         // if all has left that waited, the link may have had nothing to do since
-        let is_busy = is_standing && left.saturating_sub(left_before) < self.waiting;
-        (self.seen, self.waiting) = (sent, waiting);
-        if waiting < STANDING {
+        let is_busy = is_standing && queue.left().saturating_sub(self.seen.left()) < self.seen.waiting;
+        self.seen = queue;
+        if queue.waiting < STANDING {
             self.since = None;
             return self.codel.handle_packet(None, TARGET, now);
         }
         match self.since.filter(|_| is_busy) {
-            None => self.since = Some((now, left)),
+            None => self.since = Some((now, queue.left())),
             Some((since, before)) => {
-                let (elapsed, bytes) = (now.since(since), left.saturating_sub(before));
+                let (elapsed, bytes) = (now.since(since), queue.left().saturating_sub(before));
                 if elapsed >= MAX_INTERVAL || (elapsed >= MIN_INTERVAL && bytes >= MIN_BYTES) {
                     self.rate = per_second(bytes, elapsed);
-                    self.since = Some((now, left));
+                    self.since = Some((now, queue.left()));
                 }
             }
         }
         let time = |bytes: u64| Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.rate.max(1));
-        let delay = (self.rate > 0).then(|| time(waiting));
+        let delay = (self.rate > 0).then(|| time(queue.waiting));
         self.codel.handle_packet(delay, TARGET.max(time(TARGET_BYTES)), now)
     }
 }
@@ -138,46 +154,67 @@ mod tests {
     struct Simulation {
         uplink: Uplink,
         now: u64,
-        waiting: u64,
+        queue: SocketQueue,
         looks: u64,
         signals: u64,
     }
 
     impl Simulation {
         /// Sends packets of 10,000 bytes for a time, `of` of them every so many milliseconds, to a
-        /// link of a rate.
-        fn run(&mut self, millis: u64, of: u64, every: u64, rate: u64) {
+        /// link of a rate, which others use for `others` bytes every millisecond.
+        fn run(&mut self, millis: u64, (of, every): (u64, u64), rate: u64, others: u64) {
             for _ in 0..millis {
                 self.now += 1;
+                self.queue.sent += others;
+                self.queue.waiting += others;
                 for _ in 0..if self.now.is_multiple_of(every) { of } else { 0 } {
-                    let looks = &mut self.looks;
-                    let (now, waiting) = (Instant::from_boot(Duration::from_millis(self.now)), self.waiting);
+                    let now = Instant::from_boot(Duration::from_millis(self.now));
+                    let (looks, queue) = (&mut self.looks, self.queue);
                     let look = || {
                         *looks += 1;
-                        Some(waiting)
+                        Some(queue)
                     };
                     self.signals += u64::from(self.uplink.handle_packet(PACKET, now, look));
-                    self.waiting += 10_000;
+                    self.queue.sent += 10_000;
+                    self.queue.waiting += 10_000;
                 }
-                self.waiting = self.waiting.saturating_sub(rate);
+                self.queue.waiting = self.queue.waiting.saturating_sub(rate);
             }
+        }
+
+        fn fill(&mut self, bytes: u64) {
+            self.queue.sent += bytes - self.queue.waiting;
+            self.queue.waiting = bytes;
         }
     }
 
     #[test]
     fn a_slow_link_signals_until_its_queue_is_short() {
-        let mut it = Simulation { waiting: 1 << 20, ..Simulation::default() };
+        let mut it = Simulation::default();
+        it.fill(1 << 20);
         // as much as the link takes, which leaves the queue as it is
-        it.run(80, 1, 4, SLOW);
+        it.run(80, (1, 4), SLOW, 0);
         assert_eq!(it.signals, 0, "the rate is not known yet");
-        it.run(1000, 1, 4, SLOW);
+        it.run(1000, (1, 4), SLOW, 0);
         assert!((5..40).contains(&it.signals), "{}", it.signals);
         assert!((2400..2600).contains(&(it.uplink.rate / 1000)), "{}", it.uplink.rate);
-        it.waiting = 0;
-        it.run(200, 1, 4, SLOW);
+        it.queue.waiting = 0;
+        it.run(200, (1, 4), SLOW, 0);
         let before = it.signals;
-        it.run(1000, 1, 4, SLOW);
+        it.run(1000, (1, 4), SLOW, 0);
         assert_eq!(it.signals, before);
+    }
+
+    #[test]
+    fn a_small_part_of_the_traffic_has_the_delay_of_all() {
+        for (waiting, is_signalled) in [(200_000, false), (600_000, true)] {
+            let mut it = Simulation::default();
+            it.fill(waiting);
+            // 200 Mbit/s, a fifth of it
+            it.run(3000, (1, 2), 25_000, 20_000);
+            assert!((24_000..26_000).contains(&(it.uplink.rate / 1000)), "{}", it.uplink.rate);
+            assert_eq!(it.signals > 0, is_signalled, "{waiting}: {}", it.signals);
+        }
     }
 
     #[test]
@@ -186,14 +223,14 @@ mod tests {
         for _ in 0..50_000 {
             let look = || {
                 it.looks += 1;
-                Some(0)
+                Some(SocketQueue::default())
             };
             assert!(!it.uplink.handle_packet(PACKET, Instant::default(), look));
         }
         assert!((3000..4000).contains(&it.looks), "{}", it.looks);
         // a queue of a millisecond
-        it.waiting = 500_000;
-        it.run(1000, 50, 1, 500_000);
+        it.fill(500_000);
+        it.run(1000, (50, 1), 500_000, 0);
         assert_eq!(it.signals, 0);
         assert!((480..520).contains(&(it.uplink.rate / 1_000_000)), "{}", it.uplink.rate);
     }
@@ -202,11 +239,16 @@ mod tests {
     fn what_waits_for_a_neighbour_says_nothing() {
         for (is_shared, is_signalled) in [(true, false), (false, true)] {
             let mut uplinks = Uplinks::default();
+            let mut sent = 200_000;
             // a flow that nothing holds up
             let signals = (0..2000).filter(|millis| {
+                if millis % 10 != 0 {
+                    return false;
+                }
                 let now = Instant::from_boot(Duration::from_millis(*millis));
-                millis % 10 == 0
-                    && uplinks.handle_packet(SocketId(1), is_shared, PACKET, now, || Some(200_000))
+                let queue = SocketQueue { sent, waiting: 200_000 };
+                sent += 10_000;
+                uplinks.handle_packet(SocketId(1), is_shared, PACKET, now, || Some(queue))
             });
             assert_eq!(signals.count() > 0, is_signalled);
         }
@@ -217,19 +259,15 @@ mod tests {
         let mut uplinks = Uplinks::default();
         let mut looks = 0;
         for round in 0..40 {
-            for id in 0..8 {
-                uplinks.handle_packet(
-                    SocketId(id),
-                    false,
-                    PACKET,
-                    Instant::from_boot(Duration::from_millis(round)),
-                    || {
-                        looks += 1;
-                        Some(0)
-                    },
-                );
+            for id in 0..10 {
+                let look = || {
+                    looks += 1;
+                    Some(SocketQueue::default())
+                };
+                let now = Instant::from_boot(Duration::from_millis(round));
+                uplinks.handle_packet(SocketId(id), false, PACKET, now, look);
             }
         }
-        assert_eq!(looks, 8 * 2);
+        assert_eq!(looks, 10 * 2);
     }
 }

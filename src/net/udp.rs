@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,6 +33,8 @@ pub struct UdpSocket {
     socket: Socket,
     /// True if several datagrams are sent as one message (`UDP_SEGMENT`).
     has_gso: AtomicBool,
+    /// Bytes that the kernel has accepted.
+    sent: AtomicU64,
 }
 
 impl UdpSocket {
@@ -79,7 +81,7 @@ impl UdpSocket {
 
     /// Creates a socket from a descriptor that another process opened and configured.
     pub fn from_parts(socket: OwnedFd, has_gso: bool) -> Self {
-        Self { socket: socket.into(), has_gso: AtomicBool::new(has_gso) }
+        Self { socket: socket.into(), has_gso: AtomicBool::new(has_gso), sent: AtomicU64::new(0) }
     }
 
     /// Returns a duplicate of the socket's descriptor, for another process.
@@ -175,7 +177,7 @@ impl UdpSocket {
         } else {
             wontun_sys::socket::disable_pmtu_discovery(&socket)?;
         }
-        let socket = Self { socket, has_gso: AtomicBool::new(false) };
+        let socket = Self { socket, has_gso: AtomicBool::new(false), sent: AtomicU64::new(0) };
         socket.set_receive_buffer(RECEIVE_BUFFER);
         Ok(socket)
     }
@@ -268,7 +270,15 @@ impl UdpSocket {
     /// Errors of the kernel for the first message; see [`crate::net::error_class::of_socket`]. With
     /// a source address that is no longer assigned to this host: `SourceAddressLost`.
     pub fn send(&self, messages: &[SendMessage<'_>]) -> io::Result<usize> {
-        wontun_sys::datagram::send(&self.socket, messages)
+        let count = wontun_sys::datagram::send(&self.socket, messages)?;
+        let pieces = messages.iter().take(count).flat_map(|message| message.pieces);
+        self.sent.fetch_add(pieces.map(|piece| piece.len() as u64).sum(), Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// Returns the number of bytes that the kernel has accepted for sending, of all threads.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 }
 
