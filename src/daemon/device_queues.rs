@@ -6,7 +6,7 @@
 //! written (`tun_flow_update`); one that has none, to a queue chosen by a hash. So a flow changes
 //! its queue with the next packet written, such as an acknowledgement.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::tun::Tun;
 use wontun_packet::flow;
@@ -81,40 +81,57 @@ impl DeviceQueues {
 }
 
 /// A set of flows, which are forgotten after some seconds: each change of the queue may put packets
-/// out of order. Flows may be taken for one another.
+/// out of order. Of more flows than fit, some are forgotten earlier.
 #[derive(Debug)]
-pub(super) struct BulkFlows(Box<[AtomicU32]>);
+pub(super) struct BulkFlows(Box<[[AtomicU64; Self::WAYS]]>);
 
 impl Default for BulkFlows {
     fn default() -> Self {
-        Self((0..Self::SLOTS).map(|_| AtomicU32::new(0)).collect())
+        Self((0..Self::SETS).map(|_| Default::default()).collect())
     }
 }
 
 impl BulkFlows {
-    /// Number of flows that are told apart.
-    const SLOTS: usize = 4096;
+    /// Number of flows, by their hash, that replace one another.
+    const SETS: usize = 1024;
+    /// Number of flows of a set.
+    const WAYS: usize = 4;
     /// Time for which a flow is kept, in milliseconds.
     const KEPT: u32 = 5000;
 
-    fn slot(&self, hash: u32) -> Option<&AtomicU32> {
-        self.0.get(usize::try_from(hash).unwrap_or_default() % Self::SLOTS)
+    fn set(&self, hash: u32) -> &[AtomicU64] {
+        let number = usize::try_from(hash).unwrap_or_default() % Self::SETS;
+        self.0.get(number).map_or(&[], |set| set.as_slice())
     }
 
     /// Adds a flow.
     pub(super) fn record(&self, hash: u32, now: Instant) {
-        if let Some(slot) = self.slot(hash) {
-            slot.store(millis(now), Ordering::Relaxed);
+        let now = millis(now);
+        let age = |entry: &&AtomicU64| match unpack(entry.load(Ordering::Relaxed)) {
+            (other, _) if other == hash => u32::MAX,
+            // another worker's turn may have begun later
+            (_, at) => now.wrapping_sub(at).wrapping_add(Self::KEPT).min(u32::MAX - 1),
+        };
+        if let Some(entry) = self.set(hash).iter().max_by_key(age) {
+            entry.store(u64::from(hash) << 32 | u64::from(now), Ordering::Relaxed);
         }
     }
 
     /// Returns true if the flow was added within that time.
     pub(super) fn contains(&self, hash: u32, now: Instant) -> bool {
-        let Some(slot) = self.slot(hash) else { return false };
-        let at = slot.load(Ordering::Relaxed);
-        // another worker's turn may have begun later
-        at != 0 && millis(now).wrapping_sub(at).wrapping_add(Self::KEPT) <= 2 * Self::KEPT
+        self.set(hash).iter().any(|entry| {
+            let (other, at) = unpack(entry.load(Ordering::Relaxed));
+            other == hash
+                && at != 0
+                && millis(now).wrapping_sub(at).wrapping_add(Self::KEPT) <= 2 * Self::KEPT
+        })
     }
+}
+
+/// Returns the hash of an entry, and its time in milliseconds, which is 0 if it is free.
+fn unpack(entry: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = entry.to_be_bytes();
+    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
 }
 
 /// Returns the time in milliseconds, never 0; the number wraps around after seven weeks.
@@ -139,5 +156,22 @@ mod tests {
             assert!(flows.contains(7, at(start - 2)), "by a worker whose turn began before");
             assert!(!flows.contains(8, at(start)) && !flows.contains(7, at(start + 5002)));
         }
+    }
+
+    #[test]
+    fn flows_are_not_taken_for_one_another() {
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        let flows = BulkFlows::default();
+        // of one set
+        for number in 0..4 {
+            flows.record(7 + 1024 * number, at(10 + u64::from(number)));
+        }
+        flows.record(7, at(20));
+        assert!((0..4).all(|number| flows.contains(7 + 1024 * number, at(21))));
+        assert!(!flows.contains(7 + 1024 * 4, at(21)));
+        // the one that was seen first is forgotten
+        flows.record(7 + 1024 * 4, at(22));
+        assert!(!flows.contains(7 + 1024, at(23)));
+        assert!([0, 2, 3, 4].into_iter().all(|number| flows.contains(7 + 1024 * number, at(23))));
     }
 }
