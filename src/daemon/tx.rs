@@ -183,7 +183,7 @@ impl<M: Protocol> Worker<M> {
             return Ok(lengths.count);
         }
         if packet.len() > SMALL && self.is_uplink_congested(&route, packet.len()) {
-            self.signal_congestion(&mut split, &packet);
+            self.signal_congestion(&mut split, length);
             lengths = split.lengths();
             if lengths.count == 0 {
                 return Ok(1);
@@ -260,12 +260,17 @@ impl<M: Protocol> Worker<M> {
         self.uplinks.handle_packet(route.owner.id, !route.is_connected, bytes, self.now, look)
     }
 
-    /// Tells the sender of a packet to slow down: marks it as congested, or drops it, or the first
-    /// packet of a super-packet.
-    fn signal_congestion(&mut self, split: &mut Split, packet: &Range<usize>) {
-        let Some(packet) = self.packet.get_mut(packet.clone()) else { return };
+    /// Tells the sender of the `length` bytes read last to slow down: marks the packet as congested,
+    /// or drops it, or the first packet of a super-packet.
+    fn signal_congestion(&mut self, split: &mut Split, length: usize) {
+        let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
+        let Some(packet) = self.packet.get_mut(header_len..length) else { return };
         if ecn::is_capable(packet) {
             ecn::mark(packet);
+            // the checksums of segments are computed from the headers
+            if let Ok((marked, _)) = self.parse_packet(length) {
+                *split = marked;
+            }
             return;
         }
         // the receive buffer is empty while the tun is read

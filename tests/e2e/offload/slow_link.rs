@@ -72,9 +72,13 @@ fn upload(mode: Mode, ecn: bool) -> Seen {
         times.sort_by(f64::total_cmp);
         (times[times.len() / 2], reader.join().unwrap())
     });
-    let marked = tunnel.server_site.shell("nstat -az IpExtInCEPkts | awk '/InCEPkts/ {print $2}'");
+    let count = |name: &str| -> u64 {
+        let number = tunnel.server_site.shell(&format!("nstat -asz {name} | awk '/{name}/ {{print $2}}'"));
+        number.trim().parse().unwrap()
+    };
+    assert_eq!(count("IpExtInCsumErrors"), 0, "headers with wrong checksums");
     let dropped = tunnel.client.summary().all_dropped();
-    Seen { ping, used, dropped, marked: marked.trim().parse().unwrap() }
+    Seen { ping, used, dropped, marked: count("IpExtInCEPkts") }
 }
 
 #[test]
