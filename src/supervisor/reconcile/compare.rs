@@ -45,7 +45,7 @@ impl Context {
 
     fn reconcile_entry(&mut self, mode: &mut impl Mode, index: usize, is_requested: bool) {
         let now = self.now;
-        let Some(entry) = self.reconciler.entries.get_mut(index).filter(|entry| entry.is_pending) else {
+        let Some(entry) = self.reconciler.entries.get_mut(index).filter(|entry| entry.is_due(now)) else {
             return;
         };
         let resource = entry.resource;
@@ -57,6 +57,7 @@ impl Context {
         let outcome = mode.reconcile(self, resource, may_repair);
         if let Some(entry) = self.reconciler.entries.get_mut(index) {
             entry.is_pending = outcome.is_missing;
+            entry.record_result(outcome.error.is_some(), now);
         }
         // restores the routes that need these addresses
         if resource == HostResource::Addresses && outcome.repaired.is_some() {

@@ -11,6 +11,11 @@ use wontun_proto::time::Instant;
 /// Minimum interval between two log lines about a resource that cannot be restored.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time after which a resource that is restored at once is tried again if that failed; doubled with
+/// each failure, up to [`MAX_RETRY`].
+const RETRY: Duration = Duration::from_millis(20);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
 /// State of one resource.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -20,6 +25,9 @@ pub(super) struct Entry {
     /// True if a change was reported since the last comparison.
     pub(super) is_changed: bool,
     pub(super) limit: RepairLimit,
+    /// Time at which it is tried again after failures, and their number.
+    pub(super) retry_at: Option<Instant>,
+    failures: u32,
     /// True once the warning about too many repairs was logged.
     pub(super) is_limit_reported: bool,
     /// Error of the last comparison.
@@ -30,6 +38,29 @@ pub(super) struct Entry {
 impl Entry {
     const fn schedule(&mut self) {
         (self.is_pending, self.is_changed) = (true, true);
+    }
+
+    /// Records the result of a comparison. What is restored at once is tried again if it failed: there
+    /// may be no other event.
+    pub(super) fn record_result(&mut self, is_failed: bool, now: Instant) {
+        if !is_failed || !self.resource.is_urgent() {
+            (self.retry_at, self.failures) = (None, 0);
+            return;
+        }
+        let pause = RETRY.saturating_mul(1 << self.failures.min(16)).min(MAX_RETRY);
+        self.retry_at = Some(now + pause);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Returns true if it must be compared now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_pending || self.retry_at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns the time at which it must be compared next.
+    fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        let pending = self.is_pending.then(|| self.limit.allowed_at(now));
+        [pending, self.retry_at].into_iter().flatten().min()
     }
 }
 
@@ -56,6 +87,8 @@ impl Reconciler {
             is_pending: false,
             is_changed: false,
             limit: RepairLimit::default(),
+            retry_at: None,
+            failures: 0,
             is_limit_reported: false,
             error: None,
             log_limit: RateLimit::new(LOG_INTERVAL),
@@ -80,13 +113,9 @@ impl Reconciler {
         self.entries.iter_mut().for_each(Entry::schedule);
     }
 
-    /// Returns the time of the next comparison that is delayed by the rate limit.
+    /// Returns the time of the next comparison that is delayed by the rate limit, or after a failure.
     pub(in crate::supervisor) fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        self.entries
-            .iter_mut()
-            .filter(|entry| entry.is_pending)
-            .map(|entry| entry.limit.allowed_at(now))
-            .min()
+        self.entries.iter_mut().filter_map(|entry| entry.deadline(now)).min()
     }
 
     /// Returns a description of what is missing on the host and cannot be restored, in one line.
@@ -103,5 +132,34 @@ impl Reconciler {
                 None => None,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_switch_that_could_not_be_restored_is_tried_again() {
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        let mut reconciler = Reconciler::new();
+        assert_eq!(reconciler.deadline(at(0)), None);
+        for (now, next) in [(1000, 1020), (1020, 1060), (1060, 1140)] {
+            let entry = &mut reconciler.entries[0];
+            assert_eq!(entry.resource, HostResource::KillSwitch);
+            entry.record_result(true, at(now));
+            assert!(!entry.is_due(at(next - 1)) && entry.is_due(at(next)));
+            assert_eq!(reconciler.deadline(at(now)), Some(at(next)));
+        }
+        let entry = &mut reconciler.entries[0];
+        for _ in 0..40 {
+            entry.record_result(true, at(2000));
+        }
+        assert_eq!(entry.retry_at, Some(at(32_000)), "at most every 30 s");
+        entry.record_result(false, at(32_000));
+        assert!(!entry.is_due(at(90_000)));
+        // others are restored when the host changes
+        reconciler.entries[5].record_result(true, at(1000));
+        assert_eq!(reconciler.deadline(at(1000)), None);
     }
 }
