@@ -14,7 +14,7 @@ pub(super) fn own(site: &Site) -> String {
          ip -brief link show dev wg0
          cat /proc/sys/net/ipv4/conf/all/src_valid_mark
          nft list tables | grep -F ' wontun-' | sort | while read table family name; do
-             nft --stateless list table $family $name | sed -e 's/ # progname .*//' -e '/^\\tflags/d'
+             nft --stateless list table $family $name | sed -e 's/ # progname .*//' -e '/^\\tflags/d' -e '/elements = .* timeout /d'
          done",
     )
 }
