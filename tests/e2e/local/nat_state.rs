@@ -185,13 +185,20 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     assert!(reaches(client.site.host(), lab.host(0), OUTSIDE_V4.into()));
     server.signal(Signal::SIGHUP);
     server.wait_for("reloaded the configuration");
+    // if another event of IPv6 comes before that, such as a new address, it shows what was turned off
+    let warnings = server.count("WARN");
+    assert!(
+        warnings <= server.count("WARN settings were turned off by another program"),
+        "{:?}",
+        server.lines()
+    );
     assert!(reaches(client.site.host(), lab.host(0), address(OUTSIDE_V6)));
     // a device that gets its address later works like the others
     plan.server_site.ip(&["address", "flush", "dev", "left"]);
     plan.server_site.shell("echo 0 >/proc/sys/net/ipv4/conf/left/forwarding");
     plan.server_site.ip(&["address", "add", "192.0.2.254/24", "dev", "left"]);
     eventually("the client gets out again", || reaches(client.site.host(), lab.host(0), OUTSIDE_V4.into()));
-    assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
+    assert_eq!(server.count("WARN"), warnings, "{:?}", server.lines());
 }
 
 /// As when a DHCP lease expires, or with ifdown or systemd-networkd: a device's sysctls stay on.
