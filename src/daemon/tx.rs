@@ -260,8 +260,8 @@ impl<M: Protocol> Worker<M> {
         self.uplinks.handle_packet(route.owner.id, !route.is_connected, bytes, self.now, look)
     }
 
-    /// Tells the sender of the `length` bytes read last to slow down: marks the packet as congested,
-    /// or drops it, or the first packet of a super-packet.
+    /// Tells the sender of the `length` bytes read last to slow down: marks the packet as
+    /// congested, or drops it, or the first packet of a super-packet.
     fn signal_congestion(&mut self, split: &mut Split, length: usize) {
         let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
         let Some(packet) = self.packet.get_mut(header_len..length) else { return };

@@ -40,8 +40,8 @@ impl Entry {
         (self.is_pending, self.is_changed) = (true, true);
     }
 
-    /// Records the result of a comparison. What is restored at once is tried again if it failed: there
-    /// may be no other event.
+    /// Records the result of a comparison. What is restored at once is tried again if it failed:
+    /// there may be no other event.
     pub(super) fn record_result(&mut self, is_failed: bool, now: Instant) {
         if !is_failed || !self.resource.is_urgent() {
             (self.retry_at, self.failures) = (None, 0);
@@ -113,7 +113,7 @@ impl Reconciler {
         self.entries.iter_mut().for_each(Entry::schedule);
     }
 
-    /// Returns the time of the next comparison that is delayed by the rate limit, or after a failure.
+    /// Returns the time of the next comparison that is delayed by the rate limit or by a failure.
     pub(in crate::supervisor) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         self.entries.iter_mut().filter_map(|entry| entry.deadline(now)).min()
     }

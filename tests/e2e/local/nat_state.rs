@@ -185,7 +185,7 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     assert!(reaches(client.site.host(), lab.host(0), OUTSIDE_V4.into()));
     server.signal(Signal::SIGHUP);
     server.wait_for("reloaded the configuration");
-    // if another event of IPv6 comes before that, such as a new address, it shows what was turned off
+    // if another event of IPv6 comes before that, such as a new address, it shows what was off
     let warnings = server.count("WARN");
     assert!(
         warnings <= server.count("WARN settings were turned off by another program"),
