@@ -25,7 +25,7 @@ if [[ ${1:-} == --target ]]; then
 fi
 case $processor in
     '') need "$for_rust" musl-gcc:musl-tools,linux-libc-dev ;;
-    aarch64) target=aarch64-unknown-linux-musl zig_target=aarch64-linux-musl emulator=qemu-aarch64 ;;
+    aarch64) target=aarch64-unknown-linux-musl ;;
     *) die "--target takes aarch64, not '$processor'" ;;
 esac
 need_rust
@@ -36,27 +36,25 @@ cd "$repo"
 if [[ -n $processor ]]; then
     # shellcheck source=scripts/release/toolchain.sh
     source "$repo/scripts/release/toolchain.sh"
-    [[ -z $emulator ]] || need "$emulator:qemu-user"
+    need "qemu-$processor:qemu-user"
     need_zig
     as_builder rustup target add "$target"
     compiler=$(mktemp -d)
     on_exit "rm -rf '$compiler'"
-    write_compiler "$processor" "$compiler" "$zig_target"
+    write_compiler "$processor" "$compiler"
     skipped=()
-    if [[ -n $emulator ]]; then
-        for test in check::tests::the_fields_are_those_that_are_documented top::tests::a_panic_gives_the_terminal_back \
-            nursery::tests::an_image_that_cannot_be_executed sandbox::dns_bus_tests sandbox::enroll_tests \
-            sandbox::names_tests sandbox::resolv_conf_tests sandbox::tests::a_process_that_holds \
-            sandbox::tests::an_attackers_calls sandbox::tests::names_are_looked_up \
-            sandbox::tests::the_tunnel_process_opens_nothing sandbox::tests::what_a_supervisor_does_is_allowed; do
-            skipped+=(--skip "$test")
-        done
-    fi
+    for test in check::tests::the_fields_are_those_that_are_documented top::tests::a_panic_gives_the_terminal_back \
+        nursery::tests::an_image_that_cannot_be_executed sandbox::dns_bus_tests sandbox::enroll_tests \
+        sandbox::names_tests sandbox::resolv_conf_tests sandbox::tests::a_process_that_holds \
+        sandbox::tests::an_attackers_calls sandbox::tests::names_are_looked_up \
+        sandbox::tests::the_tunnel_process_opens_nothing sandbox::tests::what_a_supervisor_does_is_allowed; do
+        skipped+=(--skip "$test")
+    done
     cargo=CARGO_TARGET_${target^^}
     cargo=${cargo//-/_}
     as_builder env "CC_${target//-/_}=$compiler/cc-$processor" "AR_${target//-/_}=$compiler/ar-$processor" \
         "${cargo}_LINKER=rust-lld" "${cargo}_RUSTFLAGS=-C target-feature=+crt-static -C linker-flavor=ld.lld" \
-        ${emulator:+"${cargo}_RUNNER=$emulator"} cargo test "${@:---workspace}" --no-fail-fast --locked --target "$target" -- \
+        "${cargo}_RUNNER=qemu-$processor" cargo test "${@:---workspace}" --no-fail-fast --locked --target "$target" -- \
         "${skipped[@]}"
     say "the unit and property tests pass with musl on $processor"
     exit 0

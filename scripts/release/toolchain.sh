@@ -54,15 +54,14 @@ need_root_for() {
     apt_install "$1"
 }
 
-# write_compiler ARCHITECTURE FOLDER [TARGET]: writes cc-ARCHITECTURE and ar-ARCHITECTURE there. zig has its own names for
-# targets; this one's is ARCHITECTURE-linux-musl unless given.
+# write_compiler ARCHITECTURE FOLDER: writes cc-ARCHITECTURE and ar-ARCHITECTURE there. zig has its own names for targets.
 write_compiler() {
-    local arch=$1 folder=$2 target=${3:-$1-linux-musl}
+    local arch=$1 folder=$2
     cat >"$folder/cc-$arch" <<END
 #!/bin/bash
 arguments=()
 for argument; do [[ \$argument == --target=* ]] || arguments+=("\$argument"); done
-exec '$zig' cc -target $target -fno-sanitize=all "\${arguments[@]}"
+exec '$zig' cc -target $arch-linux-musl -fno-sanitize=all "\${arguments[@]}"
 END
     printf '#!/bin/sh\nexec %q ar "$@"\n' "$zig" >"$folder/ar-$arch"
     chmod 755 "$folder/cc-$arch" "$folder/ar-$arch"
