@@ -2,8 +2,8 @@
 //! overtake it: they come by another socket ([`crate::net::steering`]).
 //!
 //! The counters of the messages show their order. If some before a small message were not read yet,
-//! and its flow has large packets, too, it waits until a later message was read from the socket for
-//! bulk traffic, or until that socket is empty.
+//! and its flow has large packets, too, it waits until a later message is read from the socket for
+//! bulk traffic, and is written before that, or until the socket is empty.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -30,8 +30,8 @@ impl WireGuard {
         }
     }
 
-    /// Logs an event for each peer whose session has ended. With its next one it may have a connected
-    /// socket again.
+    /// Logs an event for each peer whose session has ended. With its next one it may have a
+    /// connected socket again.
     pub(super) fn handle_ended_sessions(&mut self, core: &Core) {
         for id in self.connections.take_due(core.now) {
             let session = self.engine.peer(id).filter(|peer| peer.has_session(core.now));
