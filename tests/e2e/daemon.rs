@@ -273,6 +273,15 @@ impl Daemon {
         Stopped { status, elapsed, lines: self.lines() }
     }
 
+    /// Stops the process unless it has ended, so that it starts no other helpers.
+    fn suspend(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = self.pid();
+            kill(pid, Signal::SIGSTOP).ok();
+            holds_within(TIMEOUT, || processes::is_suspended(pid) || processes::is_gone(pid));
+        }
+    }
+
     fn capture(&mut self, reader: PipeReader) {
         let log = self.log.clone();
         self.reader = Some(std::thread::spawn(move || {
@@ -286,6 +295,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        self.suspend();
         let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
         self.child.kill().ok();
         self.child.wait().ok();

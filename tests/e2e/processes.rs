@@ -99,6 +99,11 @@ pub(crate) fn is_gone(pid: Pid) -> bool {
     stat(pid).is_none_or(|fields| ["Z", "X"].contains(&fields[0].as_str()))
 }
 
+/// Returns true if `pid` was stopped by a signal.
+pub(crate) fn is_suspended(pid: Pid) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "T")
+}
+
 fn parent(pid: Pid) -> Pid {
     Pid::from_raw(stat(pid).unwrap_or_else(|| panic!("process {pid} has ended"))[1].parse().unwrap())
 }
