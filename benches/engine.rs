@@ -3,32 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod cpu;
+mod seeded;
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use seeded::Seeded;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DataHeader, Message};
-use wontun_proto::wireguard::{
-    Accepted, Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random,
-};
+use wontun_proto::wireguard::{Accepted, Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey};
 
 const MTU: usize = 1420;
 const BUFFER: usize = 2048;
 /// Packets that are sealed or opened between two clock reads.
 const BATCH: usize = 512;
-
-struct Seeded(ChaCha20Rng);
-
-impl Random for Seeded {
-    fn fill(&mut self, out: &mut [u8]) {
-        self.0.fill_bytes(out);
-    }
-}
 
 struct Host {
     interface: Interface,
@@ -50,7 +40,7 @@ impl Pair {
         let keys = [1, 2].map(|byte| PrivateKey::from_bytes(&[byte; 32]));
         let at = |host: u8| Endpoint::new(([192, 0, 2, host], 51820).into());
         let host = |own: usize, other: usize, own_at, other_at| {
-            let random = Seeded(ChaCha20Rng::seed_from_u64(own as u64));
+            let random = Seeded::new(own as u64);
             let mut interface = Interface::new(MTU, Box::new(random));
             interface.set_private_key(Some(keys[own].clone()), now);
             let peer = interface.add_peer(keys[other].public_key()).unwrap();

@@ -3,24 +3,17 @@
 //! 10,000 peers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
+mod seeded;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use seeded::Seeded;
 use wontun_proto::allowed_ips::{AllowedIps, Prefix};
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::{Endpoint, Interface, PeerId, PrivateKey, Random};
+use wontun_proto::wireguard::{Endpoint, Interface, PeerId, PrivateKey};
 
 const PEERS: u32 = 10_000;
-
-struct Seeded(ChaCha20Rng);
-
-impl Random for Seeded {
-    fn fill(&mut self, out: &mut [u8]) {
-        self.0.fill_bytes(out);
-    }
-}
 
 /// Returns the bytes of anonymous resident memory of the process.
 fn resident() -> usize {
@@ -37,7 +30,7 @@ fn private(number: u32) -> PrivateKey {
 }
 
 fn interface(seed: u64, own: PrivateKey, now: Instant) -> Interface {
-    let mut interface = Interface::new(1420, Box::new(Seeded(ChaCha20Rng::seed_from_u64(seed))));
+    let mut interface = Interface::new(1420, Box::new(Seeded::new(seed)));
     interface.set_private_key(Some(own), now);
     interface
 }

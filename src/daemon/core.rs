@@ -1,6 +1,6 @@
 //! State shared by the workers of a tunnel in either mode: the timer, the device's state, and the
-//! handle of each worker. It is locked together with the mode, only for a lookup, for an update or
-//! for one handshake message, never while data packets are encrypted or decrypted, read or written.
+//! handle of each worker. It is locked together with the mode, only for a lookup or an update, never
+//! while packets or handshake messages are encrypted or decrypted, read or written.
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,7 +46,9 @@ pub struct Core {
     pub(super) health: Option<HealthListener>,
     pub(super) health_requests: HealthRequests,
     pub(super) liveness: Liveness,
-    /// Counters of each worker.
+    /// Handshake messages that wait for their thread.
+    pub(super) handshakes: WaitingHandshakes,
+    /// Counters of each worker, and of the thread for handshakes.
     pub(super) counters: Arc<[Counters]>,
     workers: Vec<WorkerHandle>,
     /// Number of the worker that holds the lock.
@@ -87,6 +89,36 @@ pub(super) enum StopReason {
     Signal(Signal),
     /// The supervisor requested the sessions for another process.
     HandOver,
+}
+
+/// State of the thread for handshakes.
+#[derive(Debug, Default)]
+pub(super) struct WaitingHandshakes {
+    /// True if a message was queued since the thread began to look.
+    is_posted: bool,
+    /// True if the thread sleeps.
+    is_asleep: bool,
+}
+
+impl WaitingHandshakes {
+    /// Records that a message was queued.
+    pub(super) const fn post(&mut self) {
+        self.is_posted = true;
+    }
+
+    /// Returns true if the thread has to be woken.
+    pub(super) const fn take_wake(&mut self) -> bool {
+        let must_wake = self.is_posted && self.is_asleep;
+        self.is_asleep &= !must_wake;
+        must_wake
+    }
+
+    /// Returns true if the thread has to look for messages; otherwise it has to sleep.
+    pub(super) const fn begin_wait(&mut self) -> bool {
+        let is_posted = std::mem::replace(&mut self.is_posted, false);
+        self.is_asleep = !is_posted;
+        is_posted
+    }
 }
 
 /// State of the device, as reported by the supervisor.
@@ -130,7 +162,8 @@ impl Core {
             health,
             health_requests: HealthRequests::default(),
             liveness: Liveness::new(workers),
-            counters: (0..workers).map(|_| Counters::default()).collect(),
+            handshakes: WaitingHandshakes::default(),
+            counters: (0..=workers).map(|_| Counters::default()).collect(),
             workers: handles.map_err(system("creating an epoll instance"))?,
             current: 0,
             now: now().map_err(system("reading the clock"))?,

@@ -15,9 +15,6 @@ use crate::net::timer::{now_and_suspended, thread_time};
 use wontun_packet::DropReason;
 use wontun_proto::stack;
 
-/// Maximum number of handshake messages per turn; each takes longer than a budget of packets.
-const HANDSHAKES: usize = 4;
-
 /// First action of a turn.
 enum Begin {
     Turn,
@@ -161,7 +158,8 @@ impl<M: Receive> Worker<M> {
                 }
                 progress
             }
-            Token::Handshakes => self.drain_handshakes(shared)?,
+            // done after every token
+            Token::Transmit => Progress::Drained,
             Token::Limited => self.drain_limited(shared)?,
             Token::Wake => {
                 // the tokens posted to this worker were taken with the lock
@@ -189,21 +187,6 @@ impl<M: Receive> Worker<M> {
             self.handshakes.spend(end.since(start));
         }
         Ok(progress)
-    }
-
-    /// Processes some of the queued handshake messages; the rest waits for the next turn, after
-    /// data.
-    fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
-        if !self.begin_handshakes(Token::Handshakes)? {
-            return Ok(Progress::Drained);
-        }
-        for _ in 0..HANDSHAKES {
-            let drain = |mode: &mut M, core: &mut Core, _: &mut Self| mode.drain(core, Token::Handshakes);
-            if shared.with(self, drain)? == Progress::Drained {
-                return Ok(Progress::Drained);
-            }
-        }
-        Ok(Progress::More)
     }
 
     /// Makes the mode handle pending events, and sends its messages unless the socket is full.

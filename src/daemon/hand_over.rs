@@ -11,11 +11,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::info;
 
-use super::budget::Progress;
 use super::error::{DaemonError, system};
+use super::handshakes::handle_next;
 use super::rx::Receive;
 use super::shared::Shared;
-use super::token::Token;
 use super::worker::Worker;
 use crate::messages::{ConnectedSocket, FromTunnel, ToTunnel};
 use crate::net::timer::now;
@@ -131,8 +130,7 @@ impl<M: Receive> Worker<M> {
     fn finish(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         if self.number == 0 {
             for _ in 0..HANDSHAKES {
-                let drain = |mode: &mut M, core: &mut _, _: &mut Self| mode.drain(core, Token::Handshakes);
-                if shared.with(self, drain)? == Progress::Drained {
+                if !handle_next(shared)? {
                     break;
                 }
             }

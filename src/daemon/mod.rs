@@ -8,14 +8,15 @@
 //! A [`Worker`] runs its turns in `event_loop`, and moves packets: `tx` from the tun to the wire,
 //! `rx` back. The [`Protocol`] interprets packets and datagrams: [`PlainTunnel`] has one peer and
 //! `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by the workers
-//! behind one lock ([`Shared`]), which is held neither while data packets are encrypted or
-//! decrypted nor across the system calls for a packet. One handshake message at a time is processed
-//! under it.
+//! behind one lock ([`Shared`]), which is held neither while packets are encrypted or decrypted nor
+//! across the system calls for a packet. The Curve25519 operations of handshake messages are done
+//! without it, by a thread of its own (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
 //! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`];
 //! [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
-//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `event_loop`; [`Daemon`]; the two modes;
+//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`]; the
+//! two modes;
 //! `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
@@ -29,6 +30,7 @@ mod error;
 mod event_loop;
 mod hand_over;
 mod handshake_budget;
+mod handshakes;
 mod health;
 mod health_requests;
 mod housekeeping;

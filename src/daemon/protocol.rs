@@ -14,8 +14,9 @@ use crate::control::health::LatestHandshake;
 use crate::messages::{ConnectedSocket, Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
 use crate::net::udp::UdpSocket;
+use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::{HandshakeProgress, HandshakeStepResult, PublicKey};
 
 /// A protocol: its packets, its events and its state.
 pub trait Protocol: DataPath + Control {}
@@ -28,18 +29,31 @@ pub trait Control {
     /// Name of the mode in metrics.
     const NAME: &'static str;
 
+    /// True if the mode queues handshake messages.
+    const HAS_HANDSHAKES: bool = false;
+
     /// Logs that the tunnel is ready, and contacts the peers, before the event loop runs.
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more; so for all of these.
     fn start(&mut self, core: &mut Core) -> Result<(), DaemonError>;
 
-    /// Handles a token registered by this mode, except for sockets: answers to wg(8), queued
-    /// handshakes.
+    /// Handles a token registered by this mode, except for sockets: answers to wg(8).
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError>;
+
+    /// Begins with the handshake message that waited longest; `None` if none waits. A mode that
+    /// queues such messages calls `core.handshakes.post()`.
+    fn begin_handshake(&mut self, _core: &mut Core) -> Option<HandshakeProgress> {
+        None
+    }
+
+    /// Continues a handshake with the result of its last step.
+    fn continue_handshake(&mut self, _core: &mut Core, _result: HandshakeStepResult) -> HandshakeProgress {
+        HandshakeProgress::Done(Err(DropReason::Handshake))
+    }
 
     /// Returns the time at which [`Self::handle_timeouts`] must be called next.
     fn deadline(&self) -> Option<Instant>;

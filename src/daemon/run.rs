@@ -13,6 +13,7 @@ use super::core::{Core, StopReason};
 use super::device_queues::DeviceQueues;
 use super::error::{DaemonError, system};
 use super::hand_over::{HandedOver, await_sessions, hand_over};
+use super::handshakes::handle_handshakes;
 use super::metrics::Observer;
 use super::protocol::Protocol;
 use super::rx::Receive;
@@ -129,6 +130,19 @@ impl<M: Receive> Daemon<M> {
                     return Err(system("starting a worker's thread")(error));
                 }
             }
+            if M::HAS_HANDSHAKES {
+                let handle = move || {
+                    if let Err(error) = catch(|| handle_handshakes(shared)) {
+                        shared.fail(error);
+                    }
+                };
+                let name = "handshakes".to_owned();
+                let started = thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, handle);
+                if let Err(error) = started {
+                    shared.end();
+                    return Err(system("starting the thread for handshakes")(error));
+                }
+            }
             if let Some(metrics) = metrics {
                 let serve = move || serve_metrics(shared, metrics);
                 let name = "metrics".to_owned();
@@ -157,14 +171,18 @@ fn serve_metrics<M: Protocol>(shared: &Shared<M>, metrics: &MetricsServer) {
     warn!(%error, "the metrics server ended: metrics are no longer served");
 }
 
-/// Runs a worker. A panic is turned into an error, so that the other workers end and it is logged.
+/// Runs a worker.
 fn run_to_end<M: Receive>(
     shared: &Shared<M>,
     worker: &mut Worker<M>,
 ) -> Result<Option<StopReason>, DaemonError> {
-    let run = AssertUnwindSafe(|| worker.run(shared));
-    catch_unwind(run).unwrap_or_else(|_| {
+    catch(|| worker.run(shared))
+}
+
+/// Turns a panic of `run` into an error, so that the other threads end and it is logged.
+fn catch<R>(run: impl FnOnce() -> Result<R, DaemonError>) -> Result<R, DaemonError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let source = io::Error::other("it panicked, which is a bug in wontun");
-        Err(DaemonError::System { what: "a worker", source })
+        Err(DaemonError::System { what: "a thread", source })
     })
 }

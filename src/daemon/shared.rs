@@ -1,13 +1,15 @@
 //! State that the workers of a tunnel share behind one lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::core::Core;
 use super::error::DaemonError;
 use super::protocol::Protocol;
 use super::token::Token;
 use super::worker::Worker;
+use wontun_proto::time::Instant;
 
 /// A number that is no worker's.
 const NO_WORKER: usize = usize::MAX;
@@ -16,13 +18,16 @@ const NO_WORKER: usize = usize::MAX;
 #[derive(Debug)]
 pub struct Shared<M> {
     state: Mutex<(M, Core)>,
+    /// Notified when a handshake message waits, and when all workers must end.
+    handshakes: Condvar,
     /// True once all workers must end.
     is_ending: AtomicBool,
 }
 
 impl<M: Protocol> Shared<M> {
     pub(super) const fn new(mode: M, core: Core) -> Self {
-        Self { state: Mutex::new((mode, core)), is_ending: AtomicBool::new(false) }
+        let is_ending = AtomicBool::new(false);
+        Self { state: Mutex::new((mode, core)), handshakes: Condvar::new(), is_ending }
     }
 
     /// Calls `act` with the shared state and `worker`. It must not take long.
@@ -38,6 +43,10 @@ impl<M: Protocol> Shared<M> {
         let result = act(mode, core, worker);
         worker.ready.extend(core.take_tokens());
         worker.mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
+        if core.handshakes.take_wake() {
+            drop(state);
+            self.handshakes.notify_one();
+        }
         result
     }
 
@@ -47,6 +56,35 @@ impl<M: Protocol> Shared<M> {
         let (mode, core) = &mut *state;
         core.set_current(NO_WORKER, core.now);
         act(mode, core)
+    }
+
+    /// Calls `act` with the shared state at the time `now`, from the thread for handshakes or in its
+    /// place.
+    pub(super) fn with_handshakes<R>(&self, now: Instant, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mode, core) = &mut *state;
+        core.set_current(core.worker_count(), now);
+        act(mode, core)
+    }
+
+    /// Waits until a handshake message may be queued; returns false once all workers must end.
+    pub(super) fn wait_for_handshake(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.is_ending() {
+            if state.1.handshakes.begin_wait() {
+                return true;
+            }
+            state = self.handshakes.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        false
+    }
+
+    /// Waits for `time`, or until all workers must end; returns true if they must.
+    pub(super) fn wait_for_end(&self, time: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_waiting = |_: &mut (M, Core)| !self.is_ending();
+        drop(self.handshakes.wait_timeout_while(state, time, is_waiting));
+        self.is_ending()
     }
 
     /// Records the error of a worker that has ended, and wakes the first worker, which ends the
@@ -75,5 +113,6 @@ impl<M: Protocol> Shared<M> {
         self.with_state(|_, core| {
             (0..core.worker_count()).for_each(|worker| core.post_to(worker, Token::Wake));
         });
+        self.handshakes.notify_all();
     }
 }

@@ -23,9 +23,8 @@ pub enum Token {
     Supervisor,
     /// Health requests.
     Health,
-    /// Handshake messages queued in the engine. Has no descriptor: it is only ever in the ready
-    /// set.
-    Handshakes,
+    /// Messages that the engine has to send. Has no descriptor: it is only ever in the ready set.
+    Transmit,
     /// Packets of limited peers that may leave now. Has no descriptor either.
     Limited,
     /// A client such as wg(8) whose answer is not completely written; numbered like sockets.
@@ -55,7 +54,7 @@ impl From<Token> for u64 {
             Token::Signals => 4 << 32,
             Token::Supervisor => 5 << 32,
             Token::Health => 7 << 32,
-            Token::Handshakes => 8 << 32,
+            Token::Transmit => 8 << 32,
             Token::Limited => 9 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
             Token::Wake => 12 << 32,
@@ -76,7 +75,7 @@ impl TryFrom<u64> for Token {
             (4, _) => Self::Signals,
             (5, _) => Self::Supervisor,
             (7, _) => Self::Health,
-            (8, _) => Self::Handshakes,
+            (8, _) => Self::Transmit,
             (9, _) => Self::Limited,
             (11, _) => Self::UapiClient(number),
             (12, _) => Self::Wake,
@@ -106,7 +105,7 @@ mod tests {
                 Token::Signals,
                 Token::Supervisor,
                 Token::Health,
-                Token::Handshakes,
+                Token::Transmit,
                 Token::Limited,
                 Token::Wake,
             ]),

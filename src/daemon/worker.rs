@@ -52,7 +52,7 @@ pub struct Worker<M: Protocol> {
     pub(super) wake: Arc<EventFd>,
     pub(super) ready: ReadySet,
     pub(super) handshakes: HandshakeBudget,
-    /// Start of the current handshake work, in this thread's CPU time.
+    /// Start of reading handshake messages, in this thread's CPU time.
     pub(super) handshakes_started: Option<Instant>,
     pub(super) events: [EpollEvent; EVENTS],
     /// Start of this turn.

@@ -188,7 +188,7 @@ impl WireGuard {
             return;
         }
         match self.engine.handle_datagram(from, batch.class, datagram, core.now) {
-            Ok(Incoming::Queued) => core.post(Token::Handshakes),
+            Ok(Incoming::Queued) => core.handshakes.post(),
             Ok(Incoming::Packet { .. } | Incoming::Keepalive(_) | Incoming::Cookie(_)) => {}
             Err(reason) => {
                 core.count_drop(reason, Some(batch.from));
@@ -199,14 +199,6 @@ impl WireGuard {
                 }
             }
         }
-    }
-
-    /// Processes one of the queued handshake messages.
-    pub(super) fn process_handshake(&mut self, core: &mut Core) -> Progress {
-        if let Some(Err(reason)) = self.engine.handle_queued(core.now) {
-            core.count_drop(reason, None);
-        }
-        if self.engine.queued() > 0 { Progress::More } else { Progress::Drained }
     }
 
     /// Handles the engine's events and sends one of its messages, if the turn's send budget allows
@@ -223,7 +215,7 @@ impl WireGuard {
         let Some(batch) = batch else { return Ok(Progress::Drained) };
         let room = batch.reserve(MAX_MESSAGE).filter(|_| self.send_budget.is_available(core.now));
         let Some(room) = room else {
-            core.post(Token::Handshakes);
+            core.post(Token::Transmit);
             return Ok(Progress::Drained);
         };
         let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), room) else {

@@ -33,7 +33,9 @@ use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
 use wontun_proto::wireguard::padding::PADDING_MULTIPLE;
-use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
+use wontun_proto::wireguard::{
+    HandshakeProgress, HandshakeStepResult, Peer, PeerId, PublicKey, Sealing, cipher_library,
+};
 
 impl DataPath for WireGuard {
     type Owner = PeerId;
@@ -138,6 +140,7 @@ impl DataPath for WireGuard {
 
 impl Control for WireGuard {
     const NAME: &'static str = "wireguard";
+    const HAS_HANDSHAKES: bool = true;
 
     fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let peers = self.engine.peer_ids().count();
@@ -150,10 +153,17 @@ impl Control for WireGuard {
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError> {
         match token {
-            Token::Handshakes => Ok(self.process_handshake(core)),
             Token::UapiClient(number) => Ok(self.drain_response(core, number)),
             _ => Ok(Progress::Drained),
         }
+    }
+
+    fn begin_handshake(&mut self, core: &mut Core) -> Option<HandshakeProgress> {
+        self.engine.begin_handshake(core.now)
+    }
+
+    fn continue_handshake(&mut self, core: &mut Core, result: HandshakeStepResult) -> HandshakeProgress {
+        self.engine.continue_handshake(result, core.now)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -168,7 +178,7 @@ impl Control for WireGuard {
         self.post_limited(core);
         if self.engine.queued() > 0 {
             // from the engine's backlog, which no datagram announces
-            core.post(Token::Handshakes);
+            core.handshakes.post();
         }
         self.handle_overdue_lookups(core);
         self.request_lookups(core);

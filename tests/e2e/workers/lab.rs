@@ -52,7 +52,8 @@ pub(crate) fn threads(pid: Pid) -> Vec<Thread> {
 
 /// Returns the threads of a process that carry packets.
 fn workers(pid: Pid) -> Vec<Thread> {
-    threads(pid).into_iter().filter(|thread| thread.name != "wontun-log").collect()
+    let others = ["wontun-log", "handshakes"];
+    threads(pid).into_iter().filter(|thread| !others.contains(&thread.name.as_str())).collect()
 }
 
 /// Returns the CPU time of each worker of a tunnel while `work` ran.

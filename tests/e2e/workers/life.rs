@@ -17,11 +17,11 @@ use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within};
 const END: Duration = Duration::from_secs(1);
 
 #[test]
-fn there_are_as_many_threads_as_workers() {
+fn there_are_as_many_threads_as_workers_and_one_for_handshakes() {
     for mode in Mode::BOTH {
-        for (workers, expected) in
-            [("1", vec!["wontun-log", TUNNEL]), ("3", vec!["wontun-log", TUNNEL, "worker-1", "worker-2"])]
-        {
+        for (workers, others) in [("1", &[][..]), ("3", &["worker-1", "worker-2"])] {
+            let handshakes = &["handshakes"][..usize::from(mode == Mode::WireGuard)];
+            let expected = [handshakes, &["wontun-log", TUNNEL], others].concat();
             let tunnel = Plan::new(mode).args("--workers").args(workers).start();
             for daemon in [&tunnel.server, &tunnel.client] {
                 // a thread gets its name a moment after it starts

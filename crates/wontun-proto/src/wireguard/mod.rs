@@ -66,6 +66,7 @@ pub use endpoint::Endpoint;
 pub use event::Event;
 pub use handover::{COUNTER_GAP, ImportError, MAX_RECORD};
 pub use index::PeerId;
+pub use interface::{HandshakeProgress, HandshakeStep, HandshakeStepResult};
 pub use interface::{Incoming, Interface, Outgoing, Transmit};
 pub use key::{KEY_BASE64_LEN, KEY_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};

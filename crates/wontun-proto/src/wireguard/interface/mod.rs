@@ -4,15 +4,19 @@
 //! The caller moves the bytes: datagrams go into [`Interface::handle_datagram`], packets into
 //! [`Interface::handle_packet`]; datagrams to send come from these and from
 //! [`Interface::poll_transmit`]. Handshakes wait in a queue until [`Interface::handle_queued`] is
-//! called, so that data has priority.
+//! called, so that data has priority, or are handled in steps, most of which need no lock
+//! ([`Interface::begin_handshake`]).
 
 mod candidates;
 mod events;
 mod handover;
+mod handshakes;
 mod host_events;
 mod limits;
 mod peer_settings;
 mod restart;
+
+pub use handshakes::{HandshakeProgress, HandshakeStep, HandshakeStepResult};
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -28,13 +32,12 @@ use super::keypair::{EndedSessions, Opened, Opening, Sealing};
 use super::limits::Released;
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
-use super::noise::{Identity, InitiationError, Responder, StaticSecrets};
+use super::noise::{Identity, StaticSecrets};
 use super::peer::{Accepted, Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
 use super::queued::Handshake;
-use super::random::{self, Random};
+use super::random::Random;
 use super::timestamp::TimestampGenerator;
-use crate::stack;
 use crate::time::Instant;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
@@ -89,6 +92,8 @@ struct LocalIdentity {
 /// State of an interface.
 pub struct Interface {
     local: Option<LocalIdentity>,
+    /// Number of times that the private key was changed.
+    identity_changes: u64,
     secrets: StaticSecrets,
     random: Box<dyn Random + Send>,
     indices: IndexTable,
@@ -115,6 +120,7 @@ impl Interface {
     pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
         Self {
             local: None,
+            identity_changes: 0,
             secrets: StaticSecrets::default(),
             random,
             indices: IndexTable::default(),
@@ -162,6 +168,7 @@ impl Interface {
             return None;
         }
         self.admission.clear();
+        self.identity_changes += 1;
         self.local = private.map(|private| {
             let public = private.public_key();
             LocalIdentity { identity: Identity { private, public }, mac_keys: MacKeys::new(&public) }
@@ -417,67 +424,6 @@ impl Interface {
     /// encrypted or decrypted packets may have copies of them on its stack, made by the cipher.
     pub fn ended_sessions(&self) -> u64 {
         self.ended.count()
-    }
-
-    /// Returns the number of handshake messages that wait for [`Self::handle_queued`]. More may
-    /// wait for [`Self::poll_timeout`].
-    pub fn queued(&self) -> usize {
-        self.admission.waiting()
-    }
-
-    /// Returns the number of handshake messages beyond their source's rate limit, which wait until
-    /// the queue is nearly empty.
-    pub fn backlog(&self) -> usize {
-        self.admission.backlog()
-    }
-
-    /// Processes one handshake message: the Curve25519 operations, some 100 µs. The caller calls it
-    /// a few times per turn of its loop, after the data. Returns `None` if none waits, otherwise
-    /// the peer or the reason to drop the message. Leaves no secrets on the stack.
-    pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
-        let (from, handshake) = self.admission.poll_handshake()?;
-        let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));
-        if let Ok(id) = handled {
-            self.queue_work(id, now);
-        }
-        Some(handled)
-    }
-
-    fn handle_handshake(
-        &mut self,
-        from: Endpoint,
-        handshake: &Handshake,
-        now: Instant,
-    ) -> Result<PeerId, DropReason> {
-        let (mut context, peers) = self.split()?;
-        match handshake {
-            Handshake::Initiation(message) => {
-                let ephemeral = random::bytes(context.random).into();
-                let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise);
-                let responder = match responder {
-                    Ok(responder) => responder,
-                    Err(error) => {
-                        if let InitiationError::UnknownPeer(public) = error {
-                            self.unknown = Some((from.remote, public));
-                        }
-                        return Err(error.reason());
-                    }
-                };
-                let id = peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
-                let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
-                let outcome = peer.handle_initiation(&mut context, from, message, responder, now);
-                if outcome.is_err() {
-                    self.queue_events(id);
-                }
-                outcome.map(|()| id)
-            }
-            Handshake::Response(message) => {
-                let id = context.indices.peer(message.receiver).ok_or(DropReason::UnknownIndex)?;
-                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-                peer.handle_response(&mut context, from, message, now)?;
-                Ok(id)
-            }
-        }
     }
 
     /// Writes the next datagram to send into `out`, which should hold the largest packet and

@@ -1,13 +1,16 @@
 //! A peer's handshakes, as initiator and as responder.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::INITIATION_INTERVAL;
 use super::super::endpoint::Endpoint;
 use super::super::index::IndexTable;
 use super::super::keypair::Keypair;
-use super::super::message::{CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RESPONSE_LEN, Response};
-use super::super::noise::{Initiator, Responder};
+use super::super::message::{
+    CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RESPONSE_LEN, RESPONSE_NOISE_LEN, Response,
+};
+use super::super::noise::{Initiator, SessionKeys};
 use super::super::random;
 use super::super::timestamp::Timestamp;
 use super::{Context, Peer};
@@ -59,7 +62,7 @@ impl Peer {
         let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &timestamp);
         let (initiator, noise) = started.ok()?;
         let sender = context.indices.allocate(self.id, context.random);
-        self.replace_initiation(before, (Box::new(initiator), sender), context.indices, now);
+        self.replace_initiation(before, (Arc::new(Mutex::new(initiator)), sender), context.indices, now);
         let mut message = Initiation { sender, noise, mac1: [0; MAC_LEN], mac2: [0; MAC_LEN] };
         self.sign_initiation(&mut message, destination.remote, now);
 
@@ -72,33 +75,43 @@ impl Peer {
         Some((destination, INITIATION_LEN))
     }
 
-    /// Handles an authenticated initiation of this peer, and prepares the response.
-    pub(in super::super) fn handle_initiation(
+    /// Handles an authenticated initiation of this peer with `timestamp`, which is answered if it is
+    /// accepted.
+    pub(in super::super) fn accept_initiation(
         &mut self,
-        context: &mut Context<'_>,
         from: Endpoint,
-        initiation: &Initiation,
-        responder: Responder,
+        timestamp: Timestamp,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if let Some(newest) = self.latest_timestamp.filter(|newest| responder.timestamp <= *newest) {
-            self.reject_timestamp(newest, responder.timestamp);
+        if let Some(newest) = self.latest_timestamp.filter(|newest| timestamp <= *newest) {
+            self.reject_timestamp(newest, timestamp);
             return Err(DropReason::OldInitiation);
         }
         if self.last_initiation.is_some_and(|last| now.since(last) < INITIATION_INTERVAL) {
             return Err(DropReason::InitiationFlood);
         }
-        self.latest_timestamp = Some(responder.timestamp);
+        self.latest_timestamp = Some(timestamp);
         self.rejected_timestamp = None;
         self.last_initiation = Some(now);
         self.events.changed = true;
         self.update_endpoint(from);
         self.transfer.received += INITIATION_LEN as u64;
         self.timers.handle_any_received(self.persistent, now);
+        Ok(())
+    }
 
-        let (noise, keys) = responder.finish(&self.preshared)?;
+    /// Starts the session of an accepted initiation, and prepares the response with the part
+    /// `noise`.
+    pub(in super::super) fn install_response(
+        &mut self,
+        context: &mut Context<'_>,
+        initiation: &Initiation,
+        noise: [u8; RESPONSE_NOISE_LEN],
+        keys: &SessionKeys,
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let sender = context.indices.allocate(self.id, context.random);
-        let keypair = Keypair::new(&keys, sender, initiation.sender, false, context.ended, now);
+        let keypair = Keypair::new(keys, sender, initiation.sender, false, context.ended, now);
         let Some(keypair) = keypair else {
             context.indices.free(sender);
             return Err(DropReason::Handshake);
@@ -139,24 +152,26 @@ impl Peer {
         Some(RESPONSE_LEN)
     }
 
-    /// Handles the response to an initiation of this side.
-    pub(in super::super) fn handle_response(
+    /// Returns the initiation of this side with the sender index `index`, unless it was answered.
+    pub(in super::super) fn initiator(&self, index: u32, now: Instant) -> Option<Arc<Mutex<Initiator>>> {
+        let initiator = match &self.initiator {
+            Some((initiator, newest)) if *newest == index => initiator,
+            _ => self.candidates.as_ref()?.older(index, now)?,
+        };
+        Some(Arc::clone(initiator))
+    }
+
+    /// Starts the session of an initiation of this side that `response` has answered.
+    pub(in super::super) fn install_initiated(
         &mut self,
         context: &mut Context<'_>,
         from: Endpoint,
         response: &Response,
+        keys: &SessionKeys,
         now: Instant,
     ) -> Result<(), DropReason> {
         let index = response.receiver;
-        let initiator = match &mut self.initiator {
-            Some((initiator, newest)) if *newest == index => initiator,
-            _ => {
-                let candidates = self.candidates.as_mut().ok_or(DropReason::Handshake)?;
-                candidates.older(index, now).ok_or(DropReason::Handshake)?
-            }
-        };
-        let keys = initiator.finish(&self.preshared, &response.noise)?;
-        let keypair = Keypair::new(&keys, index, response.sender, true, context.ended, now);
+        let keypair = Keypair::new(keys, index, response.sender, true, context.ended, now);
         let keypair = keypair.ok_or(DropReason::Handshake)?;
         let is_first = self.take_answered(index, context.indices, now);
         self.keypairs.install_as_initiator(keypair, context.indices);

@@ -16,6 +16,7 @@ pub(super) use handover::PeerRecord;
 pub use path::{EAGER_INTERVAL, EAGER_TIME};
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ pub struct Peer {
     keypairs: Keypairs,
     /// The newest initiation without a response, and its sender index. Older ones are in
     /// [`Candidates`].
-    initiator: Option<(Box<Initiator>, u32)>,
+    initiator: Option<(Arc<Mutex<Initiator>>, u32)>,
     mac_keys: MacKeys,
     latest_cookie: LatestCookie,
     /// The latest timestamp of the peer's initiations; only later ones are accepted.

@@ -10,6 +10,7 @@ mod life;
 mod network;
 mod restart;
 mod simulation;
+mod steps;
 mod wire;
 
 use super::*;

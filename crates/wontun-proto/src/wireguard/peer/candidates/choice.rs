@@ -1,6 +1,7 @@
 //! Choosing the destination address of an initiation, and learning from the answers.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use super::super::Peer;
 use super::{CONFIRM_TIME, Candidate, Candidates, MAX_AGE, MAX_CANDIDATES};
@@ -87,7 +88,7 @@ impl Peer {
     pub(in super::super) fn replace_initiation(
         &mut self,
         newest: Option<(SocketAddr, Instant)>,
-        new: (Box<Initiator>, u32),
+        new: (Arc<Mutex<Initiator>>, u32),
         indices: &mut IndexTable,
         now: Instant,
     ) {

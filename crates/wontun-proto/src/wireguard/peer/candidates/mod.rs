@@ -18,6 +18,7 @@
 mod choice;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::REKEY_TIMEOUT;
@@ -113,7 +114,7 @@ struct Candidate {
 }
 
 struct PendingInitiation {
-    initiator: Box<Initiator>,
+    initiator: Arc<Mutex<Initiator>>,
     index: u32,
     remote: SocketAddr,
     sent: Instant,
@@ -217,7 +218,7 @@ impl Candidates {
     /// Keeps the initiation that is replaced as the newest.
     fn keep(
         &mut self,
-        (initiator, index): (Box<Initiator>, u32),
+        (initiator, index): (Arc<Mutex<Initiator>>, u32),
         newest: Option<(SocketAddr, Instant)>,
         indices: &mut IndexTable,
     ) {
@@ -265,10 +266,9 @@ impl Candidates {
     }
 
     /// Returns the initiation with the sender index `index`, if it is one of the older ones.
-    pub(super) fn older(&mut self, index: u32, now: Instant) -> Option<&mut Initiator> {
-        let mut older = self.older.iter_mut();
-        let initiation = older.find(|initiation| initiation.index == index)?;
-        (now.since(initiation.sent) < MAX_AGE).then_some(&mut *initiation.initiator)
+    pub(super) fn older(&self, index: u32, now: Instant) -> Option<&Arc<Mutex<Initiator>>> {
+        let initiation = self.older.iter().find(|initiation| initiation.index == index)?;
+        (now.since(initiation.sent) < MAX_AGE).then_some(&initiation.initiator)
     }
 
     fn record_round_trip(&mut self, remote: SocketAddr, round_trip: Duration) {
