@@ -538,5 +538,7 @@ for client_kind, server_kind in ((FILE, KERNEL), (KERNEL, NAME), (NAME, FILE)):
 
 with subtest("wontun had nothing to complain of"):
     for machine in (client, server):
-        errors = run(machine, "journalctl --quiet --unit='wg-test-*' --priority=err; dmesg --level=emerg,alert,crit")
+        said = run(machine, "journalctl --quiet --unit='wg-test-*' --priority=err; dmesg --level=emerg,alert,crit")
+        # A machine whose processor is emulated stands still while its host is busy.
+        errors = [line for line in said.splitlines() if "soft lockup" not in line]
         assert not errors, errors
