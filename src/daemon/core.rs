@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use tracing::{debug, enabled, warn};
 
 use super::error::{DaemonError, system};
+use super::handshake_signal::HandshakeSignal;
 use super::health_requests::HealthRequests;
 use super::liveness::{Liveness, ProbeId};
 use super::poll::Poll;
@@ -47,7 +48,7 @@ pub struct Core {
     pub(super) health_requests: HealthRequests,
     pub(super) liveness: Liveness,
     /// Handshake messages that wait for their thread.
-    pub(super) handshakes: WaitingHandshakes,
+    pub(super) handshakes: HandshakeSignal,
     /// Counters of each worker, and of the thread for handshakes.
     pub(super) counters: Arc<[Counters]>,
     workers: Vec<WorkerHandle>,
@@ -91,36 +92,6 @@ pub(super) enum StopReason {
     HandOver,
 }
 
-/// State of the thread for handshakes.
-#[derive(Debug, Default)]
-pub(super) struct WaitingHandshakes {
-    /// True if a message was queued since the thread began to look.
-    is_posted: bool,
-    /// True if the thread sleeps.
-    is_asleep: bool,
-}
-
-impl WaitingHandshakes {
-    /// Records that a message was queued.
-    pub(super) const fn post(&mut self) {
-        self.is_posted = true;
-    }
-
-    /// Returns true if the thread has to be woken.
-    pub(super) const fn take_wake(&mut self) -> bool {
-        let must_wake = self.is_posted && self.is_asleep;
-        self.is_asleep &= !must_wake;
-        must_wake
-    }
-
-    /// Returns true if the thread has to look for messages; otherwise it has to sleep.
-    pub(super) const fn begin_wait(&mut self) -> bool {
-        let is_posted = std::mem::replace(&mut self.is_posted, false);
-        self.is_asleep = !is_posted;
-        is_posted
-    }
-}
-
 /// State of the device, as reported by the supervisor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinkState {
@@ -162,7 +133,7 @@ impl Core {
             health,
             health_requests: HealthRequests::default(),
             liveness: Liveness::new(workers),
-            handshakes: WaitingHandshakes::default(),
+            handshakes: HandshakeSignal::default(),
             counters: (0..=workers).map(|_| Counters::default()).collect(),
             workers: handles.map_err(system("creating an epoll instance"))?,
             current: 0,

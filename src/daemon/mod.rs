@@ -13,7 +13,7 @@
 //! without it, by a thread of its own (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
-//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`];
+//! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`];
 //! [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
 //! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`]; the
 //! two modes;
@@ -30,6 +30,7 @@ mod error;
 mod event_loop;
 mod hand_over;
 mod handshake_budget;
+mod handshake_signal;
 mod handshakes;
 mod health;
 mod health_requests;
