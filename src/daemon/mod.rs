@@ -13,11 +13,10 @@
 //! without it, by a thread of its own (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
-//! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`];
-//! [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
-//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`]; the
-//! two modes;
-//! `process`.
+//! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`);
+//! [`Core`]; [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
+//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`];
+//! the two modes; `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
