@@ -41,17 +41,22 @@ impl Iperf {
     /// machine queues overflow while a program waits to be scheduled.
     pub(crate) fn run_udp(&self, client: &Node, address: &str, args: &[&str]) {
         let mut lost = Vec::new();
+        let mut last = String::new();
         while lost.len() < 5 {
             let mut command = client.site.command("iperf3");
             command.args(["-c", address, "-u", "-b", "40M", "-l", "1300", "-n", "1M", "--json"]).args(args);
             let done = finish(&mut command, TIMEOUT);
             assert!(done.status.success(), "iperf3 -u {args:?} to {address} failed: {done:?}");
-            lost.push(number_after(&done.stdout, "\"sum\":", "\"lost_packets\":").unwrap());
-            if lost.last() == Some(&0) {
+            // iperf3 was seen to say nothing of it once
+            lost.push(number_after(&done.stdout, "\"sum\":", "\"lost_packets\":"));
+            if lost.last() == Some(&Some(0)) {
                 return;
             }
+            last = done.stdout;
         }
-        panic!("iperf3 -u {args:?} to {address}: of about 800 packets these were lost: {lost:?}");
+        panic!(
+            "iperf3 -u {args:?} to {address}: of about 800 packets these were lost: {lost:?}; it said\n{last}"
+        );
     }
 }
 
