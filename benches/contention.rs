@@ -1,4 +1,4 @@
-//! How long workers wait for the lock that they share, while handshakes are handled: under the
+//! Time that workers wait for the lock that they share, while handshakes are handled: under the
 //! lock, and in steps without it. `cargo bench --bench contention`.
 //!
 //! Each worker takes the lock as for a super-packet in each direction, and then does as long

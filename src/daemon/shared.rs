@@ -58,8 +58,8 @@ impl<M: Protocol> Shared<M> {
         act(mode, core)
     }
 
-    /// Calls `act` with the shared state at the time `now`, from the thread for handshakes or in its
-    /// place.
+    /// Calls `act` with the shared state at the time `now`, from the thread for handshakes or in
+    /// its place.
     pub(super) fn with_handshakes<R>(&self, now: Instant, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;

@@ -75,8 +75,8 @@ impl Peer {
         Some((destination, INITIATION_LEN))
     }
 
-    /// Handles an authenticated initiation of this peer with `timestamp`, which is answered if it is
-    /// accepted.
+    /// Handles an authenticated initiation of this peer with `timestamp`, which is answered if it
+    /// is accepted.
     pub(in super::super) fn accept_initiation(
         &mut self,
         from: Endpoint,
