@@ -1,6 +1,6 @@
 //! State shared by the workers of a tunnel in either mode: the timer, the device's state, and the
 //! handle of each worker. It is locked together with the mode, only for a lookup or an update,
-//! never while packets or handshake messages are encrypted or decrypted, read or written.
+//! never while packets or received handshake messages are encrypted or decrypted, read or written.
 
 use std::io;
 use std::net::SocketAddr;
