@@ -13,7 +13,7 @@ Takes about three minutes on two cores the first time.
 
 With --target they are cross-compiled for another processor, by Rust's own linker and the C compiler of a release (zig,
 which it installs once), and run by qemu-user. That has no seccomp, starts no program for that processor, and knows only
-a part of netlink: the tests of these are left out. It takes a quarter of an hour or more.
+a part of netlink and of sockets' options: the tests of these are left out. It takes a quarter of an hour or more.
 USAGE
 }
 
@@ -47,7 +47,8 @@ if [[ -n $processor ]]; then
         nursery::tests::an_image_that_cannot_be_executed sandbox::dns_bus_tests sandbox::enroll_tests \
         sandbox::names_tests sandbox::resolv_conf_tests sandbox::tests::a_process_that_holds \
         sandbox::tests::an_attackers_calls sandbox::tests::names_are_looked_up \
-        sandbox::tests::the_tunnel_process_opens_nothing sandbox::tests::what_a_supervisor_does_is_allowed; do
+        sandbox::tests::the_tunnel_process_opens_nothing sandbox::tests::what_a_supervisor_does_is_allowed \
+        socket::tests::queued_and_dropped_datagrams_are_reported; do
         skipped+=(--skip "$test")
     done
     cargo=CARGO_TARGET_${target^^}
