@@ -104,7 +104,11 @@ impl<M: Protocol> Shared<M> {
     /// Lets workers run again after [`Self::end`].
     pub(super) fn restart(&self) {
         self.is_ending.store(false, Ordering::Relaxed);
-        self.with_state(|_, core| core.stop = None);
+        self.with_state(|_, core| {
+            core.stop = None;
+            // messages that were left when the thread for handshakes ended
+            core.handshakes.post();
+        });
     }
 
     /// Makes all workers end.
