@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use super::NONE;
 use crate::config::PeerName;
 use wontun_proto::allowed_ips::Prefix;
 
@@ -139,7 +140,8 @@ impl Destination {
     /// Returns true if a name must be written `@NAME`, since it would be read as something else.
     fn is_ambiguous(name: &str) -> bool {
         Self::group(name).is_some()
-            || network(name).is_some()
+            || name.eq_ignore_ascii_case(NONE)
+            || is_numeric(name)
             || name.starts_with(['@', '['])
             || name.contains([':', '/'])
     }
@@ -157,9 +159,7 @@ impl FromStr for Destination {
             return Ok(known);
         }
         // an address that is none is not a name
-        let is_numeric = text.chars().all(|letter| letter.is_ascii_hexdigit() || ".:/".contains(letter))
-            && text.contains(['.', ':', '/']);
-        if is_numeric { Err(EXPECTED) } else { text.parse().map(Self::Peer).map_err(|_| EXPECTED) }
+        if is_numeric(text) { Err(EXPECTED) } else { text.parse().map(Self::Peer).map_err(|_| EXPECTED) }
     }
 }
 
@@ -175,6 +175,12 @@ impl fmt::Display for Destination {
                 .map_or(Ok(()), |(name, _)| f.write_str(name)),
         }
     }
+}
+
+/// Returns true for an address, a network and what looks like one.
+fn is_numeric(text: &str) -> bool {
+    text.contains(['.', ':', '/'])
+        && text.chars().all(|letter| letter.is_ascii_hexdigit() || ".:/".contains(letter))
 }
 
 /// Parses a network or an address; host bits are cleared.

@@ -29,6 +29,10 @@ fn targets_are_read_as_people_write_them() {
         ("@lan", "@lan"),
         ("@nas", "nas"),
         ("@a:b:80", "@a:b:80"),
+        ("@.", "@."),
+        ("@10.0:22/tcp", "@10.0:22/tcp"),
+        ("@cafe.be", "@cafe.be"),
+        ("@None", "@None"),
     ] {
         assert_eq!(target(text).to_string(), written, "{text}");
         assert_eq!(target(written), target(text));
@@ -105,6 +109,9 @@ fn settings_are_what_the_comments_say() {
     assert_eq!(settings.get(PeerComment::AllowFrom).as_deref(), Some("none"));
     assert_eq!(settings.get(PeerComment::Deny), None);
     assert!(settings.is_disabled && settings.has_rules());
+    let mut named_none = PeerSettings::NONE;
+    named_none.set(PeerComment::Allow, "@none").unwrap();
+    assert_eq!(named_none.get(PeerComment::Allow).as_deref(), Some("@none"), "a peer, not an empty list");
     for (key, value) in [
         (PeerComment::Allow, ""),
         (PeerComment::Allow, "lan, 10.0.0"),
