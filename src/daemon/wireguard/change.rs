@@ -10,7 +10,7 @@ use crate::config::display_name;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::uapi::{Changes, PeerChanges};
-use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId, PublicKey};
+use wontun_proto::wireguard::{AddPeerError, Endpoint, PeerId, PublicKey};
 
 impl WireGuard {
     /// Applies `changes` to keys and peers; the supervisor has handled the port, the mark and the
@@ -106,7 +106,7 @@ impl WireGuard {
     /// set.
     fn move_account(&mut self, core: &Core, old: &PublicKey, new: PeerId) {
         let Some(old) = self.engine.peer_id(old) else { return };
-        let counters = self.engine.peer(old).map(Peer::transfer).unwrap_or_default();
+        let counters = self.engine.peer(old).map(|peer| peer.transfer()).unwrap_or_default();
         self.ledger.enter(old, counters);
         self.ledger.move_traffic(old, new);
         self.state_reports.handle_changed(new, core.now);
@@ -115,7 +115,7 @@ impl WireGuard {
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
         self.report_removed(core, id);
         self.handle_disconnected(core, id, "removed");
-        self.lost += self.engine.peer(id).map_or(0, Peer::lost);
+        self.lost += self.engine.peer(id).map_or(0, |peer| peer.lost());
         self.engine.remove_peer(id);
         self.remove_peer_state(core, id);
     }

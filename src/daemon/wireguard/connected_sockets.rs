@@ -27,7 +27,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::token::{SocketId, Token};
 use crate::net::recv_buffer::LocalAddress;
-use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
+use wontun_proto::wireguard::{Endpoint, PeerGuard, PeerId, PublicKey};
 
 /// Maximum number of connected sockets of a tunnel.
 const MAX_CONNECTED: usize = 8;
@@ -40,8 +40,8 @@ const MIN_SOCKET_AGE: Duration = Duration::from_secs(1);
 impl WireGuard {
     /// Updates the socket of a peer that has moved or has confirmed its endpoint.
     pub(super) fn update_socket(&mut self, core: &mut Core, id: PeerId) -> Result<(), DaemonError> {
-        let Some(peer) = self.engine.peer(id) else { return Ok(()) };
-        let Some(endpoint) = peer.endpoint() else { return Ok(()) };
+        let state = |peer: PeerGuard<'_>| Some((peer.endpoint()?, peer.has_session(core.now)));
+        let Some((endpoint, has_session)) = self.engine.peer(id).and_then(state) else { return Ok(()) };
         if endpoint.local.is_none() {
             // the system must choose the source again, and a connected socket keeps its own
             self.disconnect(core, id);
@@ -60,7 +60,7 @@ impl WireGuard {
                 return Ok(());
             }
             Some(_) => {}
-            None if !peer.has_session(core.now) => return Ok(()),
+            None if !has_session => return Ok(()),
             None => {
                 if self.has_all_connected() && !self.disconnect_idle(core) {
                     return Ok(());

@@ -5,12 +5,12 @@ use tracing::info;
 use super::connections::Connection;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
-use wontun_proto::wireguard::{Peer, PeerId, REJECT_AFTER_TIME};
+use wontun_proto::wireguard::{PeerId, REJECT_AFTER_TIME};
 
 impl WireGuard {
     /// Handles a completed handshake: logs the event if the peer was not connected.
     pub(super) fn handle_connected(&mut self, core: &Core, peer: PeerId) {
-        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
+        let counters = self.engine.peer(peer).map(|peer| peer.transfer()).unwrap_or_default();
         if !self.connections.handle_handshake(peer, counters, core.now) {
             return;
         }
@@ -35,7 +35,7 @@ impl WireGuard {
     pub(super) fn handle_ended_sessions(&mut self, core: &Core) {
         for id in self.connections.take_due(core.now) {
             let session = self.engine.peer(id).filter(|peer| peer.has_session(core.now));
-            match session.and_then(Peer::last_handshake) {
+            match session.and_then(|peer| peer.last_handshake()) {
                 Some(last) => self.connections.set_check(id, last + REJECT_AFTER_TIME, core.now),
                 None => {
                     self.has_bulk.remove(&id);
@@ -49,7 +49,7 @@ impl WireGuard {
     pub(super) fn handle_disconnected(&mut self, core: &Core, peer: PeerId, reason: &str) {
         let Some(Connection { since, before, .. }) = self.connections.remove(peer) else { return };
         let Some(suppressed) = self.connections.allow(core.now) else { return };
-        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
+        let counters = self.engine.peer(peer).map(|peer| peer.transfer()).unwrap_or_default();
         let (public_key, endpoint) = self.identity_of(peer);
         let peer = self.peer_name(peer);
         info!(
@@ -68,8 +68,8 @@ impl WireGuard {
 
     /// Returns the public key of a peer, and its address if events have it.
     fn identity_of(&self, peer: PeerId) -> (Option<String>, Option<String>) {
-        let peer = self.engine.peer(peer);
-        let endpoint = peer.and_then(Peer::endpoint).filter(|_| self.connections.shows_addresses);
-        (peer.map(|peer| peer.public_key().to_string()), endpoint.map(|endpoint| endpoint.remote.to_string()))
+        let Some(peer) = self.engine.peer(peer) else { return (None, None) };
+        let endpoint = peer.endpoint().filter(|_| self.connections.shows_addresses);
+        (Some(peer.public_key().to_string()), endpoint.map(|endpoint| endpoint.remote.to_string()))
     }
 }

@@ -25,7 +25,7 @@ use wontun_packet::split::PacketLengths;
 use wontun_packet::{inner, ip, udp};
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Message};
 use wontun_proto::wireguard::{
-    Accepted, Admission, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
+    Accepted, Admission, Endpoint, Event, Incoming, Opened, Opening, PeerGuard, PeerId, Transmit, outer_class,
 };
 
 /// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
@@ -67,9 +67,8 @@ impl WireGuard {
     ) -> Result<RouteDecision<Self>, DropReason> {
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
-        let state = self.engine.peer(peer);
-        let endpoint = state.and_then(Peer::endpoint);
-        let is_limited = state.is_some_and(Peer::is_limited);
+        let state = |peer: PeerGuard<'_>| (peer.endpoint(), peer.is_limited());
+        let (endpoint, is_limited) = self.engine.peer(peer).map(state).unwrap_or_default();
         if endpoint.is_some_and(|endpoint| udp::is_addressed_to(packet, endpoint.remote)) {
             return Err(DropReason::OwnTun);
         }
@@ -136,7 +135,7 @@ impl WireGuard {
         if let Some(peer) = route.owner.owner {
             self.disconnect(core, peer);
             let old = Endpoint { remote: route.remote, local: route.local };
-            if self.engine.peer(peer).and_then(Peer::endpoint) == Some(old) {
+            if self.engine.peer(peer).and_then(|peer| peer.endpoint()) == Some(old) {
                 self.engine.set_any_source(peer);
             }
             if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Moved, core.now) {
@@ -424,7 +423,7 @@ impl DataBatch {
         let mut source_filter = SourceFilter::default();
         let mut queue_choice = QueueChoice::default();
         let mut accepted = Accepted::default();
-        let is_limited = mode.engine.peer(opening.peer()).is_some_and(Peer::is_limited);
+        let is_limited = mode.engine.peer(opening.peer()).is_some_and(|peer| peer.is_limited());
         for message in &mut self.messages {
             let Outcome::Opened(opened) = message.outcome else { continue };
             let datagram = recv_buffer.get(message.range.clone()).unwrap_or_default();

@@ -25,7 +25,7 @@ use crate::daemon::token::Token;
 use crate::messages::ConnectedSocket;
 use crate::net::udp::UdpSocket;
 use crate::process::{CodecError, MAX_MESSAGE, decode, encode};
-use wontun_proto::wireguard::{ImportError, MAX_RECORD, Peer, PeerId, PublicKey};
+use wontun_proto::wireguard::{ImportError, MAX_RECORD, PeerId, PublicKey};
 
 /// Length of the length of a record, in bytes.
 const PREFIX: usize = 4;
@@ -70,7 +70,7 @@ impl WireGuard {
         fcntl_add_seals(&file, seals).map_err(io::Error::from)?;
         let describe = |connected: &Connected<PeerId>| {
             let described = ConnectedSocket {
-                peer: *self.engine.peer(connected.owner).map(Peer::public_key)?,
+                peer: *self.engine.peer(connected.owner)?.public_key(),
                 worker: u16::try_from(connected.worker).unwrap_or(u16::MAX),
                 remote: connected.remote.into(),
                 local: connected.local,
@@ -126,7 +126,7 @@ impl WireGuard {
         // without an account of the other process's, its traffic since its last report is not
         // counted
         for id in &imported {
-            let entered = self.engine.peer(*id).map(Peer::transfer).unwrap_or_default();
+            let entered = self.engine.peer(*id).map(|peer| peer.transfer()).unwrap_or_default();
             self.ledger.restore(*id, Account { entered, ..self.ledger.get(*id) });
         }
         self.import_accounts(file, &mut offset)?;
@@ -190,7 +190,7 @@ impl WireGuard {
         }
         // datagrams may have arrived before it was registered
         core.post_to(worker, self.sockets.connected(id).map_or(Token::Wake, |each| Token::Socket(each.id)));
-        let endpoint = self.engine.peer(id).and_then(Peer::endpoint);
+        let endpoint = self.engine.peer(id).and_then(|peer| peer.endpoint());
         if endpoint.is_none_or(|endpoint| !self.sockets.connected(id).is_some_and(|it| it.is_for(endpoint))) {
             self.disconnect(core, id);
         }

@@ -14,7 +14,7 @@ use crate::net::send_batch::SendBatch;
 use crate::net::timer::unix_now;
 use crate::traffic::Today;
 use wontun_packet::DropReason;
-use wontun_proto::wireguard::{self, Limits, Peer, PeerId, QuotaLimit, Transmit};
+use wontun_proto::wireguard::{self, Limits, PeerId, QuotaLimit, Transmit};
 
 impl WireGuard {
     /// Makes the workers serve the packets of limited peers that may leave now.
@@ -106,7 +106,7 @@ impl WireGuard {
         });
         let limits = Limits { up: rate_up.map(Rate::bits), down: rate_down.map(Rate::bits), quota };
         self.engine.set_limits(peer, limits, core.now);
-        let is_over = self.engine.peer(peer).is_some_and(Peer::is_over_quota);
+        let is_over = self.engine.peer(peer).is_some_and(|peer| peer.is_over_quota());
         if !is_over && self.quotas.reported_over.remove(&peer) {
             info!(peer = self.peer_name(peer), "no longer over quota");
         }
@@ -114,14 +114,14 @@ impl WireGuard {
 
     /// Returns the bytes that are left of a peer's quota.
     fn remaining(&self, peer: PeerId, quota: Quota) -> u64 {
-        let counters = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
+        let counters = self.engine.peer(peer).map(|peer| peer.transfer()).unwrap_or_default();
         let traffic = self.ledger.traffic(peer, counters, Today::at(unix_now()));
         quotas::remaining(&traffic, quota)
     }
 
     /// Returns the bytes received from and sent to a peer in this run.
     fn transferred(&self, peer: PeerId) -> u64 {
-        let transfer = self.engine.peer(peer).map(Peer::transfer).unwrap_or_default();
+        let transfer = self.engine.peer(peer).map(|peer| peer.transfer()).unwrap_or_default();
         transfer.received.saturating_add(transfer.sent)
     }
 }

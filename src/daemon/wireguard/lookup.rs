@@ -10,7 +10,7 @@ use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::messages::{Address, FromTunnel};
-use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
+use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
 
 impl WireGuard {
     /// Requests the lookups that are due; the answers are events.
@@ -18,7 +18,7 @@ impl WireGuard {
         while self.resolver.pending.len() < MAX_PENDING
             && let Some(id) = self.resolver.take_due(core.now)
         {
-            let Some(key) = self.engine.peer(id).map(Peer::public_key).copied() else { continue };
+            let Some(key) = self.engine.peer(id).map(|peer| *peer.public_key()) else { continue };
             self.resolver.pending.push(key);
             core.send(&FromTunnel::LookUp(Some(key)));
         }
@@ -79,14 +79,14 @@ impl WireGuard {
             info!(peer = self.peer_name(peer), name, "the name of a peer's endpoint is resolved");
         }
         debug!(peer = self.peer_name(peer), ?candidates, "the addresses of a peer's name");
-        let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
+        let current = self.engine.peer(peer).and_then(|peer| peer.endpoint()).map(|endpoint| endpoint.remote);
         if current.is_none_or(|current| !candidates.contains(&current)) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
             self.report_endpoint(core, peer);
             self.update_socket(core, peer)?;
         }
         self.engine.set_candidates(peer, &candidates);
-        let is_in_use = self.engine.peer(peer).is_some_and(Peer::is_initiating);
+        let is_in_use = self.engine.peer(peer).is_some_and(|peer| peer.is_initiating());
         self.resolver.handle_answered(peer, is_in_use, core.now);
         Ok(())
     }

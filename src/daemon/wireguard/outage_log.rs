@@ -16,7 +16,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
-use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
+use wontun_proto::wireguard::{Endpoint, PeerGuard, PeerId, PublicKey};
 
 impl WireGuard {
     /// Returns true if the peer is expected to answer at any time.
@@ -71,8 +71,8 @@ impl WireGuard {
             DropReason::Unreachable => OutageKind::Unreachable,
             _ => return,
         };
-        let Some(state) = self.engine.peer(peer) else { return };
-        let (received, has_session) = (state.transfer().packets_received, state.has_session(core.now));
+        let state = |state: PeerGuard<'_>| (state.transfer().packets_received, state.has_session(core.now));
+        let Some((received, has_session)) = self.engine.peer(peer).map(state) else { return };
         let Some(since) = self.outages.record_error(peer, kind, received, has_session, core.now) else {
             return;
         };
@@ -130,7 +130,7 @@ impl WireGuard {
     }
 
     fn remote(&self, peer: PeerId) -> Option<SocketAddr> {
-        self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote)
+        self.engine.peer(peer).and_then(|peer| peer.endpoint()).map(|endpoint| endpoint.remote)
     }
 
     /// Handles an initiation with a key that no peer has.

@@ -34,7 +34,7 @@ use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
 use wontun_proto::wireguard::padding::PADDING_MULTIPLE;
 use wontun_proto::wireguard::{
-    HandshakeProgress, HandshakeStepResult, Peer, PeerId, PublicKey, Sealing, cipher_library,
+    HandshakeProgress, HandshakeStepResult, PeerId, PublicKey, Sealing, cipher_library,
 };
 
 impl DataPath for WireGuard {
@@ -269,7 +269,7 @@ impl Control for WireGuard {
     }
 
     fn handshake(&self, now: Instant) -> LatestHandshake {
-        let last = self.engine.peers_after(None).filter_map(Peer::last_handshake).max();
+        let last = self.engine.peers_after(None).filter_map(|peer| peer.last_handshake()).max();
         last.map_or(LatestHandshake::Never, |last| LatestHandshake::Ago(now.since(last)))
     }
 
@@ -314,7 +314,7 @@ impl Control for WireGuard {
 
     fn lost_packets(&self) -> u64 {
         let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
-        self.lost + present.map(Peer::lost).sum::<u64>()
+        self.lost + present.map(|peer| peer.lost()).sum::<u64>()
     }
 }
 

@@ -127,7 +127,9 @@ impl WireGuard {
     pub(super) fn report_removed(&mut self, core: &mut Core, peer: PeerId) {
         let Some(removed) = self.engine.peer(peer) else { return };
         let (key, last_handshake) = (*removed.public_key(), removed.last_handshake());
-        if self.state_reports.is_reporting && removed.transfer() != Transfer::default() {
+        let transfer = removed.transfer();
+        drop(removed);
+        if self.state_reports.is_reporting && transfer != Transfer::default() {
             self.send_reports(core, &[peer]);
         }
         let mut account = self.ledger.get(peer);
@@ -143,7 +145,7 @@ impl WireGuard {
         let mut reports = Vec::with_capacity(peers.len());
         for peer in peers.iter().filter_map(|id| self.engine.peer(*id)) {
             self.ledger.enter(peer.id(), peer.transfer());
-            reports.push(report(peer, self.ledger.get(peer.id()).traffic, core.now));
+            reports.push(report(&peer, self.ledger.get(peer.id()).traffic, core.now));
         }
         let sent = sent.map(|sent| *sent.as_bytes());
         core.send(&FromTunnel::State { sent, peers: reports });

@@ -26,7 +26,7 @@ use crate::net::random::SystemRandom;
 use wontun_proto::allowed_ips::AllowedIps;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
-use wontun_proto::wireguard::{Interface, Peer, PeerId, Transmit, cipher_library};
+use wontun_proto::wireguard::{Interface, PeerId, Transmit, cipher_library};
 
 /// A tunnel in WireGuard mode.
 pub struct WireGuard {
@@ -150,7 +150,7 @@ impl Daemon<WireGuard> {
 impl WireGuard {
     /// Returns the name of a peer for log lines.
     pub(super) fn peer_name(&self, peer: PeerId) -> String {
-        let key = self.engine.peer(peer).map(Peer::public_key);
-        key.map(|key| display_name(self.peer_names.get(&peer), key)).unwrap_or_default()
+        let state = self.engine.peer(peer);
+        state.map(|state| display_name(self.peer_names.get(&peer), state.public_key())).unwrap_or_default()
     }
 }

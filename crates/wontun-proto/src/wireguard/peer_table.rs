@@ -6,6 +6,7 @@ use std::ops::Bound;
 use super::index::PeerId;
 use super::key::PublicKey;
 use super::peer::Peer;
+use super::slots::{PeerGuard, Peers};
 
 /// Reason why a peer cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,17 +19,12 @@ pub enum AddPeerError {
     Full,
 }
 
-/// A slot for a peer, and the number of peers that it held before.
-#[derive(Default)]
-struct Slot {
-    generation: u32,
-    peer: Option<Box<Peer>>,
-}
-
 /// All peers. The map is ordered, not hashed: unknown senders choose the keys that are looked up.
 #[derive(Default)]
 pub(super) struct PeerTable {
-    slots: Vec<Slot>,
+    peers: Peers,
+    /// Number of slots that have held a peer.
+    slots: u32,
     free: Vec<u32>,
     by_key: BTreeMap<PublicKey, PeerId>,
 }
@@ -39,39 +35,34 @@ impl PeerTable {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                let slot = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(Slot::default());
+                let slot = self.slots;
+                self.slots = slot.checked_add(1)?;
                 slot
             }
         };
-        let entry = self.slots.get_mut(slot as usize)?;
-        let id = PeerId { slot, generation: entry.generation };
-        entry.peer = Some(Box::new(new(id)));
+        let id = self.peers.insert(slot, new)?;
         self.by_key.insert(public, id);
         Some(id)
     }
 
     /// Removes and returns a peer.
     pub(super) fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        let peer = slot.peer.take()?;
+        let (peer, is_reusable) = self.peers.remove(id)?;
         self.by_key.remove(peer.public_key());
-        // a slot whose generations are used up is not reused
-        if let Some(generation) = slot.generation.checked_add(1) {
-            slot.generation = generation;
+        if is_reusable {
             self.free.push(id.slot);
         }
         Some(peer)
     }
 
-    pub(super) fn get(&self, id: PeerId) -> Option<&Peer> {
-        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        slot.peer.as_deref()
+    /// Returns the peers for other threads.
+    pub(super) const fn peers(&self) -> &Peers {
+        &self.peers
     }
 
-    pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        slot.peer.as_deref_mut()
+    /// Returns a peer, locked.
+    pub(super) fn lock(&self, id: PeerId) -> Option<PeerGuard<'_>> {
+        self.peers.lock(id)
     }
 
     pub(super) fn by_key(&self, public: &PublicKey) -> Option<PeerId> {
@@ -91,9 +82,5 @@ impl PeerTable {
 
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
-        self.slots.iter_mut().filter_map(|slot| slot.peer.as_deref_mut())
     }
 }

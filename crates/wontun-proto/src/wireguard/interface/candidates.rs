@@ -9,7 +9,7 @@ use crate::wireguard::{Endpoint, PeerId};
 impl Interface {
     /// Sets the endpoint of a peer as its only address.
     pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_candidates(&[], &mut self.indices);
             peer.set_endpoint(endpoint);
         }
@@ -20,7 +20,7 @@ impl Interface {
     /// tried first, and each unanswered initiation is followed by one to the next address. With
     /// fewer than two addresses, only the endpoint is tried.
     pub fn set_candidates(&mut self, id: PeerId, remotes: &[SocketAddr]) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_candidates(remotes, &mut self.indices);
         }
     }

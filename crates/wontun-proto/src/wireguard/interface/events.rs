@@ -1,7 +1,6 @@
 //! Events for the caller, in the order in which they occurred for each peer.
 
-use super::Interface;
-use crate::wireguard::peer::Peer;
+use super::{Interface, list_events};
 use crate::wireguard::{Event, PeerId};
 
 impl Interface {
@@ -11,26 +10,21 @@ impl Interface {
             return Some(Event::UnknownPeer { from, public });
         }
         while let Some(id) = self.events.front().copied() {
-            let peer = self.peers.get_mut(id);
-            if let Some(event) = peer.and_then(Peer::poll_event) {
-                return Some(event);
-            }
-            self.events.pop_front();
-            if let Some(peer) = self.peers.get_mut(id) {
+            if let Some(mut peer) = self.peers.lock(id) {
+                if let Some(event) = peer.poll_event() {
+                    return Some(event);
+                }
                 peer.is_in_events = false;
             }
+            self.events.pop_front();
         }
         None
     }
 
     /// Adds a peer with pending events to the list.
     pub(super) fn queue_events(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id)
-            && !peer.is_in_events
-            && peer.has_events()
-        {
-            peer.is_in_events = true;
-            self.events.push_back(id);
+        if let Some(mut peer) = self.peers.lock(id) {
+            list_events(&mut peer, &mut self.events);
         }
     }
 }

@@ -26,7 +26,7 @@ impl Interface {
     /// Writes the record of a peer into `out`, which should hold [`MAX_RECORD`] bytes, and returns
     /// its length; `None` without the peer or without room. It contains the keys of the sessions.
     pub fn export_peer(&self, id: PeerId, out: &mut [u8]) -> Option<usize> {
-        let record = self.peers.get(id)?.to_record();
+        let record = self.peers.lock(id)?.to_record();
         postcard::to_slice(&record, out).ok().map(|bytes| bytes.len())
     }
 
@@ -66,8 +66,12 @@ impl Interface {
         }
         let record: PeerRecord = parse(record)?;
         let Some(id) = self.peers.by_key(record.public_key()) else { return Ok(None) };
-        let Some(peer) = self.peers.get_mut(id) else { return Ok(None) };
-        peer.adopt_record(record, &mut self.indices, &self.ended, now)?;
+        match self.peers.lock(id) {
+            Some(mut peer) => {
+                peer.adopt_record(record, &mut self.indices, self.peers.peers().ended(), now)?;
+            }
+            None => return Ok(None),
+        }
         self.queue_work(id, now);
         Ok(Some(id))
     }

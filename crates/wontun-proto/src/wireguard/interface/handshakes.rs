@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::Interface;
+use super::{Interface, list_events};
 use crate::stack;
 use crate::time::Instant;
 use crate::wireguard::endpoint::Endpoint;
@@ -189,7 +189,7 @@ impl Interface {
             },
             Handshake::Response(message) => {
                 let id = context.indices.peer(message.receiver).ok_or(DropReason::UnknownIndex)?;
-                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                let peer = peers.lock(id).ok_or(DropReason::UnknownIndex)?;
                 let initiator = peer.initiator(message.receiver, now).ok_or(DropReason::Handshake)?;
                 Work::Finish { peer: id, message, initiator, preshared: peer.preshared_key().clone() }
             }
@@ -210,11 +210,11 @@ impl Interface {
             error.reason()
         })?;
         let id = self.peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
-        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
+        let mut peer = self.peers.lock(id).ok_or(DropReason::UnknownPeer)?;
         let accepted = peer.accept_initiation(origin.from, responder.timestamp, now);
         let preshared = peer.preshared_key().clone();
         // also of a clock that was set back
-        self.queue_events(id);
+        list_events(&mut peer, &mut self.events);
         accepted.map(|()| Work::Respond { peer: id, message, responder, preshared })
     }
 
@@ -228,7 +228,7 @@ impl Interface {
         now: Instant,
     ) -> Result<(), DropReason> {
         let (mut context, peers) = self.split()?;
-        let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
+        let mut peer = peers.lock(id).ok_or(DropReason::UnknownPeer)?;
         if peer.preshared_key() != preshared {
             return Err(DropReason::Handshake);
         }
@@ -249,7 +249,7 @@ impl Interface {
         now: Instant,
     ) -> Result<(), DropReason> {
         let (mut context, peers) = self.split()?;
-        let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+        let mut peer = peers.lock(id).ok_or(DropReason::UnknownIndex)?;
         // another response may have been applied meanwhile
         if peer.preshared_key() != preshared || peer.initiator(response.receiver, now).is_none() {
             return Err(DropReason::Handshake);

@@ -13,7 +13,7 @@ impl Interface {
     pub fn handle_suspended(&mut self, suspended: Duration, now: Instant) {
         let ids: Vec<_> = self.peers.ids().collect();
         for id in ids {
-            if let Some(peer) = self.peers.get_mut(id) {
+            if let Some(mut peer) = self.peers.lock(id) {
                 peer.handle_suspended(suspended, &mut self.indices, now);
             }
             self.queue_work(id, now);
@@ -25,7 +25,7 @@ impl Interface {
     /// and the peer is in use, a handshake starts. Until it is answered, initiations are repeated
     /// at intervals of [`EAGER_INTERVAL`](crate::wireguard::EAGER_INTERVAL).
     pub fn handle_path_changed(&mut self, id: PeerId, is_reachable: bool, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.handle_path_changed(is_reachable, &mut self.indices, now);
         }
         self.queue_work(id, now);
@@ -34,7 +34,7 @@ impl Interface {
     /// Handles a datagram to a peer that this host has no route for: if it was an initiation, the
     /// next address is tried without a pause.
     pub fn handle_unreachable(&mut self, id: PeerId, remote: SocketAddr, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.handle_unreachable(remote, now);
         }
         self.queue_work(id, now);

@@ -1,6 +1,6 @@
 //! Limits of peers: their packets are admitted at once, or wait and are polled later.
 
-use super::{Interface, Transmit};
+use super::{Interface, Transmit, list_events, schedule};
 use crate::time::Instant;
 use crate::wireguard::limits::{Admission, Direction, Limits};
 use crate::wireguard::{DropReason, PeerId};
@@ -9,7 +9,7 @@ use wontun_packet::split::PacketLengths;
 impl Interface {
     /// Sets the limits of a peer. Its session and what waits are kept.
     pub fn set_limits(&mut self, id: PeerId, limits: Limits, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_limits(limits);
         }
         self.queue_work(id, now);
@@ -27,9 +27,9 @@ impl Interface {
         lengths: PacketLengths,
         now: Instant,
     ) -> Result<Admission, DropReason> {
-        let peer = self.peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        let mut peer = self.peers.lock(id).ok_or(DropReason::NoPeer)?;
         let admission = peer.admit(Direction::Down, packet, lengths, now);
-        self.queue_events(id);
+        list_events(&mut peer, &mut self.events);
         admission
     }
 
@@ -39,9 +39,9 @@ impl Interface {
     /// # Errors
     /// The reason to drop it: too many wait.
     pub fn limit_outgoing(&mut self, id: PeerId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        let peer = self.peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        let mut peer = self.peers.lock(id).ok_or(DropReason::NoPeer)?;
         let result = peer.push_limited(Direction::Down, packet, now);
-        self.schedule(id);
+        schedule(&mut peer, &mut self.due);
         result
     }
 
@@ -56,15 +56,15 @@ impl Interface {
         packet: &[u8],
         now: Instant,
     ) -> Result<Admission, DropReason> {
-        let peer = self.peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        let mut peer = self.peers.lock(id).ok_or(DropReason::NoPeer)?;
         let mut admission = peer.admit(Direction::Up, packet, PacketLengths::single(packet.len()), now);
         if admission == Ok(Admission::Wait)
             && let Err(reason) = peer.push_limited(Direction::Up, packet, now)
         {
             admission = Err(reason);
         }
-        self.queue_events(id);
-        self.schedule(id);
+        list_events(&mut peer, &mut self.events);
+        schedule(&mut peer, &mut self.due);
         admission
     }
 
@@ -82,12 +82,12 @@ impl Interface {
         now: Instant,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let mtu = self.mtu;
+        let mtu = self.peers.peers().mtu();
         loop {
             let id = *self.released.get_mut(receiver)?.peers(Direction::Down).front()?;
-            let peer = self.peers.get_mut(id);
+            let peer = self.peers.lock(id);
             if let Some((endpoint, len, class)) =
-                peer.and_then(|peer| peer.poll_limited_transmit(mtu, now, out))
+                peer.and_then(|mut peer| peer.poll_limited_transmit(mtu, now, out))
             {
                 return Some(Transmit { peer: Some(id), endpoint, len, class });
             }
@@ -100,8 +100,8 @@ impl Interface {
     pub fn poll_limited_packet(&mut self, receiver: usize, now: Instant, out: &mut [u8]) -> Option<usize> {
         loop {
             let id = *self.released.get_mut(receiver)?.peers(Direction::Up).front()?;
-            let peer = self.peers.get_mut(id);
-            if let Some(len) = peer.and_then(|peer| peer.poll_limited_packet(now, out)) {
+            let peer = self.peers.lock(id);
+            if let Some(len) = peer.and_then(|mut peer| peer.poll_limited_packet(now, out)) {
                 return Some(len);
             }
             self.hold_first(receiver, Direction::Up, now);
@@ -111,7 +111,7 @@ impl Interface {
     /// Adds a peer to the lists of those whose limited packets may leave.
     pub(super) fn release_limited(&mut self, id: PeerId, now: Instant) {
         let receiver = usize::try_from(self.indices.receiver(id)).unwrap_or(usize::MAX);
-        let (Some(peer), Some(released)) = (self.peers.get_mut(id), self.released.get_mut(receiver)) else {
+        let (Some(mut peer), Some(released)) = (self.peers.lock(id), self.released.get_mut(receiver)) else {
             return;
         };
         for direction in [Direction::Up, Direction::Down] {
@@ -125,7 +125,7 @@ impl Interface {
     fn hold_first(&mut self, receiver: usize, direction: Direction, now: Instant) {
         let first = self.released.get_mut(receiver).and_then(|it| it.peers(direction).pop_front());
         let Some(id) = first else { return };
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.hold_limited(direction);
         }
         self.queue_work(id, now);

@@ -28,7 +28,7 @@ use super::ecn;
 use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
-use super::keypair::{EndedSessions, Opened, Opening, Sealing};
+use super::keypair::{Opened, Opening, Sealing};
 use super::limits::Released;
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
@@ -37,6 +37,7 @@ use super::peer::{Accepted, Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
 use super::queued::Handshake;
 use super::random::Random;
+use super::slots::{PeerGuard, Peers};
 use super::timestamp::TimestampGenerator;
 use crate::time::Instant;
 use wontun_packet::DropReason;
@@ -98,8 +99,6 @@ pub struct Interface {
     random: Box<dyn Random + Send>,
     indices: IndexTable,
     timestamps: TimestampGenerator,
-    ended: EndedSessions,
-    mtu: usize,
     peers: PeerTable,
     admission: Admission,
     /// Peers that may have something to send.
@@ -118,6 +117,8 @@ pub struct Interface {
 impl Interface {
     /// Returns an interface without a key and without peers, for a device with the MTU `mtu`.
     pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
+        let peers = PeerTable::default();
+        peers.peers().set_mtu(mtu);
         Self {
             local: None,
             identity_changes: 0,
@@ -125,9 +126,7 @@ impl Interface {
             random,
             indices: IndexTable::default(),
             timestamps: TimestampGenerator::default(),
-            ended: EndedSessions::default(),
-            mtu,
-            peers: PeerTable::default(),
+            peers,
             admission: Admission::new(),
             outgoing: VecDeque::new(),
             events: VecDeque::new(),
@@ -178,22 +177,27 @@ impl Interface {
             self.remove_peer(removed);
         }
         self.secrets = StaticSecrets::default();
-        for peer in self.peers.iter_mut() {
-            peer.handle_identity_changed(&mut self.indices);
-            if let Some(local) = &self.local {
-                self.secrets.add(&local.identity, *peer.public_key());
-            }
-        }
         let ids: Vec<_> = self.peers.ids().collect();
         for id in ids {
+            if let Some(mut peer) = self.peers.lock(id) {
+                peer.handle_identity_changed(&mut self.indices);
+                if let Some(local) = &self.local {
+                    self.secrets.add(&local.identity, *peer.public_key());
+                }
+            }
             self.queue_work(id, now);
         }
         removed
     }
 
     /// Sets the device's MTU, past which nothing is padded; 0 if it is unknown.
-    pub const fn set_mtu(&mut self, mtu: usize) {
-        self.mtu = mtu;
+    pub fn set_mtu(&mut self, mtu: usize) {
+        self.peers.peers().set_mtu(mtu);
+    }
+
+    /// Returns the peers, for threads that carry packets without the interface.
+    pub fn peers(&self) -> Peers {
+        self.peers.peers().clone()
     }
 
     /// Adds a peer, or returns the one with this key. A peer with a key of low order is accepted,
@@ -226,9 +230,9 @@ impl Interface {
         true
     }
 
-    /// Returns the state of a peer.
-    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
-        self.peers.get(id)
+    /// Returns a peer, locked: the caller has no other.
+    pub fn peer(&self, id: PeerId) -> Option<PeerGuard<'_>> {
+        self.peers.lock(id)
     }
 
     /// Returns the peer with the public key `public`.
@@ -243,8 +247,8 @@ impl Interface {
 
     /// Returns the peers whose public keys follow `key`, in the order of the keys; all peers if it
     /// is `None`.
-    pub fn peers_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = &Peer> {
-        self.peers.ids_after(key).filter_map(|id| self.peers.get(id))
+    pub fn peers_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = PeerGuard<'_>> {
+        self.peers.ids_after(key).filter_map(|id| self.peers.lock(id))
     }
 
     /// Returns the number of peers.
@@ -290,12 +294,10 @@ impl Interface {
         packets: PacketLengths,
         now: Instant,
     ) -> Result<Option<(Sealing, Endpoint)>, DropReason> {
-        let (context, peers) = self.split()?;
-        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
-        let sealing = peer.begin_send(&context, packets, now)?;
-        let endpoint = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
+        let (_, peers) = self.split()?;
+        let sending = peers.lock(id).ok_or(DropReason::NoPeer)?.begin_send(packets, now)?;
         self.queue_work(id, now);
-        Ok(sealing.map(|sealing| (sealing, endpoint)))
+        Ok(sending)
     }
 
     /// Keeps a copy of a packet until there is a session with its peer; [`Self::poll_transmit`]
@@ -305,8 +307,7 @@ impl Interface {
     /// Returns the reason to drop it: no key or peer, or no shared secret with the peer.
     pub fn stage(&mut self, id: PeerId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let (mut context, peers) = self.split()?;
-        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
-        peer.stage(&mut context, packet, now)?;
+        peers.lock(id).ok_or(DropReason::NoPeer)?.stage(&mut context, packet, now)?;
         self.queue_work(id, now);
         Ok(())
     }
@@ -316,8 +317,13 @@ impl Interface {
     /// # Errors
     /// Returns the reason to drop them: the index is not in use, or the session is past its time.
     pub fn begin_receive(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
-        let id = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
-        self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.begin_receive(index, now)
+        let id = self.peer_of_index(index).ok_or(DropReason::UnknownIndex)?;
+        self.peers.lock(id).ok_or(DropReason::UnknownIndex)?.begin_receive(index, now)
+    }
+
+    /// Returns the peer that a receiver index belongs to.
+    pub fn peer_of_index(&self, index: u32) -> Option<PeerId> {
+        self.indices.peer(index)
     }
 
     /// Checks the counter of a data message before it is decrypted.
@@ -326,7 +332,7 @@ impl Interface {
     /// Returns the reason to drop it: the session is gone, or the counter is past its limit, too
     /// old, or was received before.
     pub fn check(&mut self, opening: &Opening, header: DataHeader) -> Result<(), DropReason> {
-        self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
+        self.peers.lock(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
     }
 
     /// Records the counter of an authentic data message of `len` bytes, adds the message to
@@ -344,9 +350,13 @@ impl Interface {
         now: Instant,
     ) -> Result<PeerId, DropReason> {
         let id = opening.peer;
-        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-        peer.accept(&mut self.indices, header, now)?;
-        accepted.add(len);
+        let mut peer = self.peers.lock(id).ok_or(DropReason::UnknownIndex)?;
+        if peer.is_next(header.receiver) {
+            peer.confirm(&mut self.indices, header, now)?;
+            accepted.add(len);
+        } else {
+            peer.accept(accepted, header, len)?;
+        }
         Ok(id)
     }
 
@@ -359,8 +369,8 @@ impl Interface {
         from: Option<Endpoint>,
         now: Instant,
     ) {
-        if let Some(peer) = self.peers.get_mut(opening.peer) {
-            peer.handle_accepted(accepted, from, now);
+        if let Some(mut peer) = self.peers.lock(opening.peer) {
+            peer.finish_receive(accepted, from, now);
         }
         self.queue_work(opening.peer, now);
     }
@@ -393,7 +403,7 @@ impl Interface {
             }
             Message::CookieReply(reply) => {
                 let id = self.indices.peer(reply.receiver).ok_or(DropReason::UnknownIndex)?;
-                let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                let mut peer = self.peers.lock(id).ok_or(DropReason::UnknownIndex)?;
                 peer.handle_cookie_reply(&reply, now)?;
                 Ok(Incoming::Cookie(id))
             }
@@ -423,7 +433,7 @@ impl Interface {
     /// Returns the number of sessions that ended and whose keys were overwritten. Each thread that
     /// encrypted or decrypted packets may have copies of them on its stack, made by the cipher.
     pub fn ended_sessions(&self) -> u64 {
-        self.ended.count()
+        self.peers.peers().ended_sessions()
     }
 
     /// Writes the next datagram to send into `out`, which should hold the largest packet and
@@ -449,9 +459,9 @@ impl Interface {
     }
 
     fn poll_peer(&mut self, id: PeerId, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
-        self.peers.get_mut(id)?.is_in_outgoing = false;
+        self.peers.lock(id)?.is_in_outgoing = false;
         let (mut context, peers) = self.split().ok()?;
-        let peer = peers.get_mut(id)?;
+        let mut peer = peers.lock(id)?;
         let (endpoint, len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
         Some(Transmit { peer: Some(id), endpoint, len, class })
     }
@@ -468,43 +478,40 @@ impl Interface {
         while self.due.first().is_some_and(|(due, _)| *due <= now)
             && let Some((_, id)) = self.due.pop_first()
         {
-            let Some(peer) = self.peers.get_mut(id) else { continue };
+            let Some(mut peer) = self.peers.lock(id) else { continue };
             peer.scheduled = None;
-            if peer.is_due(now) {
+            let is_due = peer.is_due(now);
+            if is_due {
                 peer.handle_timeout(&mut self.indices, now);
+            }
+            drop(peer);
+            if is_due {
                 self.release_limited(id, now);
             }
             self.queue_work(id, now);
         }
     }
 
-    /// Adds a peer to the lists of pending work that apply to it.
-    fn queue_work(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id)
-            && !peer.is_in_outgoing
-            && peer.has_outgoing(now)
-        {
+    /// Adds a peer to the lists of pending work that apply to it. The caller calls this after it has
+    /// carried packets with [`Self::peers`], if [`PeerGuard::has_work`] returned true.
+    pub fn queue_work(&mut self, id: PeerId, now: Instant) {
+        let Some(mut peer) = self.peers.lock(id) else { return };
+        if peer.has_unlisted_outgoing(now) {
             peer.is_in_outgoing = true;
             self.outgoing.push_back(id);
         }
-        self.queue_events(id);
-        self.schedule(id);
+        list_events(&mut peer, &mut self.events);
+        schedule(&mut peer, &mut self.due);
     }
 
     fn schedule(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id)
-            && let Some(due) = peer.poll_timeout()
-            && peer.scheduled.is_none_or(|scheduled| due < scheduled)
-        {
-            if let Some(scheduled) = peer.scheduled.replace(due) {
-                self.due.remove(&(scheduled, id));
-            }
-            self.due.insert((due, id));
+        if let Some(mut peer) = self.peers.lock(id) {
+            schedule(&mut peer, &mut self.due);
         }
     }
 
     /// Splits the interface into the context that peers need and the peers.
-    fn split(&mut self) -> Result<(Context<'_>, &mut PeerTable), DropReason> {
+    fn split(&mut self) -> Result<(Context<'_>, &PeerTable), DropReason> {
         let local = self.local.as_ref().ok_or(DropReason::NoKey)?;
         let context = Context {
             identity: &local.identity,
@@ -512,17 +519,35 @@ impl Interface {
             random: self.random.as_mut(),
             indices: &mut self.indices,
             timestamps: &mut self.timestamps,
-            ended: &self.ended,
-            mtu: self.mtu,
+            ended: self.peers.peers().ended(),
+            mtu: self.peers.peers().mtu(),
         };
-        Ok((context, &mut self.peers))
+        Ok((context, &self.peers))
+    }
+}
+
+/// Adds a peer with pending events to the list.
+fn list_events(peer: &mut Peer, events: &mut VecDeque<PeerId>) {
+    if peer.has_unlisted_events() {
+        peer.is_in_events = true;
+        events.push_back(peer.id());
+    }
+}
+
+/// Adds a peer's next timeout to those of all peers, or makes it earlier.
+fn schedule(peer: &mut Peer, timeouts: &mut BTreeSet<(Instant, PeerId)>) {
+    if let Some(due) = peer.unscheduled_timeout() {
+        if let Some(scheduled) = peer.scheduled.replace(due) {
+            timeouts.remove(&(scheduled, peer.id()));
+        }
+        timeouts.insert((due, peer.id()));
     }
 }
 
 #[cfg(test)]
 impl Interface {
-    pub(super) fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
-        self.peers.get_mut(id).unwrap()
+    pub(super) fn peer_mut(&mut self, id: PeerId) -> PeerGuard<'_> {
+        self.peers.lock(id).unwrap()
     }
 
     pub(super) fn scheduled(&self) -> usize {

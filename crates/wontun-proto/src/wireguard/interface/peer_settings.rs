@@ -9,21 +9,21 @@ use crate::wireguard::{PeerId, PresharedKey};
 impl Interface {
     /// Sets the preshared key of a peer, which the next handshake uses. All zeroes means none.
     pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_preshared_key(preshared);
         }
     }
 
     /// Lets the system choose the source address of datagrams to a peer again.
     pub fn set_any_source(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_any_source();
         }
     }
 
     /// Sets the silence after which a keepalive is sent to a peer; `None` or zero disables it.
     pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.set_persistent_keepalive(interval);
         }
         self.queue_work(id, now);
@@ -31,7 +31,7 @@ impl Interface {
 
     /// Sends a keepalive to a peer now, which starts a handshake if there is no session.
     pub fn send_keepalive(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.request_keepalive();
         }
         self.queue_work(id, now);

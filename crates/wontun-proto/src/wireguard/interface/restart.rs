@@ -24,7 +24,7 @@ impl Interface {
     /// Restores what an earlier run has known of a peer: its endpoint, which is used unless one is
     /// configured, and the latest timestamp of its initiations, so that recorded ones are rejected.
     pub fn restore_peer(&mut self, id: PeerId, endpoint: Option<Endpoint>, latest: Option<Timestamp>) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.restore(endpoint, latest);
         }
     }
@@ -32,7 +32,7 @@ impl Interface {
     /// Sends an initiation to a peer now, and one more if it is not answered, unless there is a
     /// session or a handshake. A peer that does not answer is not reported: it may be gone.
     pub fn greet(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.greet(now);
         }
         self.queue_work(id, now);
@@ -41,7 +41,7 @@ impl Interface {
     /// Forgets the latest timestamp of a peer's initiations, for a peer whose clock was once in the
     /// future. Recorded initiations are accepted until the peer has sent a new one.
     pub fn forget_timestamp(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        if let Some(mut peer) = self.peers.lock(id) {
             peer.forget_timestamp();
         }
         self.queue_events(id);

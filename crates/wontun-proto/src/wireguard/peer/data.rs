@@ -34,17 +34,15 @@ impl Peer {
     /// Reserves counters for packets that are sent now; `None` if they must be staged.
     pub(in super::super) fn begin_send(
         &mut self,
-        context: &Context<'_>,
         packets: PacketLengths,
+        mtu: usize,
         now: Instant,
-    ) -> Result<Option<Sealing>, DropReason> {
-        if self.endpoint.is_none() {
-            return Err(DropReason::NoEndpoint);
-        }
+    ) -> Result<Option<(Sealing, Endpoint)>, DropReason> {
+        let endpoint = self.endpoint.ok_or(DropReason::NoEndpoint)?;
         if !self.staged.is_empty() {
             return Ok(None);
         }
-        Ok(self.reserve(packets, context.mtu, now))
+        Ok(self.reserve(packets, mtu, now).map(|sealing| (sealing, endpoint)))
     }
 
     /// Reserves counters of the current session and updates timers and transfer for the packets;
@@ -86,53 +84,76 @@ impl Peer {
         Ok(())
     }
 
+    /// Returns true if this receiver index is that of the next session, whose first message confirms
+    /// it.
+    pub fn is_next(&mut self, index: u32) -> bool {
+        self.keypairs.by_index(index).is_some_and(|(_, is_next)| is_next)
+    }
+
     /// Returns the means to decrypt data messages with the receiver index `index`.
-    pub(in super::super) fn begin_receive(
-        &mut self,
-        index: u32,
-        now: Instant,
-    ) -> Result<Opening, DropReason> {
+    ///
+    /// # Errors
+    /// Returns the reason to drop them: the index is no session's, or the session is past its time.
+    pub fn begin_receive(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
         let id = self.id;
         let (keypair, _) = self.keypairs.by_index(index).ok_or(DropReason::UnknownIndex)?;
         keypair.begin_receive(id, now)
     }
 
     /// Checks the counter of a data message before it is decrypted.
-    pub(in super::super) fn check(&mut self, header: DataHeader) -> Result<(), DropReason> {
+    ///
+    /// # Errors
+    /// As for [`super::super::Interface::check`].
+    pub fn check(&mut self, header: DataHeader) -> Result<(), DropReason> {
         let (keypair, _) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
         keypair.check(header.counter)
     }
 
-    /// Records the counter of an authentic data message; [`Self::handle_accepted`] does the rest.
-    pub(in super::super) fn accept(
+    /// Records the counter of an authentic data message of `len` bytes of a session other than the
+    /// next one, and adds the message to `accepted`; [`Self::finish_receive`] does the rest.
+    ///
+    /// # Errors
+    /// As for [`super::super::Interface::accept`].
+    pub fn accept(
+        &mut self,
+        accepted: &mut Accepted,
+        header: DataHeader,
+        len: usize,
+    ) -> Result<(), DropReason> {
+        // the session may have been removed since the message was decrypted
+        let (keypair, is_next) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
+        if is_next {
+            return Err(DropReason::UnknownIndex);
+        }
+        keypair.accept(header.counter)?;
+        if let Some(candidates) = &mut self.candidates
+            && self.keypairs.current.as_ref().is_some_and(|current| current.local_index == header.receiver)
+        {
+            candidates.handle_confirmed();
+        }
+        accepted.add(len);
+        Ok(())
+    }
+
+    /// Like [`Self::accept`], for the next session: the peer has it, so it becomes the current one,
+    /// and staged packets can be sent.
+    pub(in super::super) fn confirm(
         &mut self,
         indices: &mut IndexTable,
         header: DataHeader,
         now: Instant,
     ) -> Result<(), DropReason> {
-        // the session may have been removed since the message was decrypted
-        let (keypair, is_next) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
+        let (keypair, _) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
         keypair.accept(header.counter)?;
-        if is_next {
-            // the peer has the session: it becomes the current one, and staged packets can be sent
-            self.confirmed = self.answered.or(self.confirmed);
-            self.keypairs.confirm(indices);
-            self.handle_handshake_complete(indices, now);
-        } else if let Some(candidates) = &mut self.candidates
-            && self.keypairs.current.as_ref().is_some_and(|current| current.local_index == header.receiver)
-        {
-            candidates.handle_confirmed();
-        }
+        self.confirmed = self.answered.or(self.confirmed);
+        self.keypairs.confirm(indices);
+        self.handle_handshake_complete(indices, now);
         Ok(())
     }
 
-    /// Handles data messages that were received together and accepted.
-    pub(in super::super) fn handle_accepted(
-        &mut self,
-        accepted: Accepted,
-        from: Option<Endpoint>,
-        now: Instant,
-    ) {
+    /// Handles data messages that were received together and accepted. They came from `from`;
+    /// `None` if their path does not show where the peer is now.
+    pub fn finish_receive(&mut self, accepted: Accepted, from: Option<Endpoint>, now: Instant) {
         if accepted.messages == 0 {
             return;
         }

@@ -400,6 +400,27 @@ impl Peer {
             || clock.is_some()
     }
 
+    /// Returns true if [`Self::poll_transmit`] may have a datagram, and the interface does not know.
+    pub(super) fn has_unlisted_outgoing(&self, now: Instant) -> bool {
+        !self.is_in_outgoing && self.has_outgoing(now)
+    }
+
+    /// Returns true if [`Self::poll_event`] has an event, and the interface does not know.
+    pub(super) const fn has_unlisted_events(&self) -> bool {
+        !self.is_in_events && self.has_events()
+    }
+
+    /// Returns the time of the next [`Self::handle_timeout`], if the interface knows a later one or
+    /// none.
+    pub(super) fn unscheduled_timeout(&self) -> Option<Instant> {
+        self.poll_timeout().filter(|due| self.scheduled.is_none_or(|scheduled| *due < scheduled))
+    }
+
+    /// Returns true if [`super::Interface::queue_work`] must be called after packets were carried.
+    pub fn has_work(&self, now: Instant) -> bool {
+        self.has_unlisted_outgoing(now) || self.has_unlisted_events() || self.unscheduled_timeout().is_some()
+    }
+
     /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         let peer = self.id;

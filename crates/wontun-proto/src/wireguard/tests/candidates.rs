@@ -190,8 +190,7 @@ fn the_preferred_address_is_taken_again_without_a_pause_in_traffic() {
         world.send(0, &packet(100, tag));
         world.send(1, &packet(100, tag));
         world.run(seconds(5.0));
-        let peer = world.peer(0);
-        at.push(peer.endpoint().unwrap().remote);
+        at.push(world.peer(0).endpoint().unwrap().remote);
         if tag == 100 {
             world.paths[0] = path(V6, Some(0.02), Some(0.02));
         }

@@ -25,6 +25,7 @@ impl World {
             sent: host.interface.sent_timestamp(),
         };
         let (private, public) = (host.interface.private_key().cloned(), *peer.public_key());
+        drop(peer);
         host.interface = Interface::new(MTU, Box::new(Seeded::new(seed)));
         host.interface.set_private_key(private, self.now);
         host.peer = host.interface.add_peer(public).unwrap();
@@ -177,12 +178,16 @@ fn a_peer_whose_clock_was_in_the_future_is_accepted_after_a_reset() {
 #[test]
 fn what_is_restored_replaces_nothing_newer() {
     let mut world = World::connected(1);
-    let (endpoint, latest) = (world.peer(1).endpoint(), world.peer(1).latest_timestamp());
+    let state = |world: &World| {
+        let peer = world.peer(1);
+        (peer.endpoint(), peer.latest_timestamp())
+    };
+    let before = state(&world);
     let old = Kept {
         endpoint: Some(super::wire::endpoint("203.0.113.9:9")),
         latest: Some(Timestamp::from_unix(Duration::from_secs(1))),
         sent: None,
     };
     world.restore(&old);
-    assert_eq!((world.peer(1).endpoint(), world.peer(1).latest_timestamp()), (endpoint, latest));
+    assert_eq!(state(&world), before);
 }

@@ -278,7 +278,7 @@ impl World {
         self.seen.iter().copied().filter(|seen| seen.from == host && seen.kind == kind).collect()
     }
 
-    pub(super) fn peer(&self, host: usize) -> &Peer {
+    pub(super) fn peer(&self, host: usize) -> PeerGuard<'_> {
         self.hosts[host].interface.peer(self.hosts[host].peer).unwrap()
     }
 }
