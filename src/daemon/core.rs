@@ -61,6 +61,8 @@ pub struct Core {
     pub(super) stop: Option<StopReason>,
     /// Time at which the tunnel ends after this signal even if the supervisor has not answered.
     pub(super) stop_at: Option<(Instant, Signal)>,
+    /// State of which the workers have a copy: number of changes of the sockets, and the device.
+    pub(super) viewed: Option<(u64, LinkState)>,
     /// Error that ended a worker.
     pub(super) failure: Option<DaemonError>,
     /// Number of ended sessions for which all workers were woken.
@@ -93,7 +95,7 @@ pub(super) enum StopReason {
 }
 
 /// State of the device, as reported by the supervisor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkState {
     pub(super) index: u32,
     /// In bytes.
@@ -107,6 +109,11 @@ impl LinkState {
     pub(super) const fn new(index: u32, link: messages::DeviceState) -> Self {
         let messages::DeviceState { mtu, is_up, is_in_other_netns } = link;
         Self { index, mtu, is_up, is_in_other_netns }
+    }
+
+    /// As [`Core::is_from_own_tun`].
+    pub(super) fn is_own_tun(&self, local: Option<LocalAddress>) -> bool {
+        local.is_some_and(|local| local.interface == self.index) && !self.is_in_other_netns
     }
 }
 
@@ -127,6 +134,7 @@ impl Core {
         let core = Self {
             name,
             link,
+            viewed: None,
             timer: Timer::new().map_err(system("creating a timer"))?,
             signals: Signals::open().map_err(system("blocking signals"))?,
             supervisor: SupervisorConnection::new(supervisor),
@@ -297,7 +305,7 @@ impl Core {
     /// Returns true if a datagram came to `local` through the tunnel's own tun: it is one of this
     /// host, sent there by a wrong route.
     pub(super) fn is_from_own_tun(&self, local: Option<LocalAddress>) -> bool {
-        local.is_some_and(|local| local.interface == self.link.index) && !self.link.is_in_other_netns
+        self.link.is_own_tun(local)
     }
 
     /// Returns the sum of the workers' counters.

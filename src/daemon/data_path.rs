@@ -3,18 +3,22 @@
 use super::budget::Progress;
 use super::core::Core;
 use super::error::DaemonError;
-use super::sockets::{SocketRef, Sockets};
+use super::sockets::Sockets;
+use super::sockets_in_use::SocketRef;
 use super::token::SocketId;
 use crate::net::error_class::ErrorClass;
 use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 
+/// A route of datagrams in a mode.
+pub type Route<M> = SendRoute<SocketRef<<M as DataPath>::Owner>>;
+
 /// Routing decision for packets from the tun.
 #[derive(Debug)]
 pub enum RouteDecision<M: DataPath> {
     /// Send by this route, encrypted with this state.
-    Send(SendRoute<SocketRef<M::Owner>>, M::Sealing),
+    Send(Route<M>, M::Sealing),
     /// No route yet: pass each packet to [`DataPath::stage`].
     Stage(M::Owner),
     /// The rate of the peer is exceeded: pass each packet to [`DataPath::limit`].
@@ -25,7 +29,7 @@ pub enum RouteDecision<M: DataPath> {
 /// long, since other workers wait for it.
 pub trait DataPath: Sized + Send + std::fmt::Debug {
     /// Identifies the owner of a connected socket.
-    type Owner: Copy + PartialEq + Send + std::fmt::Debug;
+    type Owner: Copy + PartialEq + Send + Sync + std::fmt::Debug;
 
     /// Per-peer encryption state, usable without the lock.
     type Sealing: Send + std::fmt::Debug;
@@ -42,8 +46,14 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
     /// Bytes that encryption needs behind a packet: tag and padding.
     const TAILROOM: usize;
 
+    /// What a worker needs for packets without the lock.
+    type Lookup: Send + std::fmt::Debug;
+
     /// Returns a [`Self::Scratch`] with capacity for the largest batch.
     fn scratch() -> Self::Scratch;
+
+    /// Returns a [`Self::Lookup`].
+    fn lookup(&self) -> Self::Lookup;
 
     /// Returns the sockets.
     fn sockets(&self) -> &Sockets<Self::Owner>;
@@ -117,21 +127,16 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &SendRoute<SocketRef<Self::Owner>>,
+        route: &Route<Self>,
         datagrams: usize,
-    ) -> Result<Option<SendRoute<SocketRef<Self::Owner>>>, DaemonError>;
+    ) -> Result<Option<Route<Self>>, DaemonError>;
 
     /// Handles an error of the socket `id` caused by a datagram sent earlier.
     fn handle_socket_error(&mut self, core: &mut Core, id: SocketId, reason: DropReason);
 
     /// Handles a send error that may be about an earlier datagram by this route, or about the one
     /// being sent again.
-    fn handle_suspect_error(
-        &mut self,
-        core: &mut Core,
-        route: &SendRoute<SocketRef<Self::Owner>>,
-        reason: DropReason,
-    );
+    fn handle_suspect_error(&mut self, core: &mut Core, route: &Route<Self>, reason: DropReason);
 
     /// Handles pending events, and adds one outgoing datagram to `batch`, which is `None` while a
     /// socket is full. Called after everything else, and again while it returns [`Progress::More`].

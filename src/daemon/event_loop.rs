@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::budget::Progress;
+use super::carry::Carry;
 use super::core::{Core, StopReason};
 use super::device_queues::QueueKind;
 use super::error::{DaemonError, system};
 use super::protocol::Protocol;
-use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
@@ -33,7 +33,7 @@ enum Turn {
     End(StopReason),
 }
 
-impl<M: Receive> Worker<M> {
+impl<M: Carry> Worker<M> {
     /// Runs until the tunnel ends.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl<M: Receive> Worker<M> {
     /// overwrites that part of the stack.
     #[inline(never)]
     fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DaemonError> {
-        match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
+        match self.begin_if_needed(shared)? {
             Begin::End(stop) => return Ok(Turn::End(stop)),
             Begin::ClearStack => return Ok(Turn::ClearStack),
             Begin::Turn => {}
@@ -114,7 +114,23 @@ impl<M: Receive> Worker<M> {
         });
     }
 
-    /// Begins a turn. The first worker owns the timer; a worker that sets an earlier deadline arms
+    /// Begins a turn. Deadlines and requests of others come as tokens that take the lock; so without
+    /// the lock, nothing has changed that a turn begins with, except that a session may have ended.
+    fn begin_if_needed(&mut self, shared: &Shared<M>) -> Result<Begin, DaemonError> {
+        if self.begun == self.lock_uses && self.cleared_sessions == M::latest_ended_sessions(self) {
+            return Ok(Begin::Turn);
+        }
+        let is_served = self.served == self.lock_uses;
+        let begin = shared.with(self, |mode, core, worker| worker.begin(mode, core))?;
+        self.begun = self.lock_uses;
+        if is_served && matches!(begin, Begin::Turn) {
+            // it has left nothing for the mode to handle
+            self.served = self.lock_uses;
+        }
+        Ok(begin)
+    }
+
+    /// Begins a turn, with the lock. The first worker owns the timer; a worker that sets an earlier deadline arms
     /// it.
     fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DaemonError> {
         core.record_response();
@@ -159,11 +175,15 @@ impl<M: Receive> Worker<M> {
                 progress
             }
             // done after every token
-            Token::Transmit => Progress::Drained,
+            Token::Transmit => {
+                self.request_lock();
+                Progress::Drained
+            }
             Token::Limited => self.drain_limited(shared)?,
             Token::Wake => {
                 // the tokens posted to this worker were taken with the lock
                 let _ = self.wake.read();
+                self.request_lock();
                 Progress::Drained
             }
             _ => shared.with(self, |mode, core, _| match token {
@@ -191,6 +211,14 @@ impl<M: Receive> Worker<M> {
 
     /// Makes the mode handle pending events, and sends its messages unless the socket is full.
     pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
+        // without the lock nothing has happened that the mode has to handle
+        if self.served != self.lock_uses {
+            self.serve_mode(shared)?;
+        }
+        if self.blocked.is_none() { self.flush(shared) } else { Ok(()) }
+    }
+
+    fn serve_mode(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         // the lock is released between two datagrams: an initiation takes as long as a hundred
         // packets
         loop {
@@ -202,7 +230,11 @@ impl<M: Receive> Worker<M> {
                 break;
             }
         }
-        if self.blocked.is_none() { self.flush(shared) } else { Ok(()) }
+        // while a socket is full, the mode's messages wait
+        if self.blocked.is_none() {
+            self.served = self.lock_uses;
+        }
+        Ok(())
     }
 }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::info;
 
+use super::carry::Carry;
 use super::error::{DaemonError, system};
 use super::handshakes::handle_next;
-use super::rx::Receive;
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::messages::{ConnectedSocket, FromTunnel, ToTunnel};
@@ -39,7 +39,7 @@ pub(super) enum HandedOver {
 ///
 /// # Errors
 /// The supervisor has ended, or the system fails.
-pub(super) fn hand_over<M: Receive>(
+pub(super) fn hand_over<M: Carry>(
     shared: &Shared<M>,
     workers: &mut [Worker<M>],
 ) -> Result<HandedOver, DaemonError> {
@@ -80,7 +80,7 @@ pub(super) fn hand_over<M: Receive>(
 ///
 /// # Errors
 /// The supervisor has ended, or ends the start.
-pub(super) fn await_sessions<M: Receive>(shared: &Shared<M>) -> Result<(), DaemonError> {
+pub(super) fn await_sessions<M: Carry>(shared: &Shared<M>) -> Result<(), DaemonError> {
     loop {
         match next_message(shared)? {
             (ToTunnel::Proceed, _) => return Ok(()),
@@ -91,7 +91,7 @@ pub(super) fn await_sessions<M: Receive>(shared: &Shared<M>) -> Result<(), Daemo
     }
 }
 
-fn import<M: Receive>(
+fn import<M: Carry>(
     shared: &Shared<M>,
     sockets: Vec<ConnectedSocket>,
     descriptors: Vec<OwnedFd>,
@@ -109,7 +109,7 @@ fn import<M: Receive>(
     })
 }
 
-fn apply<M: Receive>(
+fn apply<M: Carry>(
     shared: &Shared<M>,
     message: ToTunnel,
     descriptors: Vec<OwnedFd>,
@@ -118,14 +118,14 @@ fn apply<M: Receive>(
 }
 
 /// Waits for the next message of the supervisor. No worker runs.
-fn next_message<M: Receive>(shared: &Shared<M>) -> Result<(ToTunnel, Vec<OwnedFd>), DaemonError> {
+fn next_message<M: Carry>(shared: &Shared<M>) -> Result<(ToTunnel, Vec<OwnedFd>), DaemonError> {
     let message = shared.with_state(|_, core| core.supervisor.channel.receive_until(None));
     let now = now().map_err(system("reading the clock"))?;
     shared.with_state(|_, core| core.now = core.now.max(now));
     message?.ok_or(DaemonError::SupervisorTimeout)
 }
 
-impl<M: Receive> Worker<M> {
+impl<M: Carry> Worker<M> {
     /// Sends what is encrypted already. The first worker also answers waiting handshake messages.
     fn finish(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         if self.number == 0 {

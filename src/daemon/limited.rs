@@ -1,13 +1,13 @@
 //! Packets that had to wait for the rate of their peer, and may leave now.
 
 use super::budget::{BUDGET, Progress};
+use super::carry::Carry;
 use super::error::DaemonError;
-use super::rx::Receive;
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::net::recv_buffer::SLOT;
 
-impl<M: Receive> Worker<M> {
+impl<M: Carry> Worker<M> {
     /// Sends the packets of this worker's peers, and writes those from them to the tun.
     ///
     /// # Errors

@@ -13,15 +13,16 @@
 //! are done without it, by a thread of its own (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
-//! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`);
-//! [`Core`]; [`Protocol`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
-//! `supervisor`); [`Worker`] and [`Shared`]; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`];
+//! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`,
+//! `sockets_in_use`, `sockets`); [`Core`]; [`Protocol`]; `view`; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
+//! `supervisor`); [`Worker`] and [`Shared`]; `carry`; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`];
 //! the two modes; `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
 
 mod budget;
+mod carry;
 mod core;
 mod data_path;
 mod device_queues;
@@ -48,26 +49,29 @@ mod run;
 mod rx;
 mod shared;
 mod sockets;
+mod sockets_in_use;
 mod supervisor;
 mod supervisor_connection;
 mod suspension;
 mod token;
 mod tx;
 mod uplink;
+mod view;
 mod wireguard;
 mod worker;
 
 pub use budget::Progress;
+pub use carry::Carry;
 pub use core::Core;
-pub use data_path::{DataPath, RouteDecision};
+pub use data_path::{DataPath, Route, RouteDecision};
 pub use error::DaemonError;
 pub use plain::PlainTunnel;
 pub use process::main;
 pub use protocol::{Control, Protocol};
 pub use run::Daemon;
-pub use rx::Receive;
 pub use shared::Shared;
-pub use sockets::{SocketInfo, SocketRef, Sockets};
+pub use sockets::Sockets;
+pub use sockets_in_use::{SocketInfo, SocketRef};
 pub use token::{SocketId, Token, UnknownTokenError};
 pub use wireguard::WireGuard;
 pub use worker::Worker;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::protocol::Protocol;
-use super::sockets::SocketRef;
+use super::sockets_in_use::SocketRef;
 use crate::net::send_batch::SendRoute;
 use wontun_packet::split::Split;
 

@@ -13,12 +13,12 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
+use super::carry::Carry;
 use super::core::{Core, LinkState};
 use super::device_queues::DeviceQueues;
 use super::error::{DaemonError, system};
 use super::plain::{PlainSettings, PlainTunnel};
 use super::run::Daemon;
-use super::rx::Receive;
 use super::sockets::Sockets;
 use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
@@ -225,7 +225,7 @@ const fn level_filter(level: u8) -> LevelFilter {
 }
 
 /// Applies the supervisor's messages, confines this process and carries packets until the end.
-fn run<M: Receive>(
+fn run<M: Carry>(
     mut device: Daemon<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
     metrics: Option<MetricsServer>,

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::Cache;
 use tracing::{info, warn};
 
+use super::carry::Carry;
 use super::core::{Core, StopReason};
 use super::device_queues::DeviceQueues;
 use super::error::{DaemonError, system};
@@ -16,8 +18,8 @@ use super::hand_over::{HandedOver, await_sessions, hand_over};
 use super::handshakes::handle_handshakes;
 use super::metrics::Observer;
 use super::protocol::Protocol;
-use super::rx::Receive;
 use super::shared::Shared;
+use super::view::View;
 use super::worker::Worker;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{MetricsServer, ProcessReader};
@@ -35,7 +37,7 @@ pub struct Daemon<M: Protocol> {
     metrics: Option<MetricsServer>,
 }
 
-impl<M: Receive> Daemon<M> {
+impl<M: Carry> Daemon<M> {
     /// Assembles a tunnel from its parts.
     ///
     /// # Errors
@@ -47,14 +49,22 @@ impl<M: Receive> Daemon<M> {
         clamps_mss: bool,
     ) -> Result<Self, DaemonError> {
         let queues = Arc::new(queues);
+        let view = View::latest(&mode, &core);
         let mut workers = Vec::with_capacity(queues.workers());
         for number in 0..queues.workers() {
-            workers.extend(Worker::new(&core, number, Arc::clone(&queues), clamps_mss)?);
+            workers.extend(Worker::new(
+                &core,
+                &mode,
+                Cache::new(Arc::clone(&view)),
+                number,
+                Arc::clone(&queues),
+                clamps_mss,
+            )?);
         }
         for (worker, token, socket) in mode.sockets().disconnected() {
             core.register(worker, socket.as_ref(), token)?;
         }
-        Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers, metrics: None })
+        Ok(Self { shared: Arc::new(Shared::new(mode, core, view)), workers, metrics: None })
     }
 
     /// Serves metrics while the tunnel runs.
@@ -172,7 +182,7 @@ fn serve_metrics<M: Protocol>(shared: &Shared<M>, metrics: &MetricsServer) {
 }
 
 /// Runs a worker.
-fn run_to_end<M: Receive>(
+fn run_to_end<M: Carry>(
     shared: &Shared<M>,
     worker: &mut Worker<M>,
 ) -> Result<Option<StopReason>, DaemonError> {

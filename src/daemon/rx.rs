@@ -8,16 +8,16 @@ use std::sync::Arc;
 use tracing::trace;
 
 use super::budget::{BUDGET, BYTES, Progress};
+use super::carry::Carry;
 use super::error::{DaemonError, system};
-use super::protocol::Protocol;
 use super::shared::Shared;
-use super::sockets::SocketInfo;
+use super::sockets_in_use::SocketInfo;
 use super::token::{SocketId, Token};
 use super::tx::write_packet;
 use super::worker::Worker;
 use crate::messages::SocketRole;
 use crate::net::error_class::{self, ErrorClass};
-use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
+use crate::net::recv_buffer::{SLOT, SLOTS};
 use crate::net::udp::UdpSocket;
 use wontun_packet::DropReason;
 use wontun_packet::coalesce::{CoalesceError, Coalescer, Gather, MAX_PIECES};
@@ -35,27 +35,13 @@ const MAX_WAITING_TURNS: u32 = 16;
 /// Minimum length of a batch of datagrams that is handled as a super-packet, in bytes.
 const BULK: usize = SLOT / 2;
 
-/// A mode that handles received datagrams.
-pub trait Receive: Protocol {
-    /// Handles datagrams of one sender, which are in the worker's receive buffer, and passes the
-    /// packets in them to `Worker::queue_packet`.
-    ///
-    /// # Errors
-    /// As for `Control::start`.
-    fn receive_batch(
-        shared: &Shared<Self>,
-        worker: &mut Worker<Self>,
-        batch: &GroBatch,
-        socket_info: SocketInfo,
-    ) -> Result<(), DaemonError>;
-}
-
-impl<M: Receive> Worker<M> {
+impl<M: Carry> Worker<M> {
     pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SocketId) -> Result<Progress, DaemonError> {
         if self.blocked.is_some() {
             self.flush(shared)?;
         }
-        let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
+        let found = self.view.load().sockets.get(id);
+        let found = found.or_else(|| shared.with(self, |mode, _, _| mode.sockets().get(id)));
         // closed meanwhile, perhaps because of a datagram
         let Some((socket, socket_info)) = found else { return Ok(Progress::Drained) };
         let is_for_handshakes = socket_info.role == SocketRole::Handshakes;
@@ -119,7 +105,7 @@ impl<M: Receive> Worker<M> {
             self.write_held(shared, progress == Progress::Drained && self.inbound.is_awaited(id))?;
         } else if self.inbound.holds() {
             // they wait until what came before them was read
-            let data = shared.with(self, |mode, _, _| mode.sockets().data_beside(id));
+            let data = self.view.load().sockets.data_beside(id);
             self.inbound.set_awaited(data);
             self.ready.extend(data.map(Token::Socket));
         }
@@ -226,10 +212,10 @@ impl<M: Receive> Worker<M> {
         shared: &Shared<M>,
         range: Range<usize>,
     ) -> Result<(), DaemonError> {
-        if self.clamps_mss
+        if let Some(mtu) = self.clamps_mss.then(|| self.mtu())
             && let Some(packet) = self.recv_buffer.bytes_mut().get_mut(range.clone())
         {
-            mss::clamp(packet, self.mtu, false);
+            mss::clamp(packet, mtu, false);
         }
         let Some(coalescer) = &mut self.coalescer else {
             let packet = self.recv_buffer.bytes().get(range).unwrap_or_default();

@@ -1,13 +1,14 @@
 //! State that the workers of a tunnel share behind one lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::core::Core;
 use super::error::DaemonError;
 use super::protocol::Protocol;
 use super::token::Token;
+use super::view::{LatestView, View};
 use super::worker::Worker;
 use wontun_proto::time::Instant;
 
@@ -16,8 +17,9 @@ const NO_WORKER: usize = usize::MAX;
 
 /// The mode and [`Core`], behind one lock.
 #[derive(Debug)]
-pub struct Shared<M> {
+pub struct Shared<M: Protocol> {
     state: Mutex<(M, Core)>,
+    view: LatestView<M::Owner>,
     /// Notified when a handshake message waits, and when all workers must end.
     handshakes: Condvar,
     /// True once all workers must end.
@@ -25,9 +27,18 @@ pub struct Shared<M> {
 }
 
 impl<M: Protocol> Shared<M> {
-    pub(super) const fn new(mode: M, core: Core) -> Self {
+    pub(super) const fn new(mode: M, core: Core, view: LatestView<M::Owner>) -> Self {
         let is_ending = AtomicBool::new(false);
-        Self { state: Mutex::new((mode, core)), handshakes: Condvar::new(), is_ending }
+        Self { state: Mutex::new((mode, core)), view, handshakes: Condvar::new(), is_ending }
+    }
+
+    /// Replaces the view if what it is a copy of has changed.
+    fn update_view(&self, mode: &M, core: &mut Core) {
+        let current = Some((mode.sockets().changes(), core.link));
+        if core.viewed != current {
+            core.viewed = current;
+            self.view.store(Arc::new(View::new(mode, core)));
+        }
     }
 
     /// Calls `act` with the shared state and `worker`. It must not take long.
@@ -40,9 +51,10 @@ impl<M: Protocol> Shared<M> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
         core.set_current(worker.number, worker.now);
+        worker.request_lock();
         let result = act(mode, core, worker);
+        self.update_view(mode, core);
         worker.ready.extend(core.take_tokens());
-        worker.mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
         if core.handshakes.take_wake() {
             drop(state);
             self.handshakes.notify_one();
@@ -55,7 +67,9 @@ impl<M: Protocol> Shared<M> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
         core.set_current(NO_WORKER, core.now);
-        act(mode, core)
+        let result = act(mode, core);
+        self.update_view(mode, core);
+        result
     }
 
     /// Calls `act` with the shared state at the time `now`, from the thread for handshakes or in
@@ -64,7 +78,9 @@ impl<M: Protocol> Shared<M> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
         core.set_current(core.worker_count(), now);
-        act(mode, core)
+        let result = act(mode, core);
+        self.update_view(mode, core);
+        result
     }
 
     /// Waits until a handshake message may be queued; returns false once all workers must end.

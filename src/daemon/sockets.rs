@@ -25,69 +25,15 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::error::DaemonError;
+use super::sockets_in_use::{Connected, Disconnected, SocketInfo, SocketsInUse};
 use super::token::{SocketId, Token};
 use crate::messages::{BaseSocket, SocketRole};
 use crate::net::recv_buffer::LocalAddress;
-use crate::net::send_batch::SendRoute;
 use crate::net::udp::UdpSocket;
 
 /// Number of datagrams read from a socket before it is closed: more than its receive buffer can
 /// hold.
 const MAX_DRAIN: usize = 16_384;
-
-/// Reference to the socket that a datagram is sent by, and its peer if it is a connected one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketRef<O> {
-    /// Number of the socket.
-    pub(super) id: SocketId,
-    /// Peer that the datagram is for.
-    pub(super) owner: Option<O>,
-}
-
-/// Properties of the socket that a datagram was received by.
-#[derive(Clone, Copy, Debug)]
-pub struct SocketInfo {
-    /// Number of the socket.
-    pub(super) id: SocketId,
-    /// Address that it is bound to, if it is a connected one.
-    pub(super) bound: Option<IpAddr>,
-    /// Set on a draining socket: the address that it was connected to, if it was.
-    pub(super) draining: Option<Option<SocketAddr>>,
-    /// Messages that it receives: handshake messages take longer than data, and may come from
-    /// unknown sources.
-    pub(super) role: SocketRole,
-}
-
-/// A socket that receives from any address.
-#[derive(Debug)]
-struct Disconnected {
-    worker: usize,
-    /// Messages that it receives; only one for data is used for sending.
-    role: SocketRole,
-    id: SocketId,
-    socket: Arc<UdpSocket>,
-    address: IpAddr,
-    /// True if it supported segmentation offload when it was created, which applies to spare
-    /// sockets too.
-    has_gso: bool,
-}
-
-/// The connected socket of a peer.
-#[derive(Debug)]
-pub(super) struct Connected<O> {
-    /// Peer that it belongs to.
-    pub(super) owner: O,
-    /// Worker that reads from it and sends by it.
-    pub(super) worker: usize,
-    /// Number of the socket.
-    pub(super) id: SocketId,
-    /// The socket.
-    pub(super) socket: Arc<UdpSocket>,
-    /// Endpoint of the peer.
-    pub(super) remote: SocketAddr,
-    /// Local source address of its datagrams.
-    pub(super) local: Option<IpAddr>,
-}
 
 /// A draining socket, which is read until it is empty and then closed.
 #[derive(Debug)]
@@ -107,8 +53,9 @@ pub(super) type WorkerSocket = (usize, SocketId);
 /// All sockets of a tunnel. `O` identifies the owner of a connected one.
 #[derive(Debug)]
 pub struct Sockets<O> {
-    disconnected: Vec<Disconnected>,
-    connected: Vec<Connected<O>>,
+    in_use: SocketsInUse<O>,
+    /// Number of changes of the sockets in use.
+    changes: u64,
     draining: Vec<DrainingSocket>,
     /// Spare sockets for IPv4 and for IPv6.
     spares: [Vec<OwnedFd>; 2],
@@ -143,8 +90,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         descriptors: Vec<OwnedFd>,
     ) -> Result<Self, DaemonError> {
         let mut sockets = Self {
-            disconnected: Vec::with_capacity(described.len()),
-            connected: Vec::new(),
+            in_use: SocketsInUse { disconnected: Vec::with_capacity(described.len()), connected: Vec::new() },
+            changes: 0,
             draining: Vec::new(),
             spares: [Vec::new(), Vec::new()],
             port,
@@ -167,11 +114,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
         if described.len() != descriptors.len() {
             return Err(DaemonError::UnexpectedMessage);
         }
-        let before = self.disconnected.len();
+        let before = self.in_use.disconnected.len();
+        self.changes += 1;
         for (socket, descriptor) in described.into_iter().zip(descriptors) {
             let BaseSocket { worker, role, address, has_gso } = socket;
             let id = self.take_id();
-            self.disconnected.push(Disconnected {
+            self.in_use.disconnected.push(Disconnected {
                 worker: worker.into(),
                 role,
                 id,
@@ -196,6 +144,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
     ) -> Result<Vec<WorkerSocket>, DaemonError> {
         let mut new = Self::with_ids_from(self.next_id, port, sockets, descriptors)?;
         new.mark = self.mark;
+        new.changes += self.changes;
         new.spares = std::mem::take(&mut self.spares);
         let old = std::mem::replace(self, new);
         Ok(self.drain_sockets_of(old))
@@ -233,7 +182,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
     pub(super) fn set_mark(&mut self, mark: u32) -> Vec<WorkerSocket> {
         self.mark = mark;
         self.spares = [Vec::new(), Vec::new()];
-        let connected = std::mem::take(&mut self.connected);
+        self.changes += 1;
+        let connected = std::mem::take(&mut self.in_use.connected);
         connected.into_iter().map(|connected| self.start_draining(connected)).collect()
     }
 
@@ -246,7 +196,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
     fn drain_sockets_of(&mut self, old: Self) -> Vec<WorkerSocket> {
         let mut draining = Vec::new();
         self.draining = old.draining;
-        for Disconnected { worker, id, socket, .. } in old.disconnected {
+        for Disconnected { worker, id, socket, .. } in old.in_use.disconnected {
             self.draining.push(DrainingSocket {
                 id,
                 socket,
@@ -256,7 +206,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             });
             draining.push((worker, id));
         }
-        for connected in old.connected {
+        for connected in old.in_use.connected {
             draining.push(self.start_draining(connected));
         }
         draining
@@ -269,7 +219,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
 
     /// Returns the disconnected sockets, their workers and their tokens.
     pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, Token, &Arc<UdpSocket>)> {
-        self.disconnected.iter().map(|each| {
+        self.in_use.disconnected.iter().map(|each| {
             let token = match each.role {
                 SocketRole::SmallData => Token::SmallData(each.id),
                 SocketRole::Data | SocketRole::Handshakes => Token::Socket(each.id),
@@ -280,95 +230,50 @@ impl<O: Copy + PartialEq> Sockets<O> {
 
     /// Returns all sockets in use and their workers.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SocketId, &Arc<UdpSocket>)> {
-        let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
-        self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket)).chain(connected)
+        let connected = self.in_use.connected.iter().map(|each| (each.worker, each.id, &each.socket));
+        self.in_use.disconnected.iter().map(|each| (each.worker, each.id, &each.socket)).chain(connected)
     }
 
-    /// Returns a worker's disconnected socket for the address family of `address`.
-    pub(super) fn disconnected_for(
-        &self,
-        worker: usize,
-        address: IpAddr,
-    ) -> Option<(SocketId, &Arc<UdpSocket>)> {
-        let mut fitting = self
-            .disconnected
-            .iter()
-            .filter(|each| each.worker == worker && each.role == SocketRole::Data)
-            .filter(|each| each.address.is_ipv4() == address.is_ipv4());
-        fitting.next().map(|each| (each.id, &each.socket))
+    /// Returns the sockets in use.
+    pub(super) const fn table(&self) -> &SocketsInUse<O> {
+        &self.in_use
     }
 
-    /// Returns the socket for data messages beside one for small ones.
-    pub(super) fn data_beside(&self, small: SocketId) -> Option<SocketId> {
-        let small = self.disconnected.iter().find(|each| each.id == small)?;
-        let is_beside = |each: &&Disconnected| {
-            (each.worker, each.address, each.role) == (small.worker, small.address, SocketRole::Data)
-        };
-        self.disconnected.iter().find(is_beside).map(|each| each.id)
-    }
-
-    /// Returns the route of a worker's datagrams to `remote`, from the local address `local` or one
-    /// that the system chooses: by the owner's connected socket if it belongs to this worker and
-    /// has these addresses, else by the disconnected one. `None` if that address family is not
-    /// listened on.
-    pub(super) fn route(
-        &self,
-        worker: usize,
-        owner: Option<O>,
-        remote: SocketAddr,
-        local: Option<IpAddr>,
-        class: u8,
-    ) -> Option<SendRoute<SocketRef<O>>> {
-        let connected = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
-            connected.worker == worker && connected.remote == remote && connected.local == local
-        });
-        let (id, socket, is_connected) = match connected {
-            Some(connected) => (connected.id, &connected.socket, true),
-            None => {
-                let (id, socket) = self.disconnected_for(worker, remote.ip())?;
-                (id, socket, false)
-            }
-        };
-        let socket = Arc::clone(socket);
-        Some(SendRoute { socket, is_connected, remote, local, class, owner: SocketRef { id, owner } })
+    /// Returns the number of changes of the sockets in use.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Returns the connected socket of a peer, if it has one.
     pub(super) fn connected(&self, owner: O) -> Option<&Connected<O>> {
-        self.connected.iter().find(|connected| connected.owner == owner)
+        self.in_use.connected(owner)
     }
 
     /// Returns the connected socket of that number.
     pub(super) fn connected_by_id(&self, id: SocketId) -> Option<&Connected<O>> {
-        self.connected.iter().find(|connected| connected.id == id)
+        self.in_use.connected_by_id(id)
     }
 
     /// Returns the owners of connected sockets.
     pub(super) fn owners(&self) -> impl Iterator<Item = O> + '_ {
-        self.connected.iter().map(|connected| connected.owner)
+        self.in_use.connected.iter().map(|connected| connected.owner)
     }
 
     /// Returns the owners of connected sockets bound to `address`.
     pub(super) fn owners_bound_to(&self, address: IpAddr) -> impl Iterator<Item = O> + '_ {
-        let bound = self.connected.iter().filter(move |connected| connected.local == Some(address));
+        let bound = self.in_use.connected.iter().filter(move |connected| connected.local == Some(address));
         bound.map(|connected| connected.owner)
     }
 
     /// Returns the number of connected sockets.
     pub(super) fn connected_count(&self) -> usize {
-        self.connected.len()
+        self.in_use.connected.len()
     }
 
     /// Returns the socket of that number and its properties; `None` if it is closed by now.
     pub(super) fn get(&self, id: SocketId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
-        if let Some(connected) = self.connected_by_id(id) {
-            let socket_info =
-                SocketInfo { id, bound: connected.local, draining: None, role: SocketRole::Data };
-            return Some((Arc::clone(&connected.socket), socket_info));
-        }
-        if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
-            let socket_info = SocketInfo { id, bound: None, draining: None, role: each.role };
-            return Some((Arc::clone(&each.socket), socket_info));
+        if let Some(found) = self.in_use.get(id) {
+            return Some(found);
         }
         let draining = self.draining.iter().find(|draining| draining.id == id)?;
         let socket_info =
@@ -392,7 +297,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
 
     /// Returns true if the address family of `address` is listened on.
     pub(super) fn supports_family_of(&self, address: IpAddr) -> bool {
-        self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
+        self.in_use.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
     /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from the
@@ -410,8 +315,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         local: Option<LocalAddress>,
     ) -> io::Result<Option<WorkerSocket>> {
         self.close_drained();
-        let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
-        let base = self.disconnected.iter().find(of_family);
+        let of_family = |each: &&Disconnected<Arc<UdpSocket>>| each.address.is_ipv4() == peer.is_ipv4();
+        let base = self.in_use.disconnected.iter().find(of_family);
         let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
         let (listen, has_gso) = (base.address, base.has_gso);
         let spare = self.spares.get_mut(family(peer.ip())).and_then(Vec::pop);
@@ -430,23 +335,22 @@ impl<O: Copy + PartialEq> Sockets<O> {
         }
         let local = socket.local_addr().ok().map(|address| address.ip());
         let old = self.disconnect(owner);
-        let id = self.take_id();
-        self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local });
+        self.add_connected(owner, worker, peer, local, socket);
         Ok(old)
     }
 
     /// Returns true if there are sockets for small data messages.
     pub(super) fn has_small_data(&self) -> bool {
-        self.disconnected.iter().any(|each| each.role == SocketRole::SmallData)
+        self.in_use.disconnected.iter().any(|each| each.role == SocketRole::SmallData)
     }
 
     /// Returns the connected sockets.
     pub(super) fn all_connected(&self) -> impl Iterator<Item = &Connected<O>> {
-        self.connected.iter()
+        self.in_use.connected.iter()
     }
 
-    /// Uses `socket`, which another process has connected, as `worker`'s for `owner`.
-    pub(super) fn adopt_connected(
+    /// Uses `socket`, which is connected, as `worker`'s for `owner`.
+    pub(super) fn add_connected(
         &mut self,
         owner: O,
         worker: usize,
@@ -455,13 +359,16 @@ impl<O: Copy + PartialEq> Sockets<O> {
         socket: UdpSocket,
     ) {
         let id = self.take_id();
-        self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote, local });
+        self.changes += 1;
+        let socket = Arc::new(socket);
+        self.in_use.connected.push(Connected { owner, worker, id, socket, remote, local });
     }
 
     /// Stops using a peer's connected socket, which must be drained.
     pub(super) fn disconnect(&mut self, owner: O) -> Option<WorkerSocket> {
-        let place = self.connected.iter().position(|connected| connected.owner == owner)?;
-        let connected = self.connected.swap_remove(place);
+        let place = self.in_use.connected.iter().position(|connected| connected.owner == owner)?;
+        self.changes += 1;
+        let connected = self.in_use.connected.swap_remove(place);
         Some(self.start_draining(connected))
     }
 
@@ -571,7 +478,7 @@ mod tests {
         sockets.connect(0, 1, "127.0.0.2:9".parse().unwrap(), None).unwrap();
         let before: Vec<_> = sockets.in_use().map(|(worker, id, _)| (worker, id)).collect();
         let (new, port) = base();
-        let handed = new.disconnected[0].socket.try_clone_fd().unwrap();
+        let handed = new.in_use.disconnected[0].socket.try_clone_fd().unwrap();
         let described = BaseSocket {
             worker: 0,
             role: SocketRole::Data,

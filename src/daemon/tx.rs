@@ -14,14 +14,14 @@ use std::time::Duration;
 use tracing::trace;
 
 use super::budget::{BUDGET, BYTES, Progress};
+use super::carry::Carry;
 use super::core::Core;
-use super::data_path::RouteDecision;
+use super::data_path::{Route, RouteDecision};
 use super::device_queues::{BULK_PACKETS, QueueKind};
 use super::error::DaemonError;
 use super::pending::Pending;
-use super::protocol::Protocol;
 use super::shared::Shared;
-use super::sockets::SocketRef;
+use super::sockets_in_use::SocketRef;
 use super::token::Token;
 use super::uplink::SocketQueue;
 use super::worker::Worker;
@@ -64,7 +64,7 @@ pub(super) fn write_packet(queue: &Tun, packet: &[u8]) -> std::io::Result<()> {
     }
 }
 
-impl<M: Protocol> Worker<M> {
+impl<M: Carry> Worker<M> {
     /// Sends bulk traffic, and before it what is in the other queue if large packets were there a
     /// short time ago: a flow that has become bulk traffic may have its first packets there.
     pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
@@ -146,15 +146,18 @@ impl<M: Protocol> Worker<M> {
 
     /// Handles the `length` bytes read last, and returns the number of packets in them.
     fn send_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DaemonError> {
-        let (mut split, packet) = match self.parse_packet(length) {
+        let (split, packet) = match self.parse_packet(length) {
             Ok(parsed) => parsed,
             Err(reason) => {
                 self.count_drops(reason, 1, None);
                 return Ok(1);
             }
         };
-        let mut lengths = split.lengths();
+        let lengths = split.lengths();
         self.prepare_flow(&packet, lengths);
+        if let Some((route, sealing)) = M::route_without_lock(shared, self, packet.clone(), lengths) {
+            return self.send_by(shared, route, sealing, split, packet, length);
+        }
         let decision = shared.with(self, |mode, core, worker| {
             let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
             match mode.route(core, bytes, lengths) {
@@ -176,7 +179,23 @@ impl<M: Protocol> Worker<M> {
                 }
             }
         });
-        let Some((route, sealing)) = decision else { return Ok(lengths.count) };
+        match decision {
+            Some((route, sealing)) => self.send_by(shared, route, sealing, split, packet, length),
+            None => Ok(lengths.count),
+        }
+    }
+
+    /// Sends the packets of the `length` bytes read last by a route.
+    fn send_by(
+        &mut self,
+        shared: &Shared<M>,
+        route: Route<M>,
+        sealing: M::Sealing,
+        mut split: Split,
+        packet: Range<usize>,
+        length: usize,
+    ) -> Result<usize, DaemonError> {
+        let mut lengths = split.lengths();
         let max_payload = max_payload(route.remote) - M::HEADROOM - M::TAG;
         if lengths.each > max_payload {
             self.send_too_big(packet, max_payload, lengths);
@@ -199,6 +218,7 @@ impl<M: Protocol> Worker<M> {
     /// Parses the data read: returns how to split it, and the range of the packet.
     fn parse_packet(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
         let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
+        let clamped_to = self.clamps_mss.then(|| self.mtu());
         let read = self.packet.get_mut(..length).unwrap_or_default();
         let header = match self.tun.layout() {
             Some(layout) => virtio::Header::parse(read, layout).map_err(|_| DropReason::Malformed)?.0,
@@ -206,8 +226,8 @@ impl<M: Protocol> Worker<M> {
         };
         let packet = read.get_mut(header_len..).unwrap_or_default();
         inner::validate(packet)?;
-        if self.clamps_mss {
-            mss::clamp(packet, self.mtu, header.checksum.is_some());
+        if let Some(mtu) = clamped_to {
+            mss::clamp(packet, mtu, header.checksum.is_some());
         }
         let split = Split::new(&header, packet).map_err(|_| DropReason::Malformed)?;
         Ok((split, header_len..length))

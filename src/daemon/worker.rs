@@ -18,10 +18,11 @@ use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
 use super::protocol::Protocol;
 use super::ready::ReadySet;
-use super::sockets::SocketRef;
+use super::sockets_in_use::SocketRef;
 use super::suspension::Suspension;
 use super::token::{SocketId, Token};
 use super::uplink::Uplinks;
+use super::view::ViewReader;
 use crate::counters::Counters;
 use crate::logging::RateLimit;
 use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
@@ -64,8 +65,12 @@ pub struct Worker<M: Protocol> {
     drop_log: RateLimit,
     /// Rate limit of answers to packets that are too big (RFC 4443 section 2.4 f).
     pub(super) icmp_errors: RateLimit,
-    /// The device's MTU when the lock was last held.
-    pub(super) mtu: usize,
+    /// Number of times that this worker had the lock, or had reason to take it.
+    pub(super) lock_uses: u64,
+    /// That number when the worker last began a turn with the lock, after which nothing needs it.
+    pub(super) begun: u64,
+    /// That number when the worker had last handled all events of the mode.
+    pub(super) served: u64,
     /// True to lower the MSS of TCP SYNs to the MTU.
     pub(super) clamps_mss: bool,
 
@@ -97,6 +102,9 @@ pub struct Worker<M: Protocol> {
     /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
     pub(super) coalescer: Option<Box<Coalescer>>,
     pub(super) scratch: M::Scratch,
+    /// Reads the sockets and the device's state without the lock.
+    pub(super) view: ViewReader<M::Owner>,
+    pub(super) lookup: M::Lookup,
 }
 
 impl<M: Protocol> Worker<M> {
@@ -106,6 +114,8 @@ impl<M: Protocol> Worker<M> {
     /// An error of the system.
     pub(super) fn new(
         core: &Core,
+        mode: &M,
+        view: ViewReader<M::Owner>,
         number: usize,
         queues: Arc<DeviceQueues>,
         clamps_mss: bool,
@@ -133,7 +143,9 @@ impl<M: Protocol> Worker<M> {
             cleared_sessions: 0,
             drop_log: RateLimit::new(Duration::from_secs(1)),
             icmp_errors: RateLimit::new(Duration::from_millis(10)),
-            mtu: 0,
+            lock_uses: 1,
+            begun: 0,
+            served: 0,
             clamps_mss,
             packet: vec![0; READ_BUFFER].into_boxed_slice(),
             pending: None,
@@ -143,6 +155,8 @@ impl<M: Protocol> Worker<M> {
             recv_buffer: RecvBuffer::default(),
             coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, has_uso))),
             scratch: M::scratch(),
+            view,
+            lookup: mode.lookup(),
             tun,
             queues,
             write_queue: number,
@@ -164,6 +178,16 @@ impl<M: Protocol> Worker<M> {
             self.handshakes_started = Some(thread_time().map_err(system("reading the clock"))?);
         }
         Ok(is_allowed)
+    }
+
+    /// Returns the device's MTU.
+    pub(super) fn mtu(&mut self) -> usize {
+        self.view.load().mtu()
+    }
+
+    /// Makes the worker take the lock when it handles events next, and in its next turn.
+    pub(super) const fn request_lock(&mut self) {
+        self.lock_uses += 1;
     }
 
     /// Adds `token` to this worker's ready set, for this turn or the next.

@@ -6,7 +6,7 @@ use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{SocketInfo, SocketRef};
+use crate::daemon::sockets_in_use::{SocketInfo, SocketRef};
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
@@ -19,7 +19,7 @@ impl PlainTunnel {
     /// Returns the route to the peer, if there is one.
     pub(super) fn route_to_peer(&self, core: &Core) -> Option<SendRoute<SocketRef<()>>> {
         let connected = self.sockets.connected(())?;
-        self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
+        self.sockets.table().route(core.current(), Some(()), connected.remote, connected.local, 0)
     }
 
     /// Handles a socket error caused by a datagram sent earlier.

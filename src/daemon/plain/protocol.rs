@@ -9,13 +9,14 @@ use tracing::info;
 use super::tunnel::PlainTunnel;
 use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
+use crate::daemon::carry::Carry;
 use crate::daemon::core::Core;
 use crate::daemon::data_path::{DataPath, RouteDecision};
 use crate::daemon::error::DaemonError;
 use crate::daemon::protocol::Control;
-use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
+use crate::daemon::sockets::Sockets;
+use crate::daemon::sockets_in_use::{SocketInfo, SocketRef};
 use crate::daemon::token::{SocketId, Token};
 use crate::daemon::worker::Worker;
 use crate::messages::{Status, ToTunnel};
@@ -36,6 +37,10 @@ impl DataPath for PlainTunnel {
     const HEADROOM: usize = 0;
     const TAG: usize = 0;
     const TAILROOM: usize = 0;
+
+    type Lookup = ();
+
+    fn lookup(&self) {}
 
     fn scratch() -> Self::Scratch {
         Vec::with_capacity(MAX_GRO_SEGMENTS)
@@ -188,7 +193,7 @@ impl Control for PlainTunnel {
     }
 }
 
-impl Receive for PlainTunnel {
+impl Carry for PlainTunnel {
     fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,

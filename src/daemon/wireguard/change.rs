@@ -35,6 +35,7 @@ impl WireGuard {
         for peer in &changes.peers {
             self.change_peer(core, peer)?;
         }
+        self.publish_allowed_ips();
         Ok(())
     }
 
@@ -85,13 +86,13 @@ impl WireGuard {
             self.update_socket(core, id)?;
         }
         if changes.replace_allowed_ips {
-            self.allowed_ips.remove_peer(id);
+            self.allowed_ips_mut().remove_peer(id);
         }
         for change in &changes.allowed_ips {
             if change.remove {
-                self.allowed_ips.remove_if_owned(change.prefix, id);
+                self.allowed_ips_mut().remove_if_owned(change.prefix, id);
             } else {
-                self.allowed_ips.insert(change.prefix, id);
+                self.allowed_ips_mut().insert(change.prefix, id);
             }
         }
         // last, since it may send a packet
@@ -135,7 +136,7 @@ impl WireGuard {
         self.outages.remove(id);
         self.quotas.remove(id);
         self.has_configured_endpoint.remove(&id);
-        self.allowed_ips.remove_peer(id);
+        self.allowed_ips_mut().remove_peer(id);
         self.disconnect(core, id);
     }
 }

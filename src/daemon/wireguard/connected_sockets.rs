@@ -199,7 +199,7 @@ fn scope(remote: SocketAddr) -> u32 {
     }
 }
 
-impl crate::daemon::sockets::Connected<PeerId> {
+impl crate::daemon::sockets_in_use::Connected<PeerId> {
     /// Returns true if the socket has the addresses of `endpoint`.
     pub(super) fn is_for(&self, endpoint: Endpoint) -> bool {
         (self.remote, self.local) == (endpoint.remote, endpoint.local)

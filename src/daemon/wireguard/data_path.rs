@@ -5,15 +5,16 @@ use std::ops::Range;
 
 use tracing::{debug, info, warn};
 
-use super::device_queue::QueueChoice;
+use super::device_queue::{QueueChoice, QueueTable};
 use super::peer_log::{LineKind, describe_clock_error};
+use super::peer_lookup::PeerLookup;
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::data_path::{DataPath as _, RouteDecision};
+use crate::daemon::data_path::{DataPath as _, Route, RouteDecision};
 use crate::daemon::error::DaemonError;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{SocketInfo, SocketRef};
+use crate::daemon::sockets_in_use::{SocketInfo, SocketRef};
 use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
@@ -23,9 +24,12 @@ use crate::net::timer::unix_now;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_packet::{inner, ip, udp};
+use wontun_proto::allowed_ips::AllowedIps;
+use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Message};
 use wontun_proto::wireguard::{
-    Accepted, Admission, Endpoint, Event, Incoming, Opened, Opening, PeerGuard, PeerId, Transmit, outer_class,
+    Accepted, Admission, Endpoint, Event, Incoming, Interface, Opened, Opening, PeerGuard, PeerId, Sealing,
+    Transmit, outer_class,
 };
 
 /// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
@@ -84,6 +88,34 @@ impl WireGuard {
         })
     }
 
+    /// Returns the route of a packet to a peer with a session and without limits, for which the lock
+    /// is not needed.
+    pub(super) fn route_by_peer(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        packet: Range<usize>,
+        lengths: PacketLengths,
+    ) -> Option<(Route<Self>, Sealing)> {
+        let packet = worker.packet.get(packet)?;
+        let (_, destination) = ip::addresses(packet)?;
+        let id = worker.lookup.allowed_ips.load().as_ref()?.lookup(destination)?;
+        let mut peer = worker.lookup.peers.lock(id)?;
+        let endpoint = peer.endpoint()?;
+        if peer.is_limited() || udp::is_addressed_to(packet, endpoint.remote) {
+            return None;
+        }
+        let Endpoint { remote, local } = endpoint;
+        let sockets = &worker.view.load().sockets;
+        let route = sockets.route(worker.number, Some(id), remote, local, outer_class(packet))?;
+        let (sealing, _) = peer.begin_send(lengths, worker.now).ok()??;
+        let has_work = peer.has_work(worker.now);
+        drop(peer);
+        if has_work {
+            shared.with(worker, |mode, core, _| mode.engine.queue_work(id, core.now));
+        }
+        Some((route, sealing))
+    }
+
     pub(super) fn route_to(
         &self,
         core: &Core,
@@ -91,7 +123,7 @@ impl WireGuard {
         endpoint: Endpoint,
         class: u8,
     ) -> Option<SendRoute<SocketRef<PeerId>>> {
-        self.sockets.route(core.current(), peer, endpoint.remote, endpoint.local, class)
+        self.sockets.table().route(core.current(), peer, endpoint.remote, endpoint.local, class)
     }
 
     pub(super) fn process_send_error(
@@ -315,14 +347,66 @@ struct SourceFilter(Option<(IpAddr, bool)>);
 impl SourceFilter {
     /// Checks the source address (cryptokey routing): a peer may only send from addresses that are
     /// routed to it.
-    fn check(&mut self, mode: &WireGuard, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+    fn check(
+        &mut self,
+        allowed_ips: &AllowedIps<PeerId>,
+        peer: PeerId,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
         let (source, _) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let is_allowed = match self.0 {
             Some((last, is_allowed)) if last == source => is_allowed,
-            _ => mode.allowed_ips.lookup(source) == Some(peer),
+            _ => allowed_ips.lookup(source) == Some(peer),
         };
         self.0 = Some((source, is_allowed));
         if is_allowed { Ok(()) } else { Err(DropReason::NotAllowed) }
+    }
+}
+
+/// Acceptance of the messages of a batch.
+trait Acceptor {
+    /// Records an authentic message of `len` bytes.
+    fn accept(&mut self, header: DataHeader, len: usize) -> Result<(), DropReason>;
+
+    /// Decides about a packet from the peer, whose source address was checked.
+    fn admit(&mut self, packet: &[u8]) -> Result<Admission, DropReason>;
+}
+
+/// Acceptance with the lock.
+struct WithLock<'a> {
+    engine: &'a mut Interface,
+    opening: &'a Opening,
+    accepted: Accepted,
+    is_limited: bool,
+    now: Instant,
+}
+
+impl Acceptor for WithLock<'_> {
+    fn accept(&mut self, header: DataHeader, len: usize) -> Result<(), DropReason> {
+        self.engine.accept(self.opening, &mut self.accepted, header, len, self.now).map(drop)
+    }
+
+    fn admit(&mut self, packet: &[u8]) -> Result<Admission, DropReason> {
+        if !self.is_limited {
+            return Ok(Admission::Pass);
+        }
+        self.engine.admit_incoming(self.opening.peer(), packet, self.now)
+    }
+}
+
+/// Acceptance by a peer without limits, for whose current session the lock is not needed.
+struct ByPeer<'a> {
+    peer: PeerGuard<'a>,
+    accepted: Accepted,
+}
+
+impl Acceptor for ByPeer<'_> {
+    fn accept(&mut self, header: DataHeader, len: usize) -> Result<(), DropReason> {
+        self.peer.accept(&mut self.accepted, header, len)
+    }
+
+    fn admit(&mut self, _packet: &[u8]) -> Result<Admission, DropReason> {
+        Ok(Admission::Pass)
     }
 }
 
@@ -332,8 +416,8 @@ impl DataBatch {
         Self { messages: Vec::with_capacity(MAX_GRO_SEGMENTS) }
     }
 
-    /// Decrypts the batch in three steps: messages worth it are selected with the lock, decrypted
-    /// without it, and accepted with the lock again. Accepted packets are passed on.
+    /// Decrypts the batch in three steps: messages worth it are selected with the peer locked,
+    /// decrypted without it, and accepted with it again. Accepted packets are passed on.
     fn process(
         &mut self,
         shared: &Shared<WireGuard>,
@@ -342,13 +426,27 @@ impl DataBatch {
         from: Option<Endpoint>,
     ) -> Result<(), DaemonError> {
         let Some(first) = self.messages.first() else { return Ok(()) };
-        let receiver = first.header.receiver;
-        let opening = shared.with(worker, |mode, core, _| self.check(mode, core, batch, receiver));
-        if let Some(opening) = opening {
-            self.open(worker, &opening, batch.class);
-            shared.with(worker, |mode, core, worker| {
-                self.accept(mode, core, worker.recv_buffer.bytes(), from, &opening);
-            });
+        let index = first.header.receiver;
+        match self.begin(shared, worker, batch, index) {
+            Ok(opening) => {
+                self.open(worker, &opening, batch.class);
+                match self.accept_by_peer(worker, from, &opening, index) {
+                    Some(has_work) => {
+                        if has_work {
+                            let peer = opening.peer();
+                            shared.with(worker, |mode, core, _| mode.engine.queue_work(peer, core.now));
+                        }
+                    }
+                    None => {
+                        shared.with(worker, |mode, core, worker| {
+                            self.accept_with_lock(mode, core, worker.recv_buffer.bytes(), from, &opening);
+                        });
+                    }
+                }
+            }
+            Err(reason) => {
+                self.messages.iter_mut().for_each(|message| message.outcome = Outcome::Dropped(reason));
+            }
         }
         for message in self.messages.drain(..) {
             match message.outcome {
@@ -370,28 +468,32 @@ impl DataBatch {
         Ok(())
     }
 
-    fn check(
+    /// Finds the session of the messages, and drops those whose counters cannot be accepted.
+    fn begin(
         &mut self,
-        mode: &mut WireGuard,
-        core: &Core,
+        shared: &Shared<WireGuard>,
+        worker: &mut Worker<WireGuard>,
         batch: &GroBatch,
-        receiver: u32,
-    ) -> Option<Opening> {
-        let opening = if core.is_from_own_tun(batch.local) {
-            Err(DropReason::OwnTun)
-        } else {
-            mode.engine.begin_receive(receiver, core.now)
-        };
+        index: u32,
+    ) -> Result<Opening, DropReason> {
+        if worker.view.load().is_from_own_tun(batch.local) {
+            return Err(DropReason::OwnTun);
+        }
+        let mut known = worker.lookup.peer_of_index(index);
+        if known.is_none() {
+            drop(known);
+            let peer = shared.with(worker, |mode, _, _| mode.engine.peer_of_index(index));
+            worker.lookup.remember(index, peer.ok_or(DropReason::UnknownIndex)?);
+            known = worker.lookup.peer_of_index(index);
+        }
+        let mut peer = known.ok_or(DropReason::UnknownIndex)?;
+        let opening = peer.begin_receive(index, worker.now)?;
         for message in &mut self.messages {
-            let checked = match &opening {
-                Ok(opening) => mode.engine.check(opening, message.header),
-                Err(reason) => Err(*reason),
-            };
-            if let Err(reason) = checked {
+            if let Err(reason) = peer.check(message.header) {
                 message.outcome = Outcome::Dropped(reason);
             }
         }
-        opening.ok()
+        Ok(opening)
     }
 
     fn open(&mut self, worker: &mut Worker<WireGuard>, opening: &Opening, class: u8) {
@@ -412,7 +514,31 @@ impl DataBatch {
         }
     }
 
-    fn accept(
+    /// Accepts the messages without the lock; returns true if the engine must queue work of the
+    /// peer, and `None` if accepting them takes the lock.
+    fn accept_by_peer(
+        &mut self,
+        worker: &mut Worker<WireGuard>,
+        from: Option<Endpoint>,
+        opening: &Opening,
+        index: u32,
+    ) -> Option<bool> {
+        let PeerLookup { peers, allowed_ips, workers, .. } = &worker.lookup;
+        let mut peer = peers.lock(opening.peer())?;
+        if peer.is_limited() || peer.is_next(index) {
+            return None;
+        }
+        let allowed_ips = allowed_ips.load();
+        let table =
+            QueueTable { allowed_ips: allowed_ips.as_ref()?, workers: *workers, current: worker.number };
+        let mut acceptor = ByPeer { peer, accepted: Accepted::default() };
+        self.accept(&mut acceptor, table, worker.recv_buffer.bytes(), opening.peer());
+        let ByPeer { mut peer, accepted } = acceptor;
+        peer.finish_receive(accepted, from, worker.now);
+        Some(peer.has_work(worker.now))
+    }
+
+    fn accept_with_lock(
         &mut self,
         mode: &mut WireGuard,
         core: &Core,
@@ -420,32 +546,42 @@ impl DataBatch {
         from: Option<Endpoint>,
         opening: &Opening,
     ) {
+        let is_limited = mode.engine.peer(opening.peer()).is_some_and(|peer| peer.is_limited());
+        let WireGuard { engine, allowed_ips, workers, .. } = mode;
+        let table = QueueTable { allowed_ips, workers: *workers, current: core.current() };
+        let accepted = Accepted::default();
+        let mut acceptor = WithLock { engine, opening, accepted, is_limited, now: core.now };
+        self.accept(&mut acceptor, table, recv_buffer, opening.peer());
+        let WithLock { engine, accepted, .. } = acceptor;
+        engine.finish_receive(opening, accepted, from, core.now);
+    }
+
+    /// Accepts authentic messages, and decides where their packets go.
+    fn accept(
+        &mut self,
+        acceptor: &mut impl Acceptor,
+        table: QueueTable<'_>,
+        recv_buffer: &[u8],
+        peer: PeerId,
+    ) {
         let mut source_filter = SourceFilter::default();
         let mut queue_choice = QueueChoice::default();
-        let mut accepted = Accepted::default();
-        let is_limited = mode.engine.peer(opening.peer()).is_some_and(|peer| peer.is_limited());
         for message in &mut self.messages {
             let Outcome::Opened(opened) = message.outcome else { continue };
             let datagram = recv_buffer.get(message.range.clone()).unwrap_or_default();
-            let peer = mode.engine.accept(opening, &mut accepted, message.header, datagram.len(), core.now);
-            let outcome = peer.and_then(|peer| match opened? {
+            let outcome = acceptor.accept(message.header, datagram.len()).and_then(|()| match opened? {
                 Opened::Keepalive => Ok(Outcome::Done),
                 Opened::Packet(len) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
-                    source_filter.check(mode, peer, packet)?;
-                    let queue = queue_choice.queue(mode, core, peer, packet);
-                    if is_limited {
-                        let packet = packet.get(..len).unwrap_or_default();
-                        return Ok(match mode.engine.admit_incoming(peer, packet, core.now)? {
-                            Admission::Pass => Outcome::Accepted(len, queue),
-                            Admission::Wait => Outcome::Done,
-                        });
-                    }
-                    Ok(Outcome::Accepted(len, queue))
+                    source_filter.check(table.allowed_ips, peer, packet)?;
+                    let queue = queue_choice.queue(table, peer, packet);
+                    Ok(match acceptor.admit(packet.get(..len).unwrap_or_default())? {
+                        Admission::Pass => Outcome::Accepted(len, queue),
+                        Admission::Wait => Outcome::Done,
+                    })
                 }
             });
             message.outcome = outcome.unwrap_or_else(Outcome::Dropped);
         }
-        mode.engine.finish_receive(opening, accepted, from, core.now);
     }
 }

@@ -20,7 +20,7 @@ use super::ledger::Account;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
-use crate::daemon::sockets::Connected;
+use crate::daemon::sockets_in_use::Connected;
 use crate::daemon::token::Token;
 use crate::messages::ConnectedSocket;
 use crate::net::udp::UdpSocket;
@@ -183,7 +183,7 @@ impl WireGuard {
             return Ok(());
         }
         let socket = UdpSocket::from_parts(descriptor, has_gso);
-        self.sockets.adopt_connected(id, worker, remote, local, socket);
+        self.sockets.add_connected(id, worker, remote, local, socket);
         self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
             core.register(worker, connected.socket.as_ref(), Token::Socket(connected.id))?;

@@ -8,7 +8,7 @@ use super::tunnel::WireGuard;
 use crate::config::peer_settings::{OverQuota, PeerLimits, Quota, Rate};
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::sockets::SocketRef;
+use crate::daemon::sockets_in_use::SocketRef;
 use crate::daemon::token::Token;
 use crate::net::send_batch::SendBatch;
 use crate::net::timer::unix_now;

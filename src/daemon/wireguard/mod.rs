@@ -27,6 +27,7 @@ mod lookup;
 mod outage_log;
 mod outages;
 mod peer_log;
+mod peer_lookup;
 mod protocol;
 mod quotas;
 mod report;

@@ -1,6 +1,7 @@
 //! Implements `DataPath`, `Control` and `Receive` for WireGuard mode.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,18 @@ use std::time::Duration;
 use tracing::info;
 
 use super::data_path::DataBatch;
+use super::peer_lookup::PeerLookup;
 use super::tunnel::WireGuard;
 use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
+use crate::daemon::carry::Carry;
 use crate::daemon::core::Core;
-use crate::daemon::data_path::{DataPath, RouteDecision};
+use crate::daemon::data_path::{DataPath, Route, RouteDecision};
 use crate::daemon::error::DaemonError;
 use crate::daemon::protocol::Control;
-use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
+use crate::daemon::sockets::Sockets;
+use crate::daemon::sockets_in_use::{SocketInfo, SocketRef};
 use crate::daemon::token::{SocketId, Token};
 use crate::daemon::worker::Worker;
 use crate::messages::{ConnectedSocket, FromTunnel, Status, ToTunnel};
@@ -41,9 +44,14 @@ impl DataPath for WireGuard {
     type Owner = PeerId;
     type Sealing = Sealing;
     type Scratch = DataBatch;
+    type Lookup = PeerLookup;
     const HEADROOM: usize = DATA_HEADER_LEN;
     const TAG: usize = TAG_LEN;
     const TAILROOM: usize = TAG_LEN + PADDING_MULTIPLE;
+
+    fn lookup(&self) -> PeerLookup {
+        PeerLookup::new(self.engine.peers(), Arc::clone(&self.published), self.workers)
+    }
 
     fn scratch() -> Self::Scratch {
         DataBatch::with_capacity()
@@ -318,7 +326,20 @@ impl Control for WireGuard {
     }
 }
 
-impl Receive for WireGuard {
+impl Carry for WireGuard {
+    fn route_without_lock(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        packet: Range<usize>,
+        lengths: PacketLengths,
+    ) -> Option<(Route<Self>, Sealing)> {
+        Self::route_by_peer(shared, worker, packet, lengths)
+    }
+
+    fn latest_ended_sessions(worker: &Worker<Self>) -> u64 {
+        worker.lookup.peers.ended_sessions()
+    }
+
     fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::connections::Connections;
 use super::endpoint_reports::EndpointReports;
@@ -12,6 +13,7 @@ use super::greetings::Greetings;
 use super::ledger::Ledger;
 use super::outages::Outages;
 use super::peer_log::PeerLog;
+use super::peer_lookup::PublishedAllowedIps;
 use super::quotas::Quotas;
 use super::responses::PendingResponses;
 use super::state_reports::StateReports;
@@ -31,7 +33,11 @@ use wontun_proto::wireguard::{Interface, PeerId, Transmit, cipher_library};
 /// A tunnel in WireGuard mode.
 pub struct WireGuard {
     pub(super) engine: Interface,
-    pub(super) allowed_ips: AllowedIps<PeerId>,
+    pub(super) allowed_ips: Arc<AllowedIps<PeerId>>,
+    /// The same for workers without the lock.
+    pub(super) published: PublishedAllowedIps,
+    /// Number of workers.
+    pub(super) workers: NonZeroU32,
     pub(super) sockets: Sockets<PeerId>,
     /// Times at which peers got their connected sockets.
     pub(super) connected_at: HashMap<PeerId, Instant>,
@@ -116,11 +122,14 @@ impl Daemon<WireGuard> {
         let random = SystemRandom::open()?;
         let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
         let mut engine = Interface::new(mtu, Box::new(random));
-        let receivers = u32::try_from(queues.workers()).ok().and_then(NonZeroU32::new);
-        engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
+        let workers = u32::try_from(queues.workers()).ok().and_then(NonZeroU32::new);
+        let workers = workers.unwrap_or(NonZeroU32::MIN);
+        engine.set_receivers(workers);
         let mode = WireGuard {
             engine,
-            allowed_ips: AllowedIps::new(),
+            allowed_ips: Arc::new(AllowedIps::new()),
+            published: Arc::default(),
+            workers,
             sockets,
             connected_at: HashMap::new(),
             has_bulk: HashSet::new(),
@@ -148,6 +157,20 @@ impl Daemon<WireGuard> {
 }
 
 impl WireGuard {
+    /// Returns the allowed IPs to change. Until [`Self::publish_allowed_ips`], workers look them up
+    /// with the lock, so that they need not be copied.
+    pub(super) fn allowed_ips_mut(&mut self) -> &mut AllowedIps<PeerId> {
+        self.published.store(None);
+        Arc::make_mut(&mut self.allowed_ips)
+    }
+
+    /// Lets workers look up the allowed IPs without the lock.
+    pub(super) fn publish_allowed_ips(&self) {
+        if self.published.load().is_none() {
+            self.published.store(Some(Arc::clone(&self.allowed_ips)));
+        }
+    }
+
     /// Returns the name of a peer for log lines.
     pub(super) fn peer_name(&self, peer: PeerId) -> String {
         let state = self.engine.peer(peer);

@@ -17,6 +17,14 @@ pub struct PeerId {
     pub(super) generation: u32,
 }
 
+impl PeerId {
+    /// Returns the one of `receivers` of data messages, counted from 0, that a peer's messages go
+    /// to.
+    pub const fn receiver(self, receivers: NonZeroU32) -> u32 {
+        self.slot % receivers.get()
+    }
+}
+
 /// Hasher of the table. Its keys are random numbers chosen here, so it only has to spread them over
 /// the high bits.
 #[derive(Default)]
@@ -77,7 +85,7 @@ impl IndexTable {
 
     /// Returns the receiver of a peer's data messages.
     pub(super) const fn receiver(&self, peer: PeerId) -> u32 {
-        peer.slot % self.receivers.get()
+        peer.receiver(self.receivers)
     }
 
     /// Allocates a random index for `peer` that selects its receiver.

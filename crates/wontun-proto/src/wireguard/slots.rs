@@ -20,9 +20,9 @@ use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 
 /// Number of slots in the first chunk.
-const FIRST: usize = 16;
-/// Number of chunks: those before the last have enough slots for all ids.
-const CHUNKS: usize = 29;
+const FIRST: u32 = 16;
+/// Number of chunks, which have slots for all ids but the last sixteen.
+const CHUNKS: usize = 28;
 
 /// A slot for a peer, in a cache line of its own.
 #[derive(Default)]
@@ -57,11 +57,11 @@ pub struct PeerGuard<'a> {
     _only: only::Only,
 }
 
-/// Returns the chunk of a slot, and its index there.
-const fn place(slot: u32) -> (usize, usize) {
-    let number = slot as u64 + FIRST as u64;
+/// Returns the chunk of a slot, and its index there; `None` for the last ones, which do not exist.
+const fn place(slot: u32) -> Option<(usize, usize)> {
+    let Some(number) = slot.checked_add(FIRST) else { return None };
     let chunk = number.ilog2() - FIRST.ilog2();
-    (chunk as usize, (number - ((FIRST as u64) << chunk)) as usize)
+    Some((chunk as usize, (number - (FIRST << chunk)) as usize))
 }
 
 impl Peers {
@@ -101,10 +101,11 @@ impl Peers {
 
     /// Puts the peer that `new` returns for its id into an empty slot.
     pub(super) fn insert(&self, slot: u32, new: impl FnOnce(PeerId) -> Peer) -> Option<PeerId> {
-        let (chunk, index) = place(slot);
-        let slots = self.0.chunks.get(chunk)?.get_or_init(|| {
-            std::iter::repeat_with(Slot::default).take(FIRST << chunk).collect()
-        });
+        let (chunk, index) = place(slot)?;
+        let slots =
+            self.0.chunks.get(chunk)?.get_or_init(|| {
+                std::iter::repeat_with(Slot::default).take((FIRST as usize) << chunk).collect()
+            });
         let mut occupant = slots.get(index)?.0.lock();
         let id = PeerId { slot, generation: occupant.generation };
         occupant.peer = Some(Box::new(new(id)));
@@ -125,7 +126,7 @@ impl Peers {
     }
 
     fn slot(&self, slot: u32) -> Option<&Slot> {
-        let (chunk, index) = place(slot);
+        let (chunk, index) = place(slot)?;
         self.0.chunks.get(chunk)?.get()?.get(index)
     }
 }
@@ -193,12 +194,13 @@ mod tests {
     fn every_slot_has_a_place_of_its_own() {
         let mut expected = (0, 0);
         for slot in 0..100_000 {
-            assert_eq!(place(slot), expected);
+            assert_eq!(place(slot), Some(expected));
             expected.1 += 1;
-            if expected.1 == FIRST << expected.0 {
+            if expected.1 == (FIRST as usize) << expected.0 {
                 expected = (expected.0 + 1, 0);
             }
         }
-        assert!(place(u32::MAX).0 < CHUNKS);
+        assert_eq!(place(u32::MAX), None);
+        assert_eq!(place(u32::MAX - FIRST), Some((CHUNKS - 1, (FIRST << (CHUNKS - 1)) as usize - 1)));
     }
 }

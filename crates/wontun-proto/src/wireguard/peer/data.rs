@@ -84,6 +84,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Returns true if the receiver index `index` is that of a session.
+    pub fn has_session_with(&mut self, index: u32) -> bool {
+        self.keypairs.by_index(index).is_some()
+    }
+
     /// Returns true if this receiver index is that of the next session, whose first message confirms
     /// it.
     pub fn is_next(&mut self, index: u32) -> bool {

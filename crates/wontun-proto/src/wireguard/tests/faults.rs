@@ -9,7 +9,14 @@ use std::time::Duration;
 fn fault_07_at_reject_after_messages_the_engine_shakes_hands_anew() {
     let mut world = World::connected(1);
     let id = world.hosts[0].peer;
-    world.hosts[0].interface.peer_mut(id).keypairs().current.as_mut().unwrap().set_next_counter(REJECT_AFTER_MESSAGES - 1);
+    world.hosts[0]
+        .interface
+        .peer_mut(id)
+        .keypairs()
+        .current
+        .as_mut()
+        .unwrap()
+        .set_next_counter(REJECT_AFTER_MESSAGES - 1);
     world.run(seconds(20.0));
     world.seen.clear();
     for tag in 0..3 {
@@ -27,7 +34,14 @@ fn fault_07_past_rekey_after_messages_a_handshake_is_due() {
     world.run(seconds(20.0));
     world.seen.clear();
     let id = world.hosts[0].peer;
-    world.hosts[0].interface.peer_mut(id).keypairs().current.as_mut().unwrap().set_next_counter(REKEY_AFTER_MESSAGES);
+    world.hosts[0]
+        .interface
+        .peer_mut(id)
+        .keypairs()
+        .current
+        .as_mut()
+        .unwrap()
+        .set_next_counter(REKEY_AFTER_MESSAGES);
     world.send(0, &packet(100, 1));
     assert_eq!(world.sent(0, 1).len(), 1);
 }
