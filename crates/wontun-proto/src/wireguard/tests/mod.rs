@@ -1,6 +1,7 @@
 //! Tests of the whole engine: faults of other implementations, the life of a session, behaviour of
 //! the kernel, hours on an unreliable wire, and another implementation as the peer.
 
+mod by_peer;
 mod candidates;
 mod differential;
 mod faults;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::random::Seeded;
 use super::super::*;
+use super::by_peer;
 use crate::time::Instant;
 
 pub(super) const MTU: usize = 1440;
@@ -72,6 +73,9 @@ pub(super) struct World {
     pub(super) unix: Duration,
     pub(super) seen: Vec<Seen>,
     pub(super) last: Vec<u8>,
+    /// False if all packets are carried with the interface.
+    pub(super) carries_by_peer: bool,
+    carried: u64,
     wire: BTreeMap<(Instant, u64), (Endpoint, Endpoint, Vec<u8>)>,
     sequence: u64,
     random: Seeded,
@@ -111,6 +115,8 @@ impl World {
             unix: Duration::from_secs(1_700_000_000),
             seen: Vec::new(),
             last: Vec::new(),
+            carries_by_peer: true,
+            carried: 0,
             wire: BTreeMap::new(),
             sequence: 0,
             random: Seeded::new(seed + 1000),
@@ -136,6 +142,12 @@ impl World {
         self.now.since(Instant::from_boot(START))
     }
 
+    /// Returns true for every other packet: it is carried without the interface.
+    fn carries_by_peer(&mut self) -> bool {
+        self.carried += 1;
+        self.carries_by_peer && self.carried.is_multiple_of(2)
+    }
+
     fn chance(&mut self, percent: u8) -> bool {
         percent > 0 && super::super::random::number(&mut self.random) % 100 < u32::from(percent)
     }
@@ -144,6 +156,12 @@ impl World {
     pub(super) fn send(&mut self, host: usize, packet: &[u8]) {
         let mut buffer = [0xee; BUFFER];
         buffer[16..16 + packet.len()].copy_from_slice(packet);
+        if self.carries_by_peer()
+            && let Some(transmit) = by_peer::send(&mut self.hosts[host], &mut buffer, packet.len(), self.now)
+        {
+            self.transmit(host, transmit, &buffer);
+            return self.flush(host);
+        }
         let Host { interface, peer, drops, .. } = &mut self.hosts[host];
         match interface.handle_packet(*peer, &mut buffer, packet.len(), self.now) {
             Ok(Outgoing::Transmit(transmit)) => self.transmit(host, transmit, &buffer),
@@ -224,8 +242,11 @@ impl World {
     /// Delivers a datagram to a host as if it came from `from`.
     pub(super) fn deliver(&mut self, host: usize, from: Endpoint, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
+        let carries_by_peer = self.carries_by_peer();
         let Host { interface, received, keepalives, drops, .. } = &mut self.hosts[host];
-        match interface.handle_datagram(from, 0, &mut datagram, self.now) {
+        let carried =
+            if carries_by_peer { by_peer::receive(interface, from, &mut datagram, self.now) } else { None };
+        match carried.unwrap_or_else(|| interface.handle_datagram(from, 0, &mut datagram, self.now)) {
             Ok(Incoming::Packet { len, .. }) => received.push(datagram[16..16 + len].to_vec()),
             Ok(Incoming::Keepalive(_)) => *keepalives += 1,
             Ok(Incoming::Cookie(_) | Incoming::Queued) => {}
