@@ -189,11 +189,19 @@ impl Context {
         }
         let takes_ipv6 = self.link.mtu >= ip::IPV6_MIN_MTU;
         let outcome = match self.link.link.missing_addresses(takes_ipv6) {
-            Ok(missing) if missing.is_empty() => return ReconcileOutcome::default(),
+            Ok(missing) if missing.is_empty() => {
+                self.link.lacks_ipv6 = false;
+                return ReconcileOutcome::default();
+            }
             Ok(_) if !may_repair => {
                 return ReconcileOutcome { is_missing: true, ..ReconcileOutcome::default() };
             }
-            Ok(missing) => self.link.link.add_missing(missing),
+            Ok(missing) => {
+                let count = missing.len();
+                let added = self.link.link.add_missing(missing);
+                self.link.lacks_ipv6 = added.as_ref().is_ok_and(|added| added.len() < count);
+                added
+            }
             Err(error) => Err(error),
         };
         match outcome {

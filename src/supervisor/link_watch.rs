@@ -38,6 +38,8 @@ pub(super) struct LinkWatch {
     pub(super) identity: DeviceIdentity,
     /// True once the warning that it is down was logged, until it is up again.
     pub(super) reported_down: bool,
+    /// True if IPv6 addresses are missing that could not be restored, since IPv6 was disabled.
+    pub(super) lacks_ipv6: bool,
     /// True once the warning about disabled IPv6 was logged.
     pub(super) reported_ipv6_disabled: bool,
     /// Rate limit of the log lines about it.
@@ -123,6 +125,7 @@ impl LinkWatch {
             pending_events: PendingLinkEvents::default(),
             identity: DeviceIdentity::default(),
             reported_down: false,
+            lacks_ipv6: false,
             reported_ipv6_disabled: false,
             log_limit: RateLimit::new(Duration::from_secs(1)),
         })

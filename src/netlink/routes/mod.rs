@@ -275,6 +275,11 @@ impl Routes {
         Ok(added)
     }
 
+    /// Returns true if the device once had IPv6 routes of wontun.
+    pub const fn had_ipv6(&self) -> bool {
+        self.had_ipv6
+    }
+
     /// Returns true if IPv6 was disabled on the device after it had routes of wontun.
     pub fn has_lost_ipv6(&self) -> bool {
         self.had_ipv6

@@ -20,3 +20,19 @@ fn ipv6_that_was_disabled_comes_back() {
     }
     client.finish("disable_ipv6, client");
 }
+
+/// Nor are the addresses forgotten if the routes are compared before IPv6 is tried again.
+#[test]
+fn addresses_come_back_although_the_routes_did_first() {
+    let stage = Stage::new();
+    let site = stage.site();
+    let client = stage.start(&[]);
+    let switch = "/proc/sys/net/ipv6/conf/wg0/disable_ipv6";
+    for round in 1..=2 {
+        site.shell(&format!("echo 1 >{switch}"));
+        std::thread::sleep(Duration::from_millis(300));
+        site.shell(&format!("echo 0 >{switch}; ip -4 route del default dev wg0 table 51820"));
+        client.is_back(&format!("the routes came back first, round {round}"));
+    }
+    client.finish("disable_ipv6 and a route, client");
+}
