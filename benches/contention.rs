@@ -1,10 +1,10 @@
-//! Time that workers wait for the lock that they share, while handshakes are handled: under the
-//! lock, and in steps without it. `cargo bench --bench contention`.
+//! Time that workers wait for a lock that another thread has, while handshakes are handled: with one
+//! lock for the interface, and with the peers' own. `cargo bench --bench contention`.
 //!
-//! Each worker takes the lock as for a super-packet in each direction, and then does as long
+//! Each worker reserves the counters of a super-packet of a peer of its own, and then does as long
 //! nothing else as a packet takes. With more workers than cores, a wait includes the time for which
-//! the kernel runs another thread than the one that has the lock; the row without handshakes shows
-//! that time alone.
+//! the kernel runs another thread than the one that has the lock, and each use the time for which it
+//! runs another than the one that measures: the row without any lock in common shows that alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,28 +37,37 @@ const MTU: usize = 1420;
 const NOW: Instant = Instant::from_boot(Duration::from_secs(1_000));
 
 #[derive(Clone, Copy, Debug)]
+enum Locks {
+    /// Packets take the interface's lock.
+    Interface,
+    /// Packets take their peer's.
+    Peers,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Handshakes {
     None,
     UnderTheLock,
     InSteps,
 }
 
-/// A server with a session.
+/// A server with sessions.
 struct Server {
     interface: Interface,
-    peer: PeerId,
+    /// Peers with a session, one for each worker.
+    peers: Vec<PeerId>,
     /// Initiations of other peers, and their sources.
     initiations: Vec<(Endpoint, Vec<u8>)>,
 }
 
 impl Server {
-    fn new() -> Self {
+    fn new(workers: usize) -> Self {
         let at = Endpoint::new(([192, 0, 2, 1], 51820).into());
         let mut interface = new_interface(0);
         let public = *interface.public_key().unwrap();
-        let mut peer = None;
+        let mut peers = Vec::new();
         let mut initiations = Vec::new();
-        for number in 1..=HANDSHAKES + 1 {
+        for number in 1..=HANDSHAKES + u32::try_from(workers).unwrap() {
             let mut client = new_interface(number);
             let from = Endpoint::new((std::net::Ipv4Addr::from(0x0a00_0000 + number), 51820).into());
             let there = client.add_peer(public).unwrap();
@@ -67,12 +76,12 @@ impl Server {
             let mut buffer = [0; 2048];
             let len = client.poll_transmit(NOW, Duration::ZERO, &mut buffer).unwrap().len;
             let here = interface.add_peer(*client.public_key().unwrap()).unwrap();
-            if peer.is_some() {
+            if peers.len() == workers {
                 initiations.push((from, buffer[..len].to_vec()));
                 continue;
             }
-            // the first one has a session
-            peer = Some(here);
+            // the first ones have sessions
+            peers.push(here);
             interface.handle_datagram(from, 0, &mut buffer[..len], NOW).unwrap();
             interface.handle_queued(NOW).unwrap().unwrap();
             let len = interface.poll_transmit(NOW, Duration::ZERO, &mut buffer).unwrap().len;
@@ -81,7 +90,7 @@ impl Server {
             let len = client.poll_transmit(NOW, Duration::ZERO, &mut buffer).unwrap().len;
             interface.handle_datagram(from, 0, &mut buffer[..len], NOW).unwrap();
         }
-        Self { interface, peer: peer.unwrap(), initiations }
+        Self { interface, peers, initiations }
     }
 }
 
@@ -111,16 +120,32 @@ fn handle(interface: &Mutex<Interface>, handshakes: Handshakes) {
     }
 }
 
-/// Uses the lock until `is_over`; returns how long each use waited for it, in nanoseconds.
-fn work(interface: &Mutex<Interface>, peer: PeerId, is_over: &AtomicBool) -> Vec<u32> {
+/// Uses a lock until `is_over`; returns how long each use waited for it, in nanoseconds.
+fn work(interface: &Mutex<Interface>, locks: Locks, peer: PeerId, is_over: &AtomicBool) -> Vec<u32> {
+    let peers = interface.lock().unwrap().peers();
     let lengths = PacketLengths { count: 44, each: MTU, last: MTU };
     let mut waits = Vec::with_capacity(1 << 20);
     while !is_over.load(Ordering::Relaxed) && waits.len() < waits.capacity() {
         let start = Clock::now();
-        let mut interface = interface.lock().unwrap();
-        let got = Clock::now();
-        black_box(interface.begin_send(peer, lengths, NOW).is_ok());
-        drop(interface);
+        let got = match locks {
+            Locks::Interface => {
+                let mut interface = interface.lock().unwrap();
+                let got = Clock::now();
+                black_box(interface.begin_send(peer, lengths, NOW).is_ok());
+                got
+            }
+            Locks::Peers => {
+                let mut locked = peers.lock(peer).unwrap();
+                let got = Clock::now();
+                black_box(locked.begin_send(lengths, NOW).is_ok());
+                let has_work = locked.has_work(NOW);
+                drop(locked);
+                if has_work {
+                    interface.lock().unwrap().queue_work(peer, NOW);
+                }
+                got
+            }
+        };
         waits.push(u32::try_from((got - start).as_nanos()).unwrap_or(u32::MAX));
         while got.elapsed() < WORK {
             spin_loop();
@@ -129,16 +154,16 @@ fn work(interface: &Mutex<Interface>, peer: PeerId, is_over: &AtomicBool) -> Vec
     waits
 }
 
-fn measure(workers: usize, handshakes: Handshakes) -> Vec<u32> {
-    let Server { interface, peer, initiations } = Server::new();
+fn measure(workers: usize, locks: Locks, handshakes: Handshakes) -> Vec<u32> {
+    let Server { interface, peers, initiations } = Server::new(workers);
     let interface = Mutex::new(interface);
     let (is_over, start) = (AtomicBool::new(false), Barrier::new(workers + 1));
     thread::scope(|scope| {
-        let begin = || {
+        let begin = |peer: PeerId| {
             start.wait();
-            work(&interface, peer, &is_over)
+            work(&interface, locks, peer, &is_over)
         };
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(begin)).collect();
+        let threads: Vec<_> = peers.iter().map(|peer| scope.spawn(move || begin(*peer))).collect();
         start.wait();
         for (from, mut initiation) in initiations {
             if !matches!(handshakes, Handshakes::None) {
@@ -154,17 +179,24 @@ fn measure(workers: usize, handshakes: Handshakes) -> Vec<u32> {
 }
 
 fn main() {
-    println!("waiting for the lock, in microseconds, of all workers");
-    println!("workers handshakes           uses    50 %    99 %  99.9 % 99.99 %  longest  waiting");
+    println!("waiting for a lock, in microseconds, of all workers");
+    println!("workers locks     handshakes           uses    50 %    99 %  99.9 % 99.99 %  longest  waiting");
     for workers in [1, 2, 8, 32] {
-        for handshakes in [Handshakes::None, Handshakes::UnderTheLock, Handshakes::InSteps] {
-            let mut waits = measure(workers, handshakes);
+        for (locks, handshakes) in [
+            (Locks::Interface, Handshakes::None),
+            (Locks::Interface, Handshakes::UnderTheLock),
+            (Locks::Interface, Handshakes::InSteps),
+            (Locks::Peers, Handshakes::None),
+            (Locks::Peers, Handshakes::InSteps),
+        ] {
+            let mut waits = measure(workers, locks, handshakes);
             waits.sort_unstable();
             // all but one of `of`
             let below = |of: usize| f64::from(waits[(waits.len() - 1) - (waits.len() - 1) / of]) / 1e3;
             let all: f64 = waits.iter().map(|wait| f64::from(*wait) / 1e9).sum();
             println!(
-                "{workers:7} {:14} {:10} {:7.2} {:7.2} {:7.2} {:7.2} {:8.0} {:7.3} s",
+                "{workers:7} {:9} {:14} {:10} {:7.2} {:7.2} {:7.2} {:7.2} {:8.0} {:7.3} s",
+                format!("{locks:?}"),
                 format!("{handshakes:?}"),
                 waits.len(),
                 below(2),

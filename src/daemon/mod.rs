@@ -9,7 +9,8 @@
 //! `rx` back. The [`Protocol`] interprets packets and datagrams: [`PlainTunnel`] has one peer and
 //! `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by the workers
 //! behind one lock ([`Shared`]), which is held neither while packets are encrypted or decrypted nor
-//! across the system calls for a packet. The Curve25519 operations of received handshake messages
+//! across the system calls for a packet. Most packets do without it: their peer has a lock of its
+//! own, and tables are read without one (`carry`, `view`, `wireguard::peer_lookup`). The Curve25519 operations of received handshake messages
 //! are done without it, by a thread of its own (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]

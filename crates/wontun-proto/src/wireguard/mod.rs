@@ -6,18 +6,21 @@
 //! after two minutes; after three it is dead.
 //!
 //! # The life of a packet
-//! The daemon calls the engine with its lock held, and encrypts and decrypts without it.
+//! Each peer has a lock of its own ([`Peers`]), so that threads carry packets while another one has
+//! the interface. They encrypt and decrypt without any lock.
 //!
-//! To a peer: `Interface::begin_send` reserves counters of the current session, notes the timers,
+//! To a peer: [`PeerGuard::begin_send`] reserves counters of the current session, notes the timers,
 //! and returns a `Sealing` and the peer's endpoint. Without the lock, `Sealing::seal` pads and
 //! encrypts each packet in place. Without a session, `Interface::stage` copies the packet;
 //! [`Interface::poll_transmit`] returns the initiation and, after the response, the staged packets.
 //!
-//! From a peer: `message::Message::parse` reads the header. `Interface::begin_receive` returns the
-//! session of the receiver index, and `Interface::check` checks the replay window. Without the
-//! lock, `Opening::open` decrypts the message in place and merges the ECN mark. `Interface::accept`
-//! records the counter, and `Interface::finish_receive` updates endpoint, timers and transfer
-//! counters once for all messages that were received together.
+//! From a peer: `message::Message::parse` reads the header. [`Peer::begin_receive`] returns the
+//! session of the receiver index, and [`Peer::check`] checks the replay window. Without the lock,
+//! `Opening::open` decrypts the message in place and merges the ECN mark. [`Peer::accept`] records
+//! the counter, and [`Peer::finish_receive`] updates endpoint, timers and transfer counters once for
+//! all messages that were received together. If [`Peer::has_work`] then returns true, the
+//! interface has to be told ([`Interface::queue_work`]). Methods of the interface with these names
+//! do the same for a caller that has it; it alone accepts the first message of a session.
 //!
 //! [`Interface::handle_packet`] does all of this for one outgoing packet, and
 //! [`Interface::handle_datagram`] for one datagram of any type. The daemon calls the latter for
