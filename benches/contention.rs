@@ -1,10 +1,10 @@
-//! Time that workers wait for a lock that another thread has, while handshakes are handled: with one
-//! lock for the interface, and with the peers' own. `cargo bench --bench contention`.
+//! Time that workers wait for a lock that another thread has, while handshakes are handled: with
+//! one lock for the interface, and with the peers' own. `cargo bench --bench contention`.
 //!
 //! Each worker reserves the counters of a super-packet of a peer of its own, and then does as long
 //! nothing else as a packet takes. With more workers than cores, a wait includes the time for which
-//! the kernel runs another thread than the one that has the lock, and each use the time for which it
-//! runs another than the one that measures: the row without any lock in common shows that alone.
+//! the kernel runs another thread than the one that has the lock, and each use the time for which
+//! it runs another than the one that measures: the row without any lock in common shows that alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -50,8 +50,8 @@
 //! 1. The kernel routes the packet into the TUN device, and epoll wakes a worker of [`daemon`].
 //! 2. [`net::tun`] reads a packet or a super-packet (TSO, USO); [`wontun_packet`] validates and
 //!    splits it.
-//! 3. [`wontun_proto::allowed_ips`] looks up the peer of the destination. With that peer locked, the
-//!    engine of [`wontun_proto`] reserves nonces of the current session. Without a session the
+//! 3. [`wontun_proto::allowed_ips`] looks up the peer of the destination. With that peer locked,
+//!    the engine of [`wontun_proto`] reserves nonces of the current session. Without a session the
 //!    packet is staged, with the tunnel's lock, and a handshake begins.
 //! 4. Without any lock, each segment is padded and encrypted in place in the send batch. Plain mode
 //!    skips the encryption.
@@ -59,10 +59,11 @@
 //!
 //! # A packet from a peer to the host
 //! 1. epoll reports a UDP socket, and [`net::udp`] reads it with recvmmsg(2) and UDP_GRO.
-//! 2. With the peer locked, the receiver index gives the session; age and replay window are checked.
+//! 2. With the peer locked, the receiver index gives the session; age and replay window are
+//!    checked.
 //! 3. Without any lock, the messages are decrypted in place.
-//! 4. With the peer locked, the counter is recorded, the inner source is checked against the allowed IPs,
-//!    and the peer's endpoint is updated.
+//! 4. With the peer locked, the counter is recorded, the inner source is checked against the
+//!    allowed IPs, and the peer's endpoint is updated.
 //! 5. [`wontun_packet`] joins the packets of one flow, and [`net::tun`] writes each super-packet
 //!    with one writev(2).
 //!

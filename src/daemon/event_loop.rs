@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::budget::Progress;
 use super::carry::Carry;
 use super::core::{Core, StopReason};
@@ -57,6 +59,7 @@ impl<M: Carry> Worker<M> {
         };
         // the stack is kept for another thread
         stack::clear();
+        debug!(worker = self.number, lock_uses = self.lock_uses, "worker ended");
         Ok(stop)
     }
 
@@ -114,8 +117,9 @@ impl<M: Carry> Worker<M> {
         });
     }
 
-    /// Begins a turn. Deadlines and requests of others come as tokens that take the lock; so without
-    /// the lock, nothing has changed that a turn begins with, except that a session may have ended.
+    /// Begins a turn. Deadlines and requests of others come as tokens that take the lock; so
+    /// without the lock, nothing has changed that a turn begins with, except that a session may
+    /// have ended.
     fn begin_if_needed(&mut self, shared: &Shared<M>) -> Result<Begin, DaemonError> {
         if self.begun == self.lock_uses && self.cleared_sessions == M::latest_ended_sessions(self) {
             return Ok(Begin::Turn);
@@ -130,8 +134,8 @@ impl<M: Carry> Worker<M> {
         Ok(begin)
     }
 
-    /// Begins a turn, with the lock. The first worker owns the timer; a worker that sets an earlier deadline arms
-    /// it.
+    /// Begins a turn, with the lock. The first worker owns the timer; a worker that sets an earlier
+    /// deadline arms it.
     fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DaemonError> {
         core.record_response();
         let ended = mode.ended_sessions();

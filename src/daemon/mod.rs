@@ -10,14 +10,15 @@
 //! `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by the workers
 //! behind one lock ([`Shared`]), which is held neither while packets are encrypted or decrypted nor
 //! across the system calls for a packet. Most packets do without it: their peer has a lock of its
-//! own, and tables are read without one (`carry`, `view`, `wireguard::peer_lookup`). The Curve25519 operations of received handshake messages
-//! are done without it, by a thread of its own (`handshakes`).
+//! own, and tables are read without one (`carry`, `view`, `wireguard::peer_lookup`). The Curve25519
+//! operations of received handshake messages are done without it, by a thread of its own
+//! (`handshakes`).
 //!
 //! Imports between these files point one way. From the bottom: the parts of [`Core`]
 //! (`handshake_signal`, `health_requests`, `supervisor_connection`, `poll`, `liveness`,
-//! `sockets_in_use`, `sockets`); [`Core`]; [`Protocol`]; `view`; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
-//! `supervisor`); [`Worker`] and [`Shared`]; `carry`; `tx`, `rx`, `handshakes`, `event_loop`; [`Daemon`];
-//! the two modes; `process`.
+//! `sockets_in_use`, `sockets`); [`Core`]; [`Protocol`]; `view`; the methods of [`Core`] that need
+//! the mode (`health`, `housekeeping`, `supervisor`); [`Worker`] and [`Shared`]; `carry`; `tx`,
+//! `rx`, `handshakes`, `event_loop`; [`Daemon`]; the two modes; `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.

@@ -178,8 +178,8 @@ impl LinkWatch {
         debug!(?fitted, "adapted the maximum GSO size to the MTU");
     }
 
-    /// Gives super-packets the kernel's limit: a device has appeared whose packets may be larger than
-    /// those of TCP on this one.
+    /// Gives super-packets the kernel's limit: a device has appeared whose packets may be larger
+    /// than those of TCP on this one.
     pub(super) fn handle_udp_tunnel(&mut self) {
         let had_one = std::mem::replace(&mut self.has_udp_tunnel, true);
         if !had_one && self.datagram_overhead.is_some() && !self.is_in_other_netns {

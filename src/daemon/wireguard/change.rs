@@ -103,8 +103,8 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Moves the traffic of the peer with the key `old` to one that succeeds it, before its quota is
-    /// set.
+    /// Moves the traffic of the peer with the key `old` to one that succeeds it, before its quota
+    /// is set.
     fn move_account(&mut self, core: &Core, old: &PublicKey, new: PeerId) {
         let Some(old) = self.engine.peer_id(old) else { return };
         let counters = self.engine.peer(old).map(|peer| peer.transfer()).unwrap_or_default();

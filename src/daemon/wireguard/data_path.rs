@@ -88,8 +88,8 @@ impl WireGuard {
         })
     }
 
-    /// Returns the route of a packet to a peer with a session and without limits, for which the lock
-    /// is not needed.
+    /// Returns the route of a packet to a peer with a session and without limits, for which the
+    /// lock is not needed.
     pub(super) fn route_by_peer(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,

@@ -64,7 +64,8 @@ impl WireGuard {
             && context.link.link.state().is_ok_and(|state| state.mtu >= ip::IPV6_MIN_MTU);
         let scope = if may_repair { RestoreScope::All } else { RestoreScope::Policy };
         let restored = routes.restore(scope);
-        // the addresses may have been compared before IPv6 was enabled again, and the routes after it
+        // the addresses may have been compared before IPv6 was enabled again, and the routes after
+        // it
         let has_lost_ipv6 = routes.has_lost_ipv6() || routes.had_ipv6() && context.link.lacks_ipv6;
         self.ipv6_due = (has_ipv6 && has_lost_ipv6).then(|| context.now + IPV6_RETRY);
         let (mut applied, added) = match restored {

@@ -11,8 +11,10 @@ use crate::daemon::Stopped;
 use crate::processes::TUNNEL;
 use crate::streams::Connection;
 use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
-use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within, uninterrupted};
 
+/// Number of packets in each direction of each client.
+const PACKETS: u64 = 2_000;
 /// Longest time until all threads have ended. It takes milliseconds, more on a busy machine.
 const END: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,31 @@ fn a_stop_ends_all_workers_while_they_work() {
     assert!(stopped.elapsed < END, "{stopped:?}");
     let last = stopped.lines.last().expect("a log");
     assert!(last.contains("summary "), "{stopped:?}");
+}
+
+/// In a session, packets take no lock that they share with those of other peers: it is taken at the
+/// start, for handshakes and by timers.
+#[test]
+fn packets_do_not_take_the_lock() {
+    let star = Star::spread(&["--log-level", "debug"]);
+    for (socket, sink) in &[0, 1].map(|client| star.udp(client)) {
+        for number in 0..PACKETS {
+            socket.send(&number.to_le_bytes()).unwrap();
+            let mut buffer = [0; 8];
+            let length = uninterrupted(|| sink.recv(&mut buffer)).unwrap();
+            sink.send(&buffer[..length]).unwrap();
+            uninterrupted(|| socket.recv(&mut buffer)).unwrap();
+        }
+    }
+    let carried = star.server.summary();
+    let lines = star.server.stop().lines;
+    let uses = |line: &String| line.split_once(" lock_uses=")?.1.trim().parse::<u64>().ok();
+    let uses: Vec<_> = lines.iter().filter(|line| line.contains("worker ended")).filter_map(uses).collect();
+    assert_eq!(uses.len(), 2, "{lines:?}");
+    eprintln!("{} and {} packets; uses of the lock: {uses:?}", carried.rx_packets, carried.tx_packets);
+    assert!(carried.rx_packets >= 2 * PACKETS && carried.tx_packets >= 2 * PACKETS, "{carried:?}");
+    // with it, each packet takes it three times: to begin a turn, for itself, and to end the turn
+    assert!(uses.iter().sum::<u64>() < PACKETS / 2, "{uses:?}");
 }
 
 #[test]

@@ -17,8 +17,8 @@
 //! From a peer: `message::Message::parse` reads the header. [`Peer::begin_receive`] returns the
 //! session of the receiver index, and [`Peer::check`] checks the replay window. Without the lock,
 //! `Opening::open` decrypts the message in place and merges the ECN mark. [`Peer::accept`] records
-//! the counter, and [`Peer::finish_receive`] updates endpoint, timers and transfer counters once for
-//! all messages that were received together. If [`Peer::has_work`] then returns true, the
+//! the counter, and [`Peer::finish_receive`] updates endpoint, timers and transfer counters once
+//! for all messages that were received together. If [`Peer::has_work`] then returns true, the
 //! interface has to be told ([`Interface::queue_work`]). Methods of the interface with these names
 //! do the same for a caller that has it; it alone accepts the first message of a session.
 //!

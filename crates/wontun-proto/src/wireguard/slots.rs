@@ -1,5 +1,5 @@
-//! The peers of an interface by their ids, each behind a lock of its own: threads that carry packets
-//! find and lock a peer without the interface.
+//! The peers of an interface by their ids, each behind a lock of its own: threads that carry
+//! packets find and lock a peer without the interface.
 //!
 //! The slots are in chunks that never move, each twice as long as the one before, so that finding
 //! one takes no lock. A thread locks one peer at a time, and may do so while it has the interface;

@@ -492,8 +492,8 @@ impl Interface {
         }
     }
 
-    /// Adds a peer to the lists of pending work that apply to it. The caller calls this after it has
-    /// carried packets with [`Self::peers`], if [`PeerGuard::has_work`] returned true.
+    /// Adds a peer to the lists of pending work that apply to it. The caller calls this after it
+    /// has carried packets with [`Self::peers`], if [`Peer::has_work`] returned true.
     pub fn queue_work(&mut self, id: PeerId, now: Instant) {
         let Some(mut peer) = self.peers.lock(id) else { return };
         if peer.has_unlisted_outgoing(now) {

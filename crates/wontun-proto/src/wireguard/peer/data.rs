@@ -89,8 +89,8 @@ impl Peer {
         self.keypairs.by_index(index).is_some()
     }
 
-    /// Returns true if this receiver index is that of the next session, whose first message confirms
-    /// it.
+    /// Returns true if this receiver index is that of the next session, whose first message
+    /// confirms it.
     pub fn is_next(&mut self, index: u32) -> bool {
         self.keypairs.by_index(index).is_some_and(|(_, is_next)| is_next)
     }

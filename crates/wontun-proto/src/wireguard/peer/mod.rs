@@ -400,7 +400,8 @@ impl Peer {
             || clock.is_some()
     }
 
-    /// Returns true if [`Self::poll_transmit`] may have a datagram, and the interface does not know.
+    /// Returns true if [`Self::poll_transmit`] may have a datagram, and the interface does not
+    /// know.
     pub(super) fn has_unlisted_outgoing(&self, now: Instant) -> bool {
         !self.is_in_outgoing && self.has_outgoing(now)
     }
