@@ -126,7 +126,10 @@ impl<M: Carry> Worker<M> {
         }
         let is_served = self.served == self.lock_uses;
         let begin = shared.with(self, |mode, core, worker| worker.begin(mode, core))?;
-        self.begun = self.lock_uses;
+        // after the stack was cleared, the rest is done in the next turn
+        if !matches!(begin, Begin::ClearStack) {
+            self.begun = self.lock_uses;
+        }
         if is_served && matches!(begin, Begin::Turn) {
             // it has left nothing for the mode to handle
             self.served = self.lock_uses;

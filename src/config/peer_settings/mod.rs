@@ -209,13 +209,11 @@ fn parsed<T: FromStr<Err: Display>>(key: PeerComment, value: &str) -> Result<T, 
     value.parse().map_err(|error| SettingError::new(key, value, error))
 }
 
-/// A list without entries, which an absent comment is not.
-const NONE: &str = "none";
 /// The value of `ClientRoutes` of a client whose file was made elsewhere.
 const UNKNOWN: &str = "unknown";
 
 fn targets(key: PeerComment, value: &str) -> Result<Vec<Target>, SettingError> {
-    if value.eq_ignore_ascii_case(NONE) {
+    if value.eq_ignore_ascii_case(target::NONE) {
         return Ok(Vec::new());
     }
     if items(value).next().is_none() {
@@ -234,7 +232,7 @@ fn list<T: ToString>(items: &[T]) -> String {
 }
 
 fn list_or_none(targets: &[Target]) -> String {
-    if targets.is_empty() { NONE.to_owned() } else { list(targets) }
+    if targets.is_empty() { target::NONE.to_owned() } else { list(targets) }
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::NONE;
 use crate::config::PeerName;
 use wontun_proto::allowed_ips::Prefix;
 
 pub(super) const EXPECTED: &str = "a network, an address, a peer's name, 'any', 'internet', 'lan', 'server', 'peers' or \
      'dns', with ':PORT' or ':PORT-PORT' and '/tcp', '/udp' or '/icmp': 192.0.2.7:443/tcp";
+
+/// A list without targets, which an absent comment is not.
+pub(super) const NONE: &str = "none";
 
 /// The target of a rule: a destination of the peer's connections, or a source of connections
 /// to it.
