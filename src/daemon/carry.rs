@@ -1,5 +1,5 @@
-//! What a worker needs of a mode to carry packets, beyond [`super::protocol`]: it has the worker,
-//! and takes the lock where that is needed.
+//! Interface between a worker and a mode that carries packets: beyond [`super::protocol`], the mode
+//! has the worker, and takes the lock where that is needed.
 
 use std::ops::Range;
 

@@ -46,7 +46,7 @@ pub trait DataPath: Sized + Send + std::fmt::Debug {
     /// Bytes that encryption needs behind a packet: tag and padding.
     const TAILROOM: usize;
 
-    /// What a worker needs for packets without the lock.
+    /// Lookups of a worker for packets, without the lock.
     type Lookup: Send + std::fmt::Debug;
 
     /// Returns a [`Self::Scratch`] with capacity for the largest batch.

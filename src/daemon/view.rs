@@ -1,5 +1,5 @@
-//! What workers need to know of the sockets and the device for each packet. They read it without
-//! the lock, in a copy that is replaced as a whole when it changes.
+//! Copy of the state of sockets and device that each packet depends on. Workers read it without the
+//! lock; it is replaced as a whole when that state changes.
 
 use std::sync::{Arc, Weak};
 

@@ -1,4 +1,4 @@
-//! What a worker needs for packets of peers, without the lock: the peers, each of which has a lock
+//! Lookups of a worker for packets of peers, without the lock: the peers, each of which has a lock
 //! of its own, the allowed IPs, and the peers of receiver indices.
 
 use std::num::NonZeroU32;

@@ -5,34 +5,30 @@ use std::time::Duration;
 
 use super::client::Stage;
 
-/// Traffic of the tunnel does not leave outside it meanwhile, and IPv6 is restored.
-#[test]
-fn ipv6_that_was_disabled_comes_back() {
+/// Disables IPv6 twice for `span`, and runs `command` right after it is enabled again.
+fn disable(span: Duration, command: &str, what: &str) {
     let stage = Stage::new();
     let site = stage.site();
     let client = stage.start(&[]);
     let switch = "/proc/sys/net/ipv6/conf/wg0/disable_ipv6";
     for round in 1..=2 {
         site.shell(&format!("echo 1 >{switch}"));
-        std::thread::sleep(Duration::from_secs(1));
-        site.shell(&format!("echo 0 >{switch}"));
-        client.is_back(&format!("IPv6 was disabled, round {round}"));
+        std::thread::sleep(span);
+        site.shell(&format!("echo 0 >{switch}; {command}"));
+        client.is_back(&format!("{what}, round {round}"));
     }
-    client.finish("disable_ipv6, client");
+    client.finish(&format!("{what}, client"));
+}
+
+/// Traffic of the tunnel does not leave outside it meanwhile, and IPv6 is restored.
+#[test]
+fn ipv6_that_was_disabled_comes_back() {
+    disable(Duration::from_secs(1), "true", "IPv6 was disabled");
 }
 
 /// Nor are the addresses forgotten if the routes are compared before IPv6 is tried again.
 #[test]
 fn addresses_come_back_although_the_routes_did_first() {
-    let stage = Stage::new();
-    let site = stage.site();
-    let client = stage.start(&[]);
-    let switch = "/proc/sys/net/ipv6/conf/wg0/disable_ipv6";
-    for round in 1..=2 {
-        site.shell(&format!("echo 1 >{switch}"));
-        std::thread::sleep(Duration::from_millis(300));
-        site.shell(&format!("echo 0 >{switch}; ip -4 route del default dev wg0 table 51820"));
-        client.is_back(&format!("the routes came back first, round {round}"));
-    }
-    client.finish("disable_ipv6 and a route, client");
+    let span = Duration::from_millis(300);
+    disable(span, "ip -4 route del default dev wg0 table 51820", "the routes came back first");
 }
