@@ -5,18 +5,16 @@ use super::*;
 use crate::time::Instant;
 use std::time::Duration;
 
+/// Sets the counter of the first host's next message.
+fn set_next_counter(world: &mut World, counter: u64) {
+    let Host { interface, peer, .. } = &mut world.hosts[0];
+    interface.peer_mut(*peer).keypairs().current.as_mut().unwrap().set_next_counter(counter);
+}
+
 #[test]
 fn fault_07_at_reject_after_messages_the_engine_shakes_hands_anew() {
     let mut world = World::connected(1);
-    let id = world.hosts[0].peer;
-    world.hosts[0]
-        .interface
-        .peer_mut(id)
-        .keypairs()
-        .current
-        .as_mut()
-        .unwrap()
-        .set_next_counter(REJECT_AFTER_MESSAGES - 1);
+    set_next_counter(&mut world, REJECT_AFTER_MESSAGES - 1);
     world.run(seconds(20.0));
     world.seen.clear();
     for tag in 0..3 {
@@ -33,15 +31,7 @@ fn fault_07_past_rekey_after_messages_a_handshake_is_due() {
     let mut world = World::connected(1);
     world.run(seconds(20.0));
     world.seen.clear();
-    let id = world.hosts[0].peer;
-    world.hosts[0]
-        .interface
-        .peer_mut(id)
-        .keypairs()
-        .current
-        .as_mut()
-        .unwrap()
-        .set_next_counter(REKEY_AFTER_MESSAGES);
+    set_next_counter(&mut world, REKEY_AFTER_MESSAGES);
     world.send(0, &packet(100, 1));
     assert_eq!(world.sent(0, 1).len(), 1);
 }
