@@ -245,8 +245,8 @@ fn packets(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Work that is done with a lock held where several workers share an interface: for a super-packet
-/// of 44 segments and for one packet, in both directions.
+/// Work that workers do with a peer locked: for a super-packet of 44 segments and for one packet, in
+/// both directions. Receiving locks it twice.
 fn under_the_lock(criterion: &mut Criterion) {
     const SEGMENTS: usize = 44;
     let mut group = criterion.benchmark_group("locked");
@@ -255,7 +255,12 @@ fn under_the_lock(criterion: &mut Criterion) {
         let (peer, now) = (pair.near.peer, pair.now);
         let lengths = PacketLengths { count, each: MTU, last: MTU };
         group.bench_function(format!("begin_send/{count}"), |bencher| {
-            bencher.iter(|| black_box(pair.near.interface.begin_send(peer, lengths, now).is_ok()));
+            let peers = pair.near.interface.peers();
+            bencher.iter(|| {
+                let mut peer = peers.lock(peer).unwrap();
+                black_box(peer.begin_send(lengths, now).is_ok());
+                black_box(peer.has_work(now))
+            });
         });
         let mut buffer = [0; BUFFER];
         packet(&mut buffer);
@@ -263,19 +268,23 @@ fn under_the_lock(criterion: &mut Criterion) {
         let Some(Message::Data(mut header)) = Message::parse(&buffer[..MTU + 32]) else { unreachable!() };
         group.bench_function(format!("opening_and_accept/{count}"), |bencher| {
             let from = Some(pair.near.at);
+            let (peers, id) = (pair.far.interface.peers(), pair.far.peer);
             bencher.iter(|| {
-                let mut accepted = Accepted::default();
-                let opening = pair.far.interface.begin_receive(header.receiver, now).unwrap();
+                let mut peer = peers.lock(id).unwrap();
+                let opening = peer.begin_receive(header.receiver, now).unwrap();
                 for number in 0..count as u64 {
                     let header = DataHeader { counter: header.counter + number, ..header };
-                    assert!(pair.far.interface.check(&opening, header).is_ok());
+                    assert!(peer.check(header).is_ok());
                 }
+                drop(peer);
+                let mut peer = peers.lock(opening.peer()).unwrap();
+                let mut accepted = Accepted::default();
                 for _ in 0..count {
-                    let peer = pair.far.interface.accept(&opening, &mut accepted, header, MTU + 32, now);
-                    assert!(peer.is_ok());
+                    assert!(peer.accept(&mut accepted, header, MTU + 32).is_ok());
                     header.counter += 1;
                 }
-                pair.far.interface.finish_receive(&opening, accepted, from, now);
+                peer.finish_receive(accepted, from, now);
+                black_box(peer.has_work(now))
             });
         });
     }
