@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use wontun::config::wg_quick::{Hooks, Warning, parse, parse_all};
+use wontun::config::wg_quick::{ErrorKind, Hooks, Warning, WgQuickError, parse, parse_all};
 
 /// More consecutive base64 characters than any word of a message has, and fewer than half of a key
 /// has.
@@ -16,6 +16,18 @@ fn check_message(message: &str) {
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
     let longest = message.split(|c| !is_base64(c)).map(str::len).max();
     assert!(longest <= Some(LONGEST_WORD), "may be a secret: {message}");
+}
+
+/// Checks the message of an error, without the names of peers: they are no secrets, whatever they
+/// look like.
+fn check_error(error: &WgQuickError) {
+    let mut message = error.to_string();
+    match &error.kind {
+        ErrorKind::SameForward { peer, other, .. } => message = message.replace(peer, "").replace(other, ""),
+        ErrorKind::ForwardOfTunnel { peer, .. } => message = message.replace(peer, ""),
+        _ => {}
+    }
+    check_message(&message);
 }
 
 fn lines_grow(warnings: &[Warning]) -> bool {
@@ -38,7 +50,7 @@ pub(crate) fn run(text: &[u8]) {
             }
             Err(error) => {
                 assert!((1..=text.split(|&byte| byte == b'\n').count()).contains(&error.line));
-                check_message(&error.to_string());
+                check_error(error);
             }
         }
     }
@@ -49,7 +61,7 @@ pub(crate) fn run(text: &[u8]) {
             assert!(lines_grow(&invalid.warnings));
             for error in &invalid.others {
                 assert!((1..=text.split(|&byte| byte == b'\n').count()).contains(&error.line));
-                check_message(&error.to_string());
+                check_error(error);
             }
         }
     }

@@ -10,10 +10,13 @@ pub struct ClientDns(Vec<IpAddr>);
 
 /// Error of parsing a list of name servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a name server: expected IP addresses separated by commas, or 'none'")]
+#[error("'{0}' is not a name server: expected {expected}", expected = ClientDns::EXPECTED)]
 pub struct ClientDnsError(String);
 
 impl ClientDns {
+    /// Description of a list of name servers.
+    pub(super) const EXPECTED: &str = "IP addresses separated by commas, or 'none'";
+
     /// Returns the default name servers of clients with a full tunnel: those of Quad9, whose
     /// foundation stores no addresses. The name server of the client's own network is seldom
     /// reachable through the tunnel.

@@ -10,6 +10,7 @@ mod client_dns;
 mod dns_upstream;
 mod environment;
 mod file_options;
+pub(crate) mod invalid_value;
 mod kill_switch;
 mod mtu;
 mod nat_mode;

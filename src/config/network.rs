@@ -26,6 +26,17 @@ pub enum NetworkError {
     },
 }
 
+impl NetworkError {
+    /// Returns a description of a valid network, which does not repeat the invalid one unless it
+    /// has a meaning.
+    pub(super) fn expected(&self) -> String {
+        match self {
+            Self::Cidr(_) => "a network, such as 192.168.5.0/24 or fd00::/64".to_owned(),
+            Self::HostBits { network, .. } => format!("a network without host bits, such as {network}"),
+        }
+    }
+}
+
 impl Network {
     /// Returns the network.
     pub const fn prefix(self) -> Prefix {

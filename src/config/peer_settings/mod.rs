@@ -33,10 +33,10 @@ mod quota;
 mod rate;
 mod target;
 
-use std::fmt::Display;
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::OwnerName;
+use super::{ClientDns, NetworkError, OwnerName};
 pub use client::{ClientKeepalive, ClientMtu, ClientSettings};
 pub use comment::PeerComment;
 pub use error::SettingError;
@@ -145,10 +145,14 @@ impl PeerSettings {
             }
             PeerComment::ClientRoutes => {
                 for item in items(value) {
-                    self.client.routes.push(parsed(key, item)?);
+                    let wrong = |error: NetworkError| SettingError::new(key, item, error.expected());
+                    self.client.routes.push(item.parse().map_err(wrong)?);
                 }
             }
-            PeerComment::ClientDns => self.client.dns = Some(parsed(key, value)?),
+            PeerComment::ClientDns => {
+                let wrong = |_| SettingError::new(key, value, ClientDns::EXPECTED);
+                self.client.dns = Some(value.parse().map_err(wrong)?);
+            }
             PeerComment::ClientMtu => self.client.mtu = Some(parsed(key, value)?),
             PeerComment::ClientKeepalive => self.client.keepalive = Some(parsed(key, value)?),
             PeerComment::RateUp => self.limits.rate_up = Some(parsed(key, value)?),
@@ -204,9 +208,13 @@ impl PeerSettings {
     }
 }
 
-/// Parses one value, or one entry of a list.
-fn parsed<T: FromStr<Err: Display>>(key: PeerComment, value: &str) -> Result<T, SettingError> {
-    value.parse().map_err(|error| SettingError::new(key, value, error))
+/// Parses one value, or one entry of a list. An error of the type is only what was expected, since
+/// the value may be a secret.
+fn parsed<T: FromStr<Err: Into<Cow<'static, str>>>>(
+    key: PeerComment,
+    value: &str,
+) -> Result<T, SettingError> {
+    value.parse().map_err(|expected: T::Err| SettingError::new(key, value, expected))
 }
 
 /// The value of `ClientRoutes` of a client whose file was made elsewhere.

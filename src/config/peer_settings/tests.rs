@@ -127,10 +127,27 @@ fn settings_are_what_the_comments_say() {
 #[test]
 fn an_error_does_not_repeat_a_key() {
     let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
-    for (setting, value) in
-        [(PeerComment::Expires, key.to_owned()), (PeerComment::Allow, format!("lan, 10.0.0.1:{key}"))]
-    {
-        let error = PeerSettings::NONE.clone().set(setting, &value).unwrap_err().to_string();
+    for setting in PeerComment::ALL {
+        for value in [key.to_owned(), format!("10.0.0.1/{key}")] {
+            let Err(error) = PeerSettings::NONE.clone().set(setting, &value) else {
+                // it has the form of a name
+                assert!(matches!(
+                    setting,
+                    PeerComment::Allow | PeerComment::Deny | PeerComment::AllowFrom | PeerComment::Note
+                ));
+                continue;
+            };
+            let error = error.to_string();
+            assert!(!error.contains("dwdtCn") && error.contains("may be a secret"), "{error}");
+        }
+    }
+    for (setting, before) in [
+        (PeerComment::Allow, "lan, 10.0.0.1:"),
+        (PeerComment::ClientRoutes, "10.0.0.0/24, "),
+        (PeerComment::ClientDns, "9.9.9.9, "),
+    ] {
+        let error = PeerSettings::NONE.clone().set(setting, &format!("{before}{key}"));
+        let error = error.unwrap_err().to_string();
         assert!(!error.contains("dwdtCn") && error.contains("may be a secret"), "{error}");
     }
 }

@@ -11,12 +11,8 @@ use crate::config::Cidr;
 use crate::config::peer_settings::{PeerComment, PortForward, SettingError};
 use wontun_proto::allowed_ips::Prefix;
 
-/// Minimum length of a run of base64 characters that may be part of a key, in any value.
-const MIN_SECRET_RUN: usize = 20;
 /// Maximum length in bytes of an unknown name that may be a misspelled key.
 const MAX_NAME_LENGTH: usize = 24;
-/// Maximum number of characters of an invalid value in a message.
-const MAX_SHOWN: usize = 60;
 
 /// An invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +138,7 @@ pub enum ErrorKind {
         peer: String,
     },
     /// An invalid policy in a comment of the interface.
-    #[error("the comment Policy: found '{0}', expected open, isolate or internet-only")]
+    #[error("the comment Policy: found {0}, expected open, isolate or internet-only")]
     Policy(String),
     /// A comment with a single value is given twice.
     #[error("the comment {key} is given twice, first at line {first}: leave one out")]
@@ -259,22 +255,6 @@ impl fmt::Display for Notice {
                 )
             }
         }
-    }
-}
-
-/// Returns the value for a message, or a description of it if it is long or may contain a secret.
-pub(super) fn describe(value: &str) -> String {
-    let length = value.chars().count();
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
-    if value.is_empty() {
-        "nothing".to_owned()
-    } else if value.split(|c| !is_base64(c)).any(|run| run.len() >= MIN_SECRET_RUN) {
-        format!("{length} characters, not shown since they may be a secret")
-    } else if length > MAX_SHOWN {
-        let start: String = value.chars().take(MAX_SHOWN).collect();
-        format!("'{}…'", start.escape_debug())
-    } else {
-        format!("'{}'", value.escape_debug())
     }
 }
 

@@ -10,12 +10,11 @@ use std::ops::Range;
 use super::Section;
 use super::error::{ErrorKind, Notice};
 use super::field::Field;
+use crate::config::invalid_value::describe;
 use crate::config::peer_settings::{PeerComment, PeerSettings, PortForward};
 use crate::config::{DEFAULT_WIREGUARD_PORT, PeerAddress, PeerName, PeerPolicy, ZoneName, ZoneOption};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Maximum number of characters of an invalid value in a message.
-const MAX_SHOWN: usize = 60;
 
 /// The kind of a line, as `wg` and `wg-quick` see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +94,7 @@ pub(super) fn server_comments(text: &[u8]) -> (ServerComments, Vec<(usize, Error
     if let Some((line, value)) = value(POLICY) {
         match value.parse() {
             Ok(policy) => comments.policy = Some(policy),
-            Err(_) => {
-                let found = value.escape_debug().take(MAX_SHOWN).collect();
-                errors.push((line_number(text, line), ErrorKind::Policy(found)));
-            }
+            Err(_) => errors.push((line_number(text, line), ErrorKind::Policy(describe(value)))),
         }
     }
     (comments, errors)

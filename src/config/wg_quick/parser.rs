@@ -6,9 +6,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 
 use super::amnezia;
-use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe, describe_name};
+use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
+use crate::config::invalid_value::describe;
 use crate::config::peer_settings::{PortForward, Protocol};
 use crate::config::{Cidr, PeerAddress};
 use wontun_packet::ip;

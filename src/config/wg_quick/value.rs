@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use super::error::{ErrorKind, describe, describe_secret};
+use super::error::{ErrorKind, describe_secret};
 use super::field::Field;
 use super::{KeySource, Table};
+use crate::config::invalid_value::describe;
 use crate::config::{Cidr, PeerAddress, PeerAddressError, WIREGUARD_MTU};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::endpoint::ClientEndpoint;
 use super::error::ServerError;
+use crate::config::invalid_value::{describe, may_be_secret};
 use crate::config::peer_settings::{PeerComment, PeerSettings};
 use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, DNS, DOMAIN, ENDPOINT, NAME, POLICY};
@@ -405,12 +406,17 @@ impl ServerFile {
         let Some(range) = self.interface_block().and_then(|block| self.comment_value(block, key)) else {
             return Ok(None);
         };
+        let value = self.slice(&range);
         let wrong = |error: T::Err| ServerError::InvalidComment {
             path: self.path.clone(),
             key,
-            error: error.to_string(),
+            error: if may_be_secret(value) {
+                format!("found {}", describe(value))
+            } else {
+                error.to_string()
+            },
         };
-        self.slice(&range).parse().map(Some).map_err(wrong)
+        value.parse().map(Some).map_err(wrong)
     }
 
     fn with_interface_comment(&self, key: &str, value: &str) -> Result<Self, ServerError> {

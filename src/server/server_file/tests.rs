@@ -116,6 +116,13 @@ fn what_clients_are_told_is_in_the_interfaces_section() {
     let wrong = read(&by_hand().replace("vpn.example.com:443", "two words"));
     let error = wrong.endpoint().unwrap_err().to_string();
     assert!(error.contains("tun0.conf: ClientEndpoint: 'two words'"), "{error}");
+    // a key that was pasted into the wrong line
+    let key = read(&by_hand().replace("vpn.example.com:443", &format!("{BOB} ")));
+    let error = key.endpoint().unwrap_err().to_string();
+    assert!(
+        error.ends_with("ClientEndpoint: found 44 characters, not shown since they may be a secret"),
+        "{error}"
+    );
     // commented-out keys of wg-quick are ignored
     let other = read(&by_hand().replace("#ClientEndpoint=", "#Endpoint = 192.0.2.7:1\n#DNS=192.0.2.8\n#"));
     assert_eq!((other.endpoint().unwrap(), other.dns().unwrap()), (None, None));
