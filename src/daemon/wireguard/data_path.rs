@@ -25,10 +25,9 @@ use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_packet::{inner, ip, udp};
 use wontun_proto::allowed_ips::AllowedIps;
-use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, INITIATION_LEN, Message};
 use wontun_proto::wireguard::{
-    Accepted, Admission, Endpoint, Event, Incoming, Interface, Opened, Opening, PeerGuard, PeerId, Sealing,
+    Accepted, Admission, Endpoint, Event, Incoming, Opened, Opening, PeerGuard, PeerId, Receiving, Sealing,
     Transmit, outer_class,
 };
 
@@ -372,25 +371,14 @@ trait Acceptor {
     fn admit(&mut self, packet: &[u8]) -> Result<Admission, DropReason>;
 }
 
-/// Acceptance with the lock.
-struct WithLock<'a> {
-    engine: &'a mut Interface,
-    opening: &'a Opening,
-    accepted: Accepted,
-    is_limited: bool,
-    now: Instant,
-}
-
-impl Acceptor for WithLock<'_> {
+/// Acceptance with the interface's lock.
+impl Acceptor for Receiving<'_> {
     fn accept(&mut self, header: DataHeader, len: usize) -> Result<(), DropReason> {
-        self.engine.accept(self.opening, &mut self.accepted, header, len, self.now).map(drop)
+        Receiving::accept(self, header, len)
     }
 
     fn admit(&mut self, packet: &[u8]) -> Result<Admission, DropReason> {
-        if !self.is_limited {
-            return Ok(Admission::Pass);
-        }
-        self.engine.admit_incoming(self.opening.peer(), packet, self.now)
+        Receiving::admit(self, packet)
     }
 }
 
@@ -444,9 +432,7 @@ impl DataBatch {
                     }
                 }
             }
-            Err(reason) => {
-                self.messages.iter_mut().for_each(|message| message.outcome = Outcome::Dropped(reason));
-            }
+            Err(reason) => self.drop_all(reason),
         }
         for message in self.messages.drain(..) {
             match message.outcome {
@@ -514,6 +500,10 @@ impl DataBatch {
         }
     }
 
+    fn drop_all(&mut self, reason: DropReason) {
+        self.messages.iter_mut().for_each(|message| message.outcome = Outcome::Dropped(reason));
+    }
+
     /// Accepts the messages without the lock; returns true if the engine must queue work of the
     /// peer, and `None` if accepting them takes the lock.
     fn accept_by_peer(
@@ -546,14 +536,13 @@ impl DataBatch {
         from: Option<Endpoint>,
         opening: &Opening,
     ) {
-        let is_limited = mode.engine.peer(opening.peer()).is_some_and(|peer| peer.is_limited());
         let WireGuard { engine, allowed_ips, workers, .. } = mode;
+        let Some(mut receiving) = engine.receive(opening.peer(), core.now) else {
+            return self.drop_all(DropReason::UnknownIndex);
+        };
         let table = QueueTable { allowed_ips, workers: *workers, current: core.current() };
-        let accepted = Accepted::default();
-        let mut acceptor = WithLock { engine, opening, accepted, is_limited, now: core.now };
-        self.accept(&mut acceptor, table, recv_buffer, opening.peer());
-        let WithLock { engine, accepted, .. } = acceptor;
-        engine.finish_receive(opening, accepted, from, core.now);
+        self.accept(&mut receiving, table, recv_buffer, opening.peer());
+        receiving.finish(from);
     }
 
     /// Accepts authentic messages, and decides where their packets go.

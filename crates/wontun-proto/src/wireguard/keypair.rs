@@ -114,7 +114,7 @@ impl Opening {
     }
 
     /// Decrypts a data message in place and merges the ECN mark of its traffic class `class` into
-    /// the packet. The caller must still check its counter with [`super::Interface::accept`].
+    /// the packet. The caller must still check its counter with [`super::Receiving::accept`].
     ///
     /// # Errors
     /// The outer error: the message is not authentic. The inner error: it is authentic and must be

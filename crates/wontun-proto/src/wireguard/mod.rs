@@ -19,8 +19,8 @@
 //! `Opening::open` decrypts the message in place and merges the ECN mark. [`Peer::accept`] records
 //! the counter, and [`Peer::finish_receive`] updates endpoint, timers and transfer counters once
 //! for all messages that were received together. If [`Peer::has_work`] then returns true, the
-//! interface has to be told ([`Interface::queue_work`]). Methods of the interface with these names
-//! do the same for a caller that has it; it alone accepts the first message of a session.
+//! interface has to be told ([`Interface::queue_work`]). A caller that has the interface accepts
+//! messages with [`Interface::receive`], which alone accepts the first message of a session.
 //!
 //! [`Interface::handle_packet`] does all of this for one outgoing packet, and
 //! [`Interface::handle_datagram`] for one datagram of any type. The daemon calls the latter for
@@ -71,7 +71,7 @@ pub use event::Event;
 pub use handover::{COUNTER_GAP, ImportError, MAX_RECORD};
 pub use index::PeerId;
 pub use interface::{HandshakeProgress, HandshakeStep, HandshakeStepResult};
-pub use interface::{Incoming, Interface, Outgoing, Transmit};
+pub use interface::{Incoming, Interface, Outgoing, Receiving, Transmit};
 pub use key::{KEY_BASE64_LEN, KEY_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};
 pub use limits::{Admission, Limits, OverQuota, QuotaLimit};

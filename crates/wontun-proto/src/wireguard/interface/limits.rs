@@ -45,29 +45,6 @@ impl Interface {
         result
     }
 
-    /// Decides about a packet from a peer. One that waits was copied, and is returned by
-    /// [`Self::poll_limited_packet`].
-    ///
-    /// # Errors
-    /// The reason to drop it: the quota is used up, or too many wait.
-    pub fn admit_incoming(
-        &mut self,
-        id: PeerId,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<Admission, DropReason> {
-        let mut peer = self.peers.lock(id).ok_or(DropReason::NoPeer)?;
-        let mut admission = peer.admit(Direction::Up, packet, PacketLengths::single(packet.len()), now);
-        if admission == Ok(Admission::Wait)
-            && let Err(reason) = peer.push_limited(Direction::Up, packet, now)
-        {
-            admission = Err(reason);
-        }
-        list_events(&mut peer, &mut self.events);
-        schedule(&mut peer, &mut self.due);
-        admission
-    }
-
     /// Returns true if limited packets of peers with this receiver may leave now: the caller polls
     /// them there, and nowhere else, which keeps them in order.
     pub fn has_released(&self, receiver: usize) -> bool {

@@ -14,9 +14,11 @@ mod handshakes;
 mod host_events;
 mod limits;
 mod peer_settings;
+mod receiving;
 mod restart;
 
 pub use handshakes::{HandshakeProgress, HandshakeStep, HandshakeStepResult};
+pub use receiving::Receiving;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -33,7 +35,7 @@ use super::limits::Released;
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, StaticSecrets};
-use super::peer::{Accepted, Context, Peer};
+use super::peer::{Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
 use super::queued::Handshake;
 use super::random::Random;
@@ -335,46 +337,6 @@ impl Interface {
         self.peers.lock(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
     }
 
-    /// Records the counter of an authentic data message of `len` bytes, adds the message to
-    /// `accepted`, and returns its peer. The caller calls [`Self::finish_receive`] after the last
-    /// of several.
-    ///
-    /// # Errors
-    /// Returns the reason to drop it after all: it was received before, or the session is gone.
-    pub fn accept(
-        &mut self,
-        opening: &Opening,
-        accepted: &mut Accepted,
-        header: DataHeader,
-        len: usize,
-        now: Instant,
-    ) -> Result<PeerId, DropReason> {
-        let id = opening.peer;
-        let mut peer = self.peers.lock(id).ok_or(DropReason::UnknownIndex)?;
-        if peer.is_next(header.receiver) {
-            peer.confirm(&mut self.indices, header, now)?;
-            accepted.add(len);
-        } else {
-            peer.accept(accepted, header, len)?;
-        }
-        Ok(id)
-    }
-
-    /// Updates the peer after [`Self::accept`] accepted messages that were received together. They
-    /// came from `from`; `None` if their path does not show where the peer is now.
-    pub fn finish_receive(
-        &mut self,
-        opening: &Opening,
-        accepted: Accepted,
-        from: Option<Endpoint>,
-        now: Instant,
-    ) {
-        if let Some(mut peer) = self.peers.lock(opening.peer) {
-            peer.finish_receive(accepted, from, now);
-        }
-        self.queue_work(opening.peer, now);
-    }
-
     /// Handles a datagram received from `from` with the traffic class `class`. Data is decrypted in
     /// place.
     ///
@@ -392,10 +354,11 @@ impl Interface {
                 let opening = self.begin_receive(header.receiver, now)?;
                 self.check(&opening, header)?;
                 let opened = opening.open(header, class, datagram)?;
-                let mut accepted = Accepted::default();
-                let peer = self.accept(&opening, &mut accepted, header, datagram.len(), now);
-                self.finish_receive(&opening, accepted, Some(from), now);
-                let peer = peer?;
+                let peer = opening.peer;
+                let mut receiving = self.receive(peer, now).ok_or(DropReason::UnknownIndex)?;
+                let accepted = receiving.accept(header, datagram.len());
+                receiving.finish(Some(from));
+                accepted?;
                 Ok(match opened? {
                     Opened::Keepalive => Incoming::Keepalive(peer),
                     Opened::Packet(len) => Incoming::Packet { peer, len },
@@ -496,12 +459,7 @@ impl Interface {
     /// has carried packets with [`Self::peers`], if [`Peer::has_work`] returned true.
     pub fn queue_work(&mut self, id: PeerId, now: Instant) {
         let Some(mut peer) = self.peers.lock(id) else { return };
-        if peer.has_unlisted_outgoing(now) {
-            peer.is_in_outgoing = true;
-            self.outgoing.push_back(id);
-        }
-        list_events(&mut peer, &mut self.events);
-        schedule(&mut peer, &mut self.due);
+        list_work(&mut peer, &mut self.outgoing, &mut self.events, &mut self.due, now);
     }
 
     fn schedule(&mut self, id: PeerId) {
@@ -524,6 +482,22 @@ impl Interface {
         };
         Ok((context, &self.peers))
     }
+}
+
+/// Adds a peer to the lists of pending work that apply to it.
+fn list_work(
+    peer: &mut Peer,
+    outgoing: &mut VecDeque<PeerId>,
+    events: &mut VecDeque<PeerId>,
+    timeouts: &mut BTreeSet<(Instant, PeerId)>,
+    now: Instant,
+) {
+    if peer.has_unlisted_outgoing(now) {
+        peer.is_in_outgoing = true;
+        outgoing.push_back(peer.id());
+    }
+    list_events(peer, events);
+    schedule(peer, timeouts);
 }
 
 /// Adds a peer with pending events to the list.

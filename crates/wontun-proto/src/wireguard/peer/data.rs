@@ -118,7 +118,7 @@ impl Peer {
     /// next one, and adds the message to `accepted`; [`Self::finish_receive`] does the rest.
     ///
     /// # Errors
-    /// As for [`super::super::Interface::accept`].
+    /// As for [`super::super::Receiving::accept`].
     pub fn accept(
         &mut self,
         accepted: &mut Accepted,

@@ -111,20 +111,22 @@ fn messages_that_came_together_do_what_they_do_one_by_one() {
                 other => panic!("{other:?}"),
             });
             let headers: Vec<_> = headers.collect();
-            let mut accepted = Accepted::default();
             let opening = interface.begin_receive(headers[0].receiver, now).unwrap();
             for header in &headers {
                 assert_eq!(interface.check(&opening, *header), Ok(()));
             }
-            for (datagram, header) in datagrams.iter_mut().zip(headers) {
-                assert!(opening.open(header, 0, datagram).is_ok());
-                let mut accept = || interface.accept(&opening, &mut accepted, header, datagram.len(), now);
-                assert!(accept().is_ok());
-                assert_eq!(accept(), Err(DropReason::Replay), "and is not counted");
+            for (datagram, header) in datagrams.iter_mut().zip(&headers) {
+                assert!(opening.open(*header, 0, datagram).is_ok());
             }
-            interface.finish_receive(&opening, accepted, Some(moved), now);
+            let mut receiving = interface.receive(opening.peer(), now).unwrap();
+            for (datagram, header) in datagrams.iter().zip(&headers) {
+                assert_eq!(receiving.accept(*header, datagram.len()), Ok(()));
+                let again = receiving.accept(*header, datagram.len());
+                assert_eq!(again, Err(DropReason::Replay), "and is not counted");
+            }
+            receiving.finish(Some(moved));
             // without accepted messages nothing was heard
-            interface.finish_receive(&opening, Accepted::default(), Some(endpoint("192.0.2.9:9")), now);
+            interface.receive(opening.peer(), now).unwrap().finish(Some(endpoint("192.0.2.9:9")));
             world.flush(0);
         } else {
             datagrams.iter().for_each(|datagram| world.deliver(0, moved, datagram));
