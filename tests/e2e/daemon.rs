@@ -273,12 +273,22 @@ impl Daemon {
         Stopped { status, elapsed, lines: self.lines() }
     }
 
-    /// Stops the process unless it has ended, so that it starts no other helpers.
-    fn suspend(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let pid = self.pid();
-            kill(pid, Signal::SIGSTOP).ok();
-            holds_within(TIMEOUT, || processes::is_suspended(pid) || processes::is_gone(pid));
+    /// Stops the process and its helpers, so that none of them starts another one, and returns the
+    /// helpers.
+    fn suspend(&mut self) -> Vec<Pid> {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return Vec::new();
+        }
+        suspend(self.pid());
+        let mut helpers = Vec::new();
+        loop {
+            let others: Vec<_> =
+                processes::descendants(self.pid()).into_iter().filter(|pid| !helpers.contains(pid)).collect();
+            if others.is_empty() {
+                return helpers;
+            }
+            others.iter().copied().for_each(suspend);
+            helpers.extend(others);
         }
     }
 
@@ -293,12 +303,21 @@ impl Daemon {
     }
 }
 
+/// Stops a process unless it has ended.
+fn suspend(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).ok();
+    holds_within(TIMEOUT, || processes::is_suspended(pid) || processes::is_gone(pid));
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.suspend();
-        let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
+        let suspended = self.suspend();
         self.child.kill().ok();
         self.child.wait().ok();
+        for helper in &suspended {
+            kill(*helper, Signal::SIGCONT).ok();
+        }
+        let helpers = [self.seen_helpers(), suspended].concat();
         // Their resources, such as the port, are then free for the next daemon.
         holds_within(TIMEOUT, || helpers.iter().all(|pid| processes::is_gone(*pid)));
         // The report of a failed test needs the program's log.
