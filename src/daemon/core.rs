@@ -118,14 +118,15 @@ impl LinkState {
 }
 
 impl Core {
-    /// Creates the state for `workers` workers and registers its descriptors with the first of
-    /// them.
+    /// Creates the state for `workers` workers, and for the thread for handshakes if there is one,
+    /// and registers its descriptors with the first worker.
     ///
     /// # Errors
     /// An error of the system.
     pub(super) fn open(
         name: TunName,
         workers: usize,
+        has_handshakes: bool,
         link: LinkState,
         supervisor: Channel<ToTunnel, FromTunnel>,
         health: Option<HealthListener>,
@@ -140,7 +141,7 @@ impl Core {
             supervisor: SupervisorConnection::new(supervisor),
             health,
             health_requests: HealthRequests::default(),
-            liveness: Liveness::new(workers),
+            liveness: Liveness::new(workers + usize::from(has_handshakes)),
             handshakes: HandshakeSignal::default(),
             counters: (0..=workers).map(|_| Counters::default()).collect(),
             workers: handles.map_err(system("creating an epoll instance"))?,
@@ -205,16 +206,17 @@ impl Core {
         }
     }
 
-    /// Sends a liveness probe to all workers, and returns its number. Must be called by the first
-    /// worker, which responds in its own next turn.
-    pub(super) fn probe_workers(&mut self) -> ProbeId {
+    /// Sends a liveness probe to all workers and the thread for handshakes, and returns its number.
+    /// Must be called by the first worker, which responds in its own next turn.
+    pub(super) fn probe_threads(&mut self) -> ProbeId {
         let probe = self.liveness.start_probe();
         (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Wake));
+        self.handshakes.post();
         probe
     }
 
-    /// Records a turn of the worker that holds the lock as its response. When all workers have
-    /// responded, the first one is woken to answer the health requests.
+    /// Records a turn of the thread that holds the lock as its response. When all have responded,
+    /// the first worker is woken to answer the health requests.
     pub(super) fn record_response(&mut self) {
         if self.liveness.record_response(self.current) {
             self.post_to(0, Token::Health);

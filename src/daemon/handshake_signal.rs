@@ -3,14 +3,14 @@
 /// State of the thread for handshakes, behind the lock.
 #[derive(Debug, Default)]
 pub(super) struct HandshakeSignal {
-    /// True if a message was queued since the thread began to look.
+    /// True if a message was queued, or a liveness probe sent, since the thread began to look.
     is_posted: bool,
     /// True if the thread sleeps.
     is_asleep: bool,
 }
 
 impl HandshakeSignal {
-    /// Records that a message was queued.
+    /// Records that a message was queued, or a liveness probe sent.
     pub(super) const fn post(&mut self) {
         self.is_posted = true;
     }

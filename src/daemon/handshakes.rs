@@ -50,6 +50,7 @@ pub(super) fn handle_next<M: Protocol>(shared: &Shared<M>) -> Result<bool, Daemo
     stack::isolate(|| {
         let start = now().map_err(system("reading the clock"))?;
         let begin = |mode: &mut M, core: &mut Core| {
+            core.record_response();
             let progress = mode.begin_handshake(core)?;
             Some(record(core, progress))
         };

@@ -1,5 +1,5 @@
-//! Answers health requests once every worker and the supervisor have answered a liveness probe, or
-//! one of them has not in time.
+//! Answers health requests once every worker, the thread for handshakes and the supervisor have
+//! answered a liveness probe, or one of them has not in time.
 
 use super::budget::{BUDGET, Progress};
 use super::core::Core;
@@ -26,7 +26,7 @@ impl Core {
                 Some(Err(_)) | None => return Progress::Drained,
             };
             let probes = *probes.get_or_insert_with(|| Probes {
-                workers: self.probe_workers(),
+                threads: self.probe_threads(),
                 supervisor: self.probe_supervisor(),
             });
             self.health_requests.0.push_back(HealthRequest {
@@ -54,20 +54,25 @@ impl Core {
     }
 
     fn is_answered(&self, probes: Probes) -> bool {
-        self.liveness.is_answered(probes.workers) && self.supervisor.has_answered(probes.supervisor)
+        self.liveness.is_answered(probes.threads) && self.supervisor.has_answered(probes.supervisor)
     }
 
     fn state(&self, probes: Probes) -> Result<String, String> {
         let tun = &self.name;
-        let workers = probes.workers;
-        if let Some(worker) = self.liveness.unresponsive(workers).next() {
-            let others = match self.liveness.unresponsive(workers).count() - 1 {
+        let threads = probes.threads;
+        if let Some(thread) = self.liveness.unresponsive(threads).next() {
+            let others = match self.liveness.unresponsive(threads).count() - 1 {
                 0 => String::new(),
                 others => format!(" and {others} more"),
             };
+            let thread = if thread < self.worker_count() {
+                format!("worker {thread}")
+            } else {
+                "the thread for handshakes".to_owned()
+            };
             let timeout = PROBE_TIMEOUT.as_secs();
             return Err(format!(
-                "worker {worker}{others} of {tun} has not responded for {timeout} s: it is stuck; restart the tunnel"
+                "{thread}{others} of {tun} has not responded for {timeout} s: it is stuck; restart the tunnel"
             ));
         }
         if !self.supervisor.has_answered(probes.supervisor) {

@@ -27,7 +27,7 @@ pub(super) struct HealthRequest {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
     /// Number of the probe to the workers.
-    pub(super) workers: ProbeId,
+    pub(super) threads: ProbeId,
     /// Number of the probe to the supervisor.
     pub(super) supervisor: u64,
 }

@@ -1,10 +1,11 @@
-//! Liveness probes of the workers. The first worker sends a probe by signalling the other workers'
-//! wake eventfds; each responds when its next turn begins, with the lock that it takes there
+//! Liveness probes of the workers, and of the thread for handshakes, whose number follows theirs.
+//! The first worker sends a probe by signalling the other workers' wake eventfds, and the thread's
+//! condition variable; each responds when its next turn begins, with the lock that it takes there
 //! anyway. So a worker counts as alive if its epoll wakes it, its last turn has ended and it got
 //! the lock; an idle worker is woken for it, at the cost of one turn.
 //!
 //! Nothing blocks on a probe: the requester checks it again at its own deadline, or when the last
-//! worker has responded and wakes the first one (`Core::record_response`).
+//! thread has responded and wakes the first worker (`Core::record_response`).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProbeId(u64);
 
-/// The latest probe, and the latest probe that each worker responded to.
+/// The latest probe, and the latest probe that each thread responded to.
 #[derive(Debug)]
 pub(super) struct Liveness {
     probe: ProbeId,
@@ -25,39 +26,39 @@ pub(super) struct Liveness {
 
 impl Liveness {
     /// Creates the state before the first probe.
-    pub(super) fn new(workers: usize) -> Self {
-        Self { probe: ProbeId(0), responded: vec![ProbeId(0); workers].into_boxed_slice() }
+    pub(super) fn new(threads: usize) -> Self {
+        Self { probe: ProbeId(0), responded: vec![ProbeId(0); threads].into_boxed_slice() }
     }
 
-    /// Starts a probe of all workers, and returns its number.
+    /// Starts a probe of all threads, and returns its number.
     pub(super) fn start_probe(&mut self) -> ProbeId {
         self.probe.0 += 1;
         self.probe
     }
 
-    /// Records the start of a turn of `worker`. Returns true if it is its first since the latest
+    /// Records the start of a turn of `thread`. Returns true if it is its first since the latest
     /// probe.
-    fn mark_responsive(&mut self, worker: usize) -> bool {
-        let Some(responded) = self.responded.get_mut(worker) else { return false };
+    fn mark_responsive(&mut self, thread: usize) -> bool {
+        let Some(responded) = self.responded.get_mut(thread) else { return false };
         std::mem::replace(responded, self.probe) != self.probe
     }
 
-    /// Records the start of a turn of `worker`. Returns true if all workers have now responded to
-    /// the latest probe.
-    pub(super) fn record_response(&mut self, worker: usize) -> bool {
-        self.mark_responsive(worker) && self.is_answered(self.probe)
+    /// Records the start of a turn of `thread`. Returns true if all have now responded to the
+    /// latest probe.
+    pub(super) fn record_response(&mut self, thread: usize) -> bool {
+        self.mark_responsive(thread) && self.is_answered(self.probe)
     }
 
-    /// Returns the workers that have not responded since `probe` was sent.
+    /// Returns the threads that have not responded since `probe` was sent.
     pub(super) fn unresponsive(&self, probe: ProbeId) -> impl Iterator<Item = usize> {
         self.responded
             .iter()
             .enumerate()
             .filter(move |(_, responded)| **responded < probe)
-            .map(|(worker, _)| worker)
+            .map(|(thread, _)| thread)
     }
 
-    /// Returns true if all workers have responded since `probe` was sent.
+    /// Returns true if all threads have responded since `probe` was sent.
     pub(super) fn is_answered(&self, probe: ProbeId) -> bool {
         self.unresponsive(probe).next().is_none()
     }
@@ -80,6 +81,6 @@ mod tests {
         assert!(liveness.is_answered(first) && !liveness.is_answered(second));
         assert_eq!(liveness.unresponsive(second).collect::<Vec<_>>(), [1]);
         assert!(liveness.mark_responsive(1) && liveness.is_answered(second));
-        assert!(!liveness.mark_responsive(3), "there is no such worker");
+        assert!(!liveness.mark_responsive(3), "there is no such thread");
     }
 }

@@ -119,7 +119,9 @@ fn start_and_run(
     let flags = StartFlags { is_sandboxed: start.is_sandboxed, awaits_sessions: start.awaits_sessions };
     let metrics = start.metrics.zip(metrics);
     let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
-    let core = Core::open(tun, queues.workers(), LinkState::new(index, link), channel, health)?;
+    let has_handshakes = matches!(mode, ModeConfig::WireGuard { .. });
+    let link = LinkState::new(index, link);
+    let core = Core::open(tun, queues.workers(), has_handshakes, link, channel, health)?;
     let (port, sockets, descriptors) = sockets;
     match mode {
         ModeConfig::WireGuard { reports_endpoints } => {

@@ -108,7 +108,7 @@ impl Core {
             ToTunnel::Health { user } => self.replace_health(descriptors, user)?,
             ToTunnel::AddressLost(address) => mode.handle_address_lost(self, address)?,
             ToTunnel::Probe(number) => {
-                let probe = self.probe_workers();
+                let probe = self.probe_threads();
                 self.supervisor.probe = Some((number, probe));
             }
             ToTunnel::HostState(host) => self.supervisor.host = *host,

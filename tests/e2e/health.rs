@@ -37,6 +37,18 @@ fn health(host: &Host) -> Finished {
     Launch::new(host, &["health"]).run()
 }
 
+/// Asks until the exit code is `code`, and returns that answer.
+fn eventually_health(host: &Host, code: i32) -> Finished {
+    let mut answer = None;
+    eventually(&format!("an answer with exit code {code}"), || {
+        let run = health(host);
+        let is_it = run.code() == code;
+        answer = Some(run);
+        is_it
+    });
+    answer.unwrap()
+}
+
 #[test]
 fn a_running_tunnel_is_healthy_in_either_role() {
     let lab = Lab::new(2);
@@ -99,32 +111,35 @@ fn plain_mode_is_not_judged_by_handshakes() {
     assert!(run.stderr.contains("plain mode"), "{run:?}");
 }
 
-/// One of two workers hangs in a system call, while the first continues.
+/// One of the threads hangs in a system call, while the first worker continues.
 #[test]
-fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
-    for mode in Mode::BOTH {
+fn a_thread_that_is_stuck_is_not_healthy_though_the_first_worker_turns() {
+    for (mode, thread, call, name) in [
+        (Mode::Plain, "worker-1", "epoll_wait", "worker 1 of tun0"),
+        (Mode::WireGuard, "worker-1", "epoll_wait", "worker 1 of tun0"),
+        (Mode::WireGuard, "handshakes", "futex", "the thread for handshakes of tun0"),
+    ] {
         let tunnel = Plan::new(mode).args("--workers").args("2").start();
         let server = &tunnel.server;
         let host = tunnel.server_site.host();
         is_healthy(&health(host));
-        let task = thread_named(server.tunnel_pid(), "worker-1");
-        let worker = task.file_name().unwrap();
+        let task = thread_named(server.tunnel_pid(), thread);
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait", "-p"]).arg(worker);
-        strace.args(["-e", "inject=epoll_wait:delay_exit=60000000"]);
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-p"]);
+        strace.arg(task.file_name().unwrap());
+        strace.args(["-e", &format!("inject={call}:delay_exit=60000000")]);
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let tracer = format!("TracerPid:\t{}\n", strace.id());
         let status = task.join("status");
         eventually("strace is attached", || std::fs::read_to_string(&status).unwrap().contains(&tracer));
         let start = Instant::now();
-        eventually("the stuck worker is noticed", || health(host).code() == 1);
-        let run = health(host);
+        let run = eventually_health(host, 1);
         is_unhealthy(&run);
-        assert!(run.stderr.contains("worker 1 of tun0"), "{mode:?}: {run:?}");
-        eprintln!("{mode:?}: noticed after {:?}", start.elapsed());
+        assert!(run.stderr.contains(name), "{mode:?}: {run:?}");
+        eprintln!("{mode:?}: {thread} noticed after {:?}", start.elapsed());
         strace.kill().unwrap();
         strace.wait().unwrap();
-        eventually("the worker goes on", || health(host).code() == 0);
+        eventually_health(host, 0);
     }
 }
 
@@ -134,15 +149,13 @@ fn a_device_that_is_down_is_not_healthy() {
     // a device whose link state is managed by other programs
     let _server = Daemon::server(lab.server(), &["--no-configure"]);
     lab.server().ip(&["link", "set", "tun0", "up"]);
-    eventually("its device is up", || health(lab.server()).code() == 0);
-    is_healthy(&health(lab.server()));
+    is_healthy(&eventually_health(lab.server(), 0));
     lab.server().ip(&["link", "set", "tun0", "down"]);
-    eventually("it notices that its device is down", || health(lab.server()).code() == 1);
-    let run = health(lab.server());
+    let run = eventually_health(lab.server(), 1);
     is_unhealthy(&run);
-    assert!(run.stderr.contains("tun0"), "{run:?}");
+    assert!(run.stderr.contains("tun0 is down"), "{run:?}");
     lab.server().ip(&["link", "set", "tun0", "up"]);
-    eventually("it notices that its device is up", || health(lab.server()).code() == 0);
+    is_healthy(&eventually_health(lab.server(), 0));
 }
 
 /// A hung loop must be reported as unhealthy within a time limit: the supervisor's as well as the
