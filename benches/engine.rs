@@ -245,8 +245,9 @@ fn packets(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Work that workers do with a peer locked: for a super-packet of 44 segments and for one packet, in
-/// both directions. Receiving locks it twice.
+/// Work that workers do with a peer locked: for a super-packet of 44 segments and for one packet,
+/// in both directions. Receiving locks it twice; accepting with the interface is what the first
+/// messages of a session need, and peers with limits.
 fn under_the_lock(criterion: &mut Criterion) {
     const SEGMENTS: usize = 44;
     let mut group = criterion.benchmark_group("locked");
@@ -285,6 +286,18 @@ fn under_the_lock(criterion: &mut Criterion) {
                 }
                 peer.finish_receive(accepted, from, now);
                 black_box(peer.has_work(now))
+            });
+        });
+        header.counter += 1 << 20;
+        group.bench_function(format!("accept_with_interface/{count}"), |bencher| {
+            let (from, id) = (Some(pair.near.at), pair.far.peer);
+            bencher.iter(|| {
+                let mut receiving = pair.far.interface.receive(id, now).unwrap();
+                for _ in 0..count {
+                    assert!(receiving.accept(header, MTU + 32).is_ok());
+                    header.counter += 1;
+                }
+                receiving.finish(from);
             });
         });
     }
