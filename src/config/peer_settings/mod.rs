@@ -62,8 +62,8 @@ pub struct PeerSettings {
     pub allow_from: Option<Vec<Target>>,
     /// Ports of the server that lead to the peer.
     pub forwards: Vec<PortForward>,
-    /// End of the invitation, of which the peer's key is the one-time key; `None` for a device's own
-    /// key. Until a device is enrolled, the rules and port forwards have no effect.
+    /// End of the invitation, of which the peer's key is the one-time key; `None` for a device's
+    /// own key. Until a device is enrolled, the rules and port forwards have no effect.
     pub invitation: Option<Expiry>,
     /// End of the peer's access.
     pub expires: Option<Expiry>,
@@ -101,8 +101,8 @@ impl PeerSettings {
         self.allow.is_some() || !self.deny.is_empty() || self.allow_from.is_some()
     }
 
-    /// Returns true if the server's policy does not apply to the peer: it has rules of its own, or is
-    /// an invitation, which reaches nothing but the process that enrols devices.
+    /// Returns true if the server's policy does not apply to the peer: it has rules of its own, or
+    /// is an invitation, which reaches nothing but the process that enrols devices.
     pub const fn is_restricted(&self) -> bool {
         self.has_rules() || self.invitation.is_some()
     }
