@@ -5,9 +5,6 @@ use std::fmt;
 use super::legacy_iptables;
 use super::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
-/// Prefix of the names of this program's tables.
-const OWN_TABLES: &str = "wontun";
-
 /// A firewall that drops packets to a UDP port. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InputWarning {
@@ -95,7 +92,7 @@ pub(crate) fn find_input_drops(device: &str, port: u16) -> Vec<InputWarning> {
     let Ok(mut nft) = Nft::open() else { return legacy.collect() };
     let chains = nft.chains().unwrap_or_default();
     let mut warnings: Vec<InputWarning> = Vec::new();
-    for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN_TABLES)) {
+    for chain in chains.iter().filter(|chain| chain.is_input() && chain.is_foreign()) {
         let Ok(rules) = nft.rules(chain, Packet::Input { device, port }) else { continue };
         let drops = chain.drops() || ends_with_drop(&chain.name, &rules);
         if !drops || may_accept(&chain.name, &rules, false) {

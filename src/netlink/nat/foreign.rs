@@ -5,9 +5,6 @@ use super::warning::{NatRemedy, NatWarning};
 use crate::netlink::legacy_iptables;
 use crate::netlink::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
-/// Prefix of the names of this program's tables.
-const OWN_TABLES: &str = "wontun";
-
 /// Returns a warning for each firewall that has to let the device through; `families` are true for
 /// IPv4 and IPv6 if they matter.
 pub(super) fn find_forward_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
@@ -16,7 +13,7 @@ pub(super) fn find_forward_drops(nft: &mut Nft, device: &str, families: [bool; 2
     let [v4, v6] = families;
     let others = chains.iter().filter(|chain| {
         let matters = v4 && chain.applies_to(false) || v6 && chain.applies_to(true);
-        chain.is_forward() && matters && !chain.table.starts_with(OWN_TABLES)
+        chain.is_forward() && matters && chain.is_foreign()
     });
     let mut warnings: Vec<NatWarning> = Vec::new();
     for chain in others {

@@ -35,6 +35,12 @@ impl FoundChain {
         })
     }
 
+    /// Returns true if the chain is in a table of another program that stays: not of wontun, and not
+    /// the one by which firewalld drops everything while it reloads, for seconds on a slow host.
+    pub(in crate::netlink) fn is_foreign(&self) -> bool {
+        !self.table.starts_with("wontun") && self.table != "firewalld_policy_drop"
+    }
+
     /// Returns true if packets that this host forwards pass the chain.
     pub(in crate::netlink) fn is_forward(&self) -> bool {
         // a bridge's forward hook has the same number
@@ -229,6 +235,9 @@ mod tests {
         assert!(both.is_forward() && both.applies_to(false) && both.applies_to(true));
         assert!(!found(Family::Ip, Hook::Forward, Verdict::Accept).drops());
         assert!(!found(Family::Ip, Hook::Postrouting, Verdict::Drop).is_forward());
+        let in_table = |table: &str| FoundChain { table: table.to_owned(), ..drops.clone() };
+        assert!(drops.is_foreign() && in_table("firewalld").is_foreign());
+        assert!(!in_table("wontun-nat-tun0").is_foreign() && !in_table("firewalld_policy_drop").is_foreign());
         let bridge = FoundChain { family: 7, ..drops };
         assert!(!bridge.is_forward());
     }
