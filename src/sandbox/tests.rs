@@ -465,7 +465,8 @@ fn no_list_takes_back_a_condition() {
         resolv_conf_calls::RESOLV_CONF_ALLOWED,
     ] {
         let mut conditional = HashMap::new();
-        for call in lists.iter().copied().flatten() {
+        // below 0 on 32-bit processors, which have no filter
+        for call in lists.iter().copied().flatten().filter(|call| call.number >= 0) {
             let has_conditions = !call.forms.is_empty();
             let before = conditional.insert(call.number, has_conditions);
             assert!(before.is_none_or(|before| before && has_conditions), "call {} twice", call.number);
