@@ -26,7 +26,7 @@ pub(super) struct HealthRequest {
 /// Liveness probes that were sent for a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
-    /// Number of the probe to the workers.
+    /// Number of the probe to the workers and the thread for handshakes.
     pub(super) threads: ProbeId,
     /// Number of the probe to the supervisor.
     pub(super) supervisor: u64,

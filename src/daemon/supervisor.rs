@@ -21,7 +21,7 @@ const SPARE_SOCKETS: usize = 4;
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Answers the supervisor's probe if all workers have responded since.
+    /// Answers the supervisor's probe if all threads have responded since.
     pub(super) fn answer_probe(&mut self, mode: &impl Protocol) {
         if let Some((number, probe)) = self.supervisor.probe
             && self.liveness.is_answered(probe)

@@ -35,8 +35,9 @@ impl FoundChain {
         })
     }
 
-    /// Returns true if the chain is in a table of another program that stays: not of wontun, and not
-    /// the one by which firewalld drops everything while it reloads, for seconds on a slow host.
+    /// Returns true if the chain is in a table of another program that stays: not of wontun, and
+    /// not the one by which firewalld drops everything while it reloads, for seconds on a slow
+    /// host.
     pub(in crate::netlink) fn is_foreign(&self) -> bool {
         !self.table.starts_with("wontun") && self.table != "firewalld_policy_drop"
     }
