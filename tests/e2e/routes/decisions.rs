@@ -59,7 +59,7 @@ fn halves_of_the_internet_go_the_same_way() {
     assert!(!routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     // IPv6 has no endpoint, so its halves are ordinary routes until it has one
     assert_eq!(route_to(host, "2001:db8:99::7", MARK), "tun7");
-    assert!(!host.ip(&["-6", "rule", "show"]).contains("119"));
+    assert!(!host.ip(&["-6", "rule", "show"]).contains("proto 119"));
     assert!(!host.shell("nft list tables").contains("ip6"));
     let roamed = "2001:db8:99::7".parse().unwrap();
     assert!(routes.captures_endpoint(roamed));
@@ -151,7 +151,7 @@ fn only_what_differs_is_changed() {
         });
         let text = text();
         let new = &text[std::mem::replace(&mut read, text.len())..];
-        new.lines().filter(|line| line.contains("119")).map(str::to_owned).collect()
+        new.lines().filter(|line| line.contains("proto 119")).map(str::to_owned).collect()
     };
     let mut routes = open(host, "tun7");
     let networks = ["0.0.0.0/0", "::/0", "10.9.0.0/16", "10.10.0.0/16", "fd09::/64"];
@@ -236,7 +236,7 @@ fn a_device_that_went_down_gets_its_routes_back() {
     assert!(matches!(error, LinkError::NoDevice { .. }), "{error}");
     host.inside(|| routes.undo());
     let rest = routing_state(host);
-    assert!(!rest.contains("119") && !rest.contains("wontun"), "{rest}");
+    assert!(!rest.contains("proto 119") && !rest.contains("wontun"), "{rest}");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn what_cannot_be_routed_is_told_once_and_the_rest_is_routed() {
     assert_eq!(route_to(host, "10.9.1.1", 0), "tun7");
     assert_eq!(route_to(host, "10.20.1.1", 0), "eth0");
     assert_eq!(route_to(host, "2001:db8:99::7", 0), "eth0");
-    assert!(!host.ip(&["-6", "rule", "show"]).contains("119"));
+    assert!(!host.ip(&["-6", "rule", "show"]).contains("proto 119"));
     assert_eq!(apply(host, &mut routes, &wanted), marked(MARK), "not told again");
     drop(routes);
     assert_eq!(routing_state(host), before);

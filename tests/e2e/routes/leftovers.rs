@@ -30,7 +30,7 @@ fn leftovers_of_a_killed_run_are_replaced() {
     add_device(host, "tun7");
     let mut routes = open(host, "tun7");
     assert_eq!(apply(host, &mut routes, &full()), marked(51_820));
-    assert_eq!(host.ip(&["rule", "show"]).matches("119").count(), 2);
+    assert_eq!(host.ip(&["rule", "show"]).matches("proto 119").count(), 2);
     assert_eq!(route_to(host, "198.51.100.7", 0), "tun7");
     drop(routes);
     assert_eq!(without_indices(&routing_state(host)), without_indices(&clean));
