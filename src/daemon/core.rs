@@ -81,6 +81,8 @@ pub(super) struct WorkerHandle {
     pub(super) wake: Arc<EventFd>,
     /// Tokens posted to the worker.
     pub(super) tokens: Vec<Token>,
+    /// False if a socket was full when the worker had the lock last.
+    pub(super) has_room: bool,
 }
 
 /// Reason of an orderly end of the tunnel.
@@ -203,6 +205,21 @@ impl Core {
         if worker != self.current {
             // the counter cannot reach its maximum, at which the write would fail
             let _ = handle.wake.write(1);
+        }
+    }
+
+    /// Records whether the worker that holds the lock can send.
+    pub(super) fn set_has_room(&mut self, has_room: bool) {
+        if let Some(handle) = self.workers.get_mut(self.current) {
+            handle.has_room = has_room;
+        }
+    }
+
+    /// Makes another worker that can send, if there is one, send what waits for the mode.
+    pub(super) fn pass_on_transmit(&mut self) {
+        let Some(other) = self.workers.iter().position(|handle| handle.has_room) else { return };
+        if self.workers.get(other).is_some_and(|handle| !handle.tokens.contains(&Token::Transmit)) {
+            self.post_to(other, Token::Transmit);
         }
     }
 
@@ -357,6 +374,11 @@ impl WorkerHandle {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let poll = Poll::new()?;
         poll.add(&wake, Token::Wake)?;
-        Ok(Self { poll: Arc::new(poll), wake: Arc::new(wake), tokens: Vec::with_capacity(16) })
+        Ok(Self {
+            poll: Arc::new(poll),
+            wake: Arc::new(wake),
+            tokens: Vec::with_capacity(16),
+            has_room: true,
+        })
     }
 }

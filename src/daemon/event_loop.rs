@@ -231,6 +231,7 @@ impl<M: Carry> Worker<M> {
         loop {
             let progress = shared.with(self, |mode, core, worker| {
                 let has_room = worker.blocked.is_none();
+                core.set_has_room(has_room);
                 mode.serve(core, has_room.then_some(&mut worker.send_batch))
             })?;
             if progress == Progress::Drained {

@@ -32,8 +32,8 @@ const STACK: usize = 512 * 1024;
 /// A tunnel, ready to run.
 #[derive(Debug)]
 pub struct Daemon<M: Protocol> {
-    shared: Arc<Shared<M>>,
-    workers: Vec<Worker<M>>,
+    pub(super) shared: Arc<Shared<M>>,
+    pub(super) workers: Vec<Worker<M>>,
     metrics: Option<MetricsServer>,
 }
 

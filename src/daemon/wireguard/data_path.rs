@@ -242,7 +242,12 @@ impl WireGuard {
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(core, event)?;
         }
-        let Some(batch) = batch else { return Ok(Progress::Drained) };
+        let Some(batch) = batch else {
+            if self.engine.has_outgoing() {
+                core.pass_on_transmit();
+            }
+            return Ok(Progress::Drained);
+        };
         let room = batch.reserve(MAX_MESSAGE).filter(|_| self.send_budget.is_available(core.now));
         let Some(room) = room else {
             core.post(Token::Transmit);

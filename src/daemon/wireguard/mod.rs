@@ -39,4 +39,7 @@ mod status;
 mod tunnel;
 mod unknown_keys;
 
+#[cfg(test)]
+mod tests;
+
 pub use tunnel::WireGuard;

@@ -138,6 +138,11 @@ impl Admission {
         next
     }
 
+    /// Returns true if a cookie reply waits.
+    pub(super) fn has_reply(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
     /// Returns the next cookie reply to send.
     pub(super) fn poll_reply(&mut self) -> Option<(Endpoint, CookieReply)> {
         self.replies.pop_front()

@@ -399,6 +399,11 @@ impl Interface {
         self.peers.peers().ended_sessions()
     }
 
+    /// Returns true if [`Self::poll_transmit`] may return a datagram.
+    pub fn has_outgoing(&self) -> bool {
+        self.admission.has_reply() || !self.outgoing.is_empty()
+    }
+
     /// Writes the next datagram to send into `out`, which should hold the largest packet and
     /// [`super::message::DATA_OVERHEAD`] more bytes. `unix` is the wall-clock time since 1970. The
     /// caller repeats the call until it returns `None`.
