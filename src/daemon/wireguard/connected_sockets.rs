@@ -135,7 +135,8 @@ impl WireGuard {
         let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
         for id in bound {
             self.disconnect(core, id);
-            self.engine.set_any_source(id);
+            let is_lost = |local: IpAddr| local == address;
+            self.engine.set_any_source(id, |endpoint| endpoint.local.is_some_and(is_lost));
         }
     }
 

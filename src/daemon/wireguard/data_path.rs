@@ -166,10 +166,9 @@ impl WireGuard {
         if let Some(peer) = route.owner.owner {
             self.disconnect(core, peer);
             let old = Endpoint { remote: route.remote, local: route.local };
-            if self.engine.peer(peer).and_then(|peer| peer.endpoint()) == Some(old) {
-                self.engine.set_any_source(peer);
-            }
-            if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Moved, core.now) {
+            self.engine.set_any_source(peer, |endpoint| endpoint == old);
+            let is_known = self.engine.peer(peer).is_some();
+            if is_known && let Some(suppressed) = self.peer_log.allow(peer, LineKind::Moved, core.now) {
                 let (peer, endpoint) = (self.peer_name(peer), endpoint.remote);
                 debug!(peer, %endpoint, suppressed, "source address changed");
             }

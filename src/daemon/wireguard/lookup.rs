@@ -10,7 +10,7 @@ use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::messages::{Address, FromTunnel};
-use wontun_proto::wireguard::{Endpoint, PeerId, PublicKey};
+use wontun_proto::wireguard::{PeerId, PublicKey};
 
 impl WireGuard {
     /// Requests the lookups that are due; the answers are events.
@@ -70,22 +70,19 @@ impl WireGuard {
         let addresses = addresses.into_iter().map(SocketAddr::from);
         let usable = addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
         let candidates = interleave(usable);
-        let Some(&remote) = candidates.first() else {
+        if candidates.is_empty() {
             self.handle_lookup_failure(core, peer, "no address of a supported address family");
             return Ok(());
-        };
+        }
         if self.outages.handle_resolved(peer) {
             let name = self.resolver.names.get(&peer).map(|name| tracing::field::display(&name.host));
             info!(peer = self.peer_name(peer), name, "the name of a peer's endpoint is resolved");
         }
         debug!(peer = self.peer_name(peer), ?candidates, "the addresses of a peer's name");
-        let current = self.engine.peer(peer).and_then(|peer| peer.endpoint()).map(|endpoint| endpoint.remote);
-        if current.is_none_or(|current| !candidates.contains(&current)) {
-            self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
+        if self.engine.set_addresses(peer, &candidates, core.now) {
             self.report_endpoint(core, peer);
             self.update_socket(core, peer)?;
         }
-        self.engine.set_candidates(peer, &candidates);
         let is_in_use = self.engine.peer(peer).is_some_and(|peer| peer.is_initiating());
         self.resolver.handle_answered(peer, is_in_use, core.now);
         Ok(())

@@ -16,6 +16,21 @@ impl Interface {
         self.queue_work(id, now);
     }
 
+    /// Sets the addresses of a peer's name as by [`Self::set_candidates`]. The first of them becomes
+    /// the endpoint, unless the current one is among them; returns true if it did.
+    pub fn set_addresses(&mut self, id: PeerId, remotes: &[SocketAddr], now: Instant) -> bool {
+        let (Some(first), Some(mut peer)) = (remotes.first(), self.peers.lock(id)) else { return false };
+        let is_new = peer.endpoint().is_none_or(|current| !remotes.contains(&current.remote));
+        if is_new {
+            peer.set_candidates(&[], &mut self.indices);
+            peer.set_endpoint(Some(Endpoint::new(*first)));
+        }
+        peer.set_candidates(remotes, &mut self.indices);
+        drop(peer);
+        self.queue_work(id, now);
+        is_new
+    }
+
     /// Sets the possible addresses of a peer, the preferred one first. The current endpoint is
     /// tried first, and each unanswered initiation is followed by one to the next address. With
     /// fewer than two addresses, only the endpoint is tried.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Interface;
 use crate::time::Instant;
-use crate::wireguard::{PeerId, PresharedKey};
+use crate::wireguard::{Endpoint, PeerId, PresharedKey};
 
 impl Interface {
     /// Sets the preshared key of a peer, which the next handshake uses. All zeroes means none.
@@ -14,9 +14,12 @@ impl Interface {
         }
     }
 
-    /// Lets the system choose the source address of datagrams to a peer again.
-    pub fn set_any_source(&mut self, id: PeerId) {
-        if let Some(mut peer) = self.peers.lock(id) {
+    /// Lets the system choose the source address of datagrams to a peer again, if its endpoint is
+    /// still one that `is_lost` selects.
+    pub fn set_any_source(&mut self, id: PeerId, is_lost: impl FnOnce(Endpoint) -> bool) {
+        if let Some(mut peer) = self.peers.lock(id)
+            && peer.endpoint().is_some_and(is_lost)
+        {
             peer.set_any_source();
         }
     }
