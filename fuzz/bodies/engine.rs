@@ -298,7 +298,7 @@ pub(crate) fn run(script: &[u8]) {
                 let Host { interface, peer } = &mut world.hosts[host];
                 match peer.take() {
                     Some(id) => {
-                        assert!(interface.remove_peer(id) && !interface.remove_peer(id));
+                        assert!(interface.remove_peer(id).is_some() && interface.remove_peer(id).is_none());
                         assert_eq!(interface.indices(), 0, "a removed peer's indices are free");
                     }
                     None => *peer = interface.add_peer(key(1 - host).public_key()).ok(),

@@ -114,10 +114,11 @@ impl WireGuard {
     }
 
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
-        self.report_removed(core, id);
         self.handle_disconnected(core, id, "removed");
-        self.lost += self.engine.peer(id).map_or(0, |peer| peer.lost());
-        self.engine.remove_peer(id);
+        if let Some(removed) = self.engine.remove_peer(id) {
+            self.report_removed(core, &removed);
+            self.lost += removed.lost();
+        }
         self.remove_peer_state(core, id);
     }
 

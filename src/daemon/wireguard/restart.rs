@@ -123,30 +123,32 @@ impl WireGuard {
         }
     }
 
-    /// Reports the last counters of a peer that is about to be removed: it may come back.
-    pub(super) fn report_removed(&mut self, core: &mut Core, peer: PeerId) {
-        let Some(removed) = self.engine.peer(peer) else { return };
-        let (key, last_handshake) = (*removed.public_key(), removed.last_handshake());
+    /// Reports the last counters of a peer that was removed: it may come back.
+    pub(super) fn report_removed(&mut self, core: &mut Core, removed: &Peer) {
         let transfer = removed.transfer();
-        drop(removed);
         if self.state_reports.is_reporting && transfer != Transfer::default() {
-            self.send_reports(core, &[peer]);
+            self.ledger.enter(removed.id(), transfer);
+            self.send(core, vec![report(removed, self.ledger.get(removed.id()).traffic, core.now)]);
         }
-        let mut account = self.ledger.get(peer);
-        if let Some(last) = last_handshake {
+        let mut account = self.ledger.get(removed.id());
+        if let Some(last) = removed.last_handshake() {
             account.earlier_handshake = unix_now().saturating_sub(core.now.since(last));
         }
-        self.excluded.set_account(&key, account);
+        self.excluded.set_account(removed.public_key(), account);
     }
 
     fn send_reports(&mut self, core: &mut Core, peers: &[PeerId]) {
-        let sent = self.engine.sent_timestamp();
-        self.state_reports.sent = sent;
         let mut reports = Vec::with_capacity(peers.len());
         for peer in peers.iter().filter_map(|id| self.engine.peer(*id)) {
             self.ledger.enter(peer.id(), peer.transfer());
             reports.push(report(&peer, self.ledger.get(peer.id()).traffic, core.now));
         }
+        self.send(core, reports);
+    }
+
+    fn send(&mut self, core: &mut Core, reports: Vec<PeerReport>) {
+        let sent = self.engine.sent_timestamp();
+        self.state_reports.sent = sent;
         let sent = sent.map(|sent| *sent.as_bytes());
         core.send(&FromTunnel::State { sent, peers: reports });
     }

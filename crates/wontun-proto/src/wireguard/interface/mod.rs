@@ -221,15 +221,16 @@ impl Interface {
         self.peers.insert(public, new).ok_or(AddPeerError::Full)
     }
 
-    /// Removes a peer with all its secrets; returns false if there is none.
-    pub fn remove_peer(&mut self, id: PeerId) -> bool {
-        let Some(mut peer) = self.peers.remove(id) else { return false };
+    /// Removes a peer, and returns it without its secrets and with its final counters; `None` if
+    /// there is none.
+    pub fn remove_peer(&mut self, id: PeerId) -> Option<Box<Peer>> {
+        let mut peer = self.peers.remove(id)?;
         peer.clear(&mut self.indices);
         if let Some(scheduled) = peer.scheduled {
             self.due.remove(&(scheduled, id));
         }
         self.secrets.remove(peer.public_key());
-        true
+        Some(peer)
     }
 
     /// Returns a peer, locked: the caller has no other.

@@ -114,11 +114,56 @@ fn a_removed_peer_is_not_found_nor_is_the_one_after_it() {
     let mut world = World::connected(1);
     let host = &mut world.hosts[0];
     let (peers, old) = (host.interface.peers(), host.peer);
-    assert!(host.interface.remove_peer(old));
+    assert!(host.interface.remove_peer(old).is_some());
     assert!(peers.lock(old).is_none());
     let new = host.interface.add_peer(PrivateKey::from_bytes(&[7; 32]).public_key()).unwrap();
     assert_eq!((new.slot, peers.lock(old).is_none()), (old.slot, true), "the slot is used again");
     assert!(peers.lock(new).is_some());
+}
+
+/// A worker may have carried packets after the counters were read last.
+#[test]
+fn a_removed_peer_has_its_final_counters() {
+    let mut world = World::connected(1);
+    let before = world.peer(0).transfer().packets_sent;
+    let (now, host) = (world.now, &mut world.hosts[0]);
+    let mut buffer = [0; BUFFER];
+    buffer[DATA_HEADER_LEN..][..100].copy_from_slice(&packet(100, 1));
+    send(host, &mut buffer, 100, now).unwrap();
+    let removed = host.interface.remove_peer(host.peer).unwrap();
+    assert_eq!((removed.transfer().packets_sent, removed.lost()), (before + 1, 0));
+
+    let mut world = World::new(1);
+    world.carries_by_peer = false;
+    (0..3).for_each(|tag| world.send(0, &packet(100, tag)));
+    let host = &mut world.hosts[0];
+    assert_eq!(host.interface.peer(host.peer).unwrap().lost(), 0);
+    let removed = host.interface.remove_peer(host.peer).unwrap();
+    assert_eq!(removed.lost(), 3, "they wait for a handshake no more");
+}
+
+/// The peer may have moved since a packet to it failed, or since its name was looked up.
+#[test]
+fn an_address_that_is_no_longer_used_changes_nothing() {
+    let mut world = World::connected(1);
+    let (now, host) = (world.now, &mut world.hosts[0]);
+    let (id, remote) = (host.peer, host.interface.peer(host.peer).unwrap().endpoint().unwrap().remote);
+    let at = |local: &str| Endpoint { remote, local: Some(local.parse().unwrap()) };
+    let (old, new) = (at("192.0.2.7"), at("192.0.2.8"));
+    let interface = &mut host.interface;
+    interface.set_endpoint(id, Some(new), now);
+    interface.set_any_source(id, |endpoint| endpoint == old);
+    assert_eq!(interface.peer(id).unwrap().endpoint(), Some(new));
+    interface.set_any_source(id, |endpoint| endpoint == new);
+    assert_eq!(interface.peer(id).unwrap().endpoint(), Some(Endpoint::new(remote)));
+
+    let other = endpoint("198.51.100.7:7").remote;
+    interface.set_endpoint(id, Some(new), now);
+    assert!(!interface.set_addresses(id, &[other, remote], now), "it is among them");
+    assert_eq!(interface.peer(id).unwrap().endpoint(), Some(new));
+    assert!(!interface.set_addresses(id, &[], now));
+    assert!(interface.set_addresses(id, &[other], now));
+    assert_eq!(interface.peer(id).unwrap().endpoint(), Some(Endpoint::new(other)));
 }
 
 #[test]

@@ -52,7 +52,7 @@ type Change = fn(&mut World, host: usize);
 
 fn remove_peer(world: &mut World, host: usize) {
     let Host { interface, peer, .. } = &mut world.hosts[host];
-    assert!(interface.remove_peer(*peer));
+    assert!(interface.remove_peer(*peer).is_some());
 }
 
 fn replace_private_key(world: &mut World, host: usize) {
