@@ -152,10 +152,9 @@ fn start_options(
     logging: &Logging,
     notifier: Option<Notifier>,
 ) -> Result<StartOptions, Failure> {
-    let confinement = Confinement {
-        user: common.user.as_ref().map(UserIds::look_up).transpose()?,
-        is_sandboxed: !common.no_sandbox,
-    };
+    let user = common.user.as_ref().map(UserIds::look_up).transpose()?;
+    user.map_or(Ok(()), UserIds::require_permission)?;
+    let confinement = Confinement { user, is_sandboxed: !common.no_sandbox };
     let tuning = common.tuning.tuning();
     descriptor_limit::raise(tuning.workers);
     let count = common.resolver.len();

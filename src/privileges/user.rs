@@ -14,6 +14,9 @@ use nix::unistd::{
 use super::error::PrivilegeError;
 use super::sets::{raise, read_sets};
 
+/// The capabilities that it takes to switch to another user.
+const REQUIRED: [Capability; 2] = [Capability::CAP_SETGID, Capability::CAP_SETUID];
+
 /// A user as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSpec {
@@ -97,7 +100,7 @@ impl UserIds {
     /// required capabilities, and its user namespace maps them and allows dropping groups.
     fn from_id(number: u32) -> Option<Self> {
         let permitted = read_sets().ok()?.permitted;
-        let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
+        let needed = REQUIRED.into_iter().fold(0, |needed, each| needed | each.bitmask());
         let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
         let may = permitted & needed == needed
             && id_map_contains(&read("uid_map")?, number)
@@ -138,13 +141,8 @@ impl UserIds {
     /// The required capabilities are missing, or the kernel refuses: the process may be anyone
     /// then, and must end if it needs what it was before.
     pub(crate) fn act_as<T>(self, work: impl FnOnce() -> T) -> Result<T, PrivilegeError> {
-        let permitted = read_sets()?.permitted;
-        for needed in [Capability::CAP_SETGID, Capability::CAP_SETUID] {
-            if permitted & needed.bitmask() == 0 {
-                return Err(PrivilegeError::CannotChangeUser { needed });
-            }
-            raise(needed)?;
-        }
+        require_capabilities()?;
+        REQUIRED.into_iter().try_for_each(raise)?;
         let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
         let (uids, gids) =
             (getresuid().map_err(refused("getresuid"))?, getresgid().map_err(refused("getresgid"))?);
@@ -160,6 +158,14 @@ impl UserIds {
         Ok(result)
     }
 
+    /// Checks that the process may switch to this user later, before anything is opened.
+    ///
+    /// # Errors
+    /// The required capabilities are missing.
+    pub(crate) fn require_permission(self) -> Result<(), PrivilegeError> {
+        if self.verify().is_ok() { Ok(()) } else { require_capabilities() }
+    }
+
     /// Switches to this user, without any other group, and keeps the permitted capabilities.
     ///
     /// # Errors
@@ -168,13 +174,8 @@ impl UserIds {
         if self.verify().is_ok() {
             return Ok(());
         }
-        let permitted = read_sets()?.permitted;
-        for needed in [Capability::CAP_SETGID, Capability::CAP_SETUID] {
-            if permitted & needed.bitmask() == 0 {
-                return Err(PrivilegeError::CannotChangeUser { needed });
-            }
-            raise(needed)?;
-        }
+        require_capabilities()?;
+        REQUIRED.into_iter().try_for_each(raise)?;
         let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
         prctl::set_keepcaps(true).map_err(refused("prctl(PR_SET_KEEPCAPS)"))?;
         setgroups(&[]).map_err(refused("setgroups"))?;
@@ -204,6 +205,15 @@ impl UserIds {
             expected: format!("{}:{}", self.uid, self.gid),
             found: format!("{found:?}:{found_groups:?} and the groups {groups:?}"),
         })
+    }
+}
+
+/// Checks that the capabilities that switching takes are permitted.
+fn require_capabilities() -> Result<(), PrivilegeError> {
+    let permitted = read_sets()?.permitted;
+    match REQUIRED.into_iter().find(|needed| permitted & needed.bitmask() == 0) {
+        Some(needed) => Err(PrivilegeError::CannotChangeUser { needed }),
+        None => Ok(()),
     }
 }
 

@@ -27,15 +27,23 @@ const FILTERED: &str = "2";
 /// not implemented.
 const FILTERS: usize = 2;
 const NOBODY: u32 = 65534;
+/// Log line of a supervisor that has confined itself.
+const CONFINED: &str = " sandbox seccomp=";
 
 /// Checks that every thread of the supervisor and its helpers has the filters. Returns the number
 /// of threads.
 fn is_confined(daemon: &Daemon) -> usize {
+    // the supervisor's line, which comes after the tunnel's that it is ready
+    daemon.wait_for(CONFINED);
     let processes = daemon.processes();
     let filters = |pid: Pid| -> usize { thread_states(pid)[0]["Seccomp_filters"].parse().unwrap() };
     // a helper has its own filters beside those of the nursery, which started it
     let of_nursery = processes.nursery.map_or(0, filters);
     assert!(of_nursery > 0, "the nursery is not confined");
+    // nothing waits until it is
+    if let Some(resolver) = processes.resolver {
+        eventually("the resolver is confined", || filters(resolver) == of_nursery + FILTERS);
+    }
     let mut threads = 0;
     for pid in processes.all() {
         let expected = if pid == processes.supervisor {
@@ -72,7 +80,7 @@ fn every_thread_and_the_resolver_are_confined_in_plain_mode() {
     assert_eq!(is_confined(&server), 2 + 1 + 3 + 1, "supervisor, nursery, workers and log");
     assert_eq!(is_confined(&client), 2 + 1 + 2 + 1 + 1, "supervisor, nursery, workers and log, resolver");
     for daemon in [&server, &client] {
-        let line = daemon.wait_for(" sandbox ");
+        let line = daemon.wait_for(CONFINED);
         assert!(line.contains("seccomp=on") && line.contains("landlock=on (ABI "), "{line}");
         assert_eq!(limit_of_core_files(daemon.pid()), "0 0");
         daemon.children().into_iter().for_each(|child| assert_eq!(limit_of_core_files(child), "0 0"));
@@ -104,11 +112,11 @@ fn without_the_sandbox_there_is_none_and_the_log_says_so() {
     ] {
         let server = launch.spawn();
         server.wait_ready();
+        server.wait_for("the sandbox is off");
         for pid in server.processes().all() {
             assert!(thread_states(pid).iter().all(|state| state["Seccomp"] == "0"));
         }
-        assert_eq!(server.count("the sandbox is off"), 1);
-        server.stop();
+        assert_eq!(server.stop().count("the sandbox is off"), 1);
     }
 }
 
@@ -284,5 +292,7 @@ fn a_user_that_cannot_be_had_is_an_error_before_anything_is_done() {
     let powerless = Launch::plain(lab.server(), &["--user", "nobody"]).wrap(bounded).run();
     assert_eq!(powerless.code(), 77, "{powerless:?}");
     assert!(powerless.stderr.contains("CAP_SETGID is missing, which --user needs"), "{powerless:?}");
+    // which is told once the device has been opened
+    assert!(!powerless.stderr.contains("plain mode is not encrypted"), "{powerless:?}");
     assert!(!lab.server().has_device("tun0"));
 }
