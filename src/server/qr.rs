@@ -112,17 +112,22 @@ mod tests {
     use proptest::prelude::*;
 
     /// Returns the content that a reader decodes from an image with `SCALE` pixels per module.
-    fn scanned(width: usize, height: usize, is_dark: impl Fn(usize, usize) -> bool) -> Vec<u8> {
+    fn scanned(rows: &[Vec<bool>]) -> Result<Vec<u8>, String> {
         const SCALE: usize = 4;
-        let mut picture =
-            rqrr::PreparedImage::prepare_from_greyscale(width * SCALE, height * SCALE, |x, y| {
-                if is_dark(x / SCALE, y / SCALE) { 0 } else { 255 }
-            });
+        let (width, height) = (rows[0].len() * SCALE, rows.len() * SCALE);
+        let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+            if rows[y / SCALE][x / SCALE] { 0 } else { 255 }
+        });
         let codes = picture.detect_grids();
-        assert_eq!(codes.len(), 1, "codes in the picture");
+        let [code] = codes.as_slice() else { return Err(format!("{} codes in the picture", codes.len())) };
         let mut data = Vec::new();
-        codes[0].decode_to(&mut data).unwrap();
-        data
+        code.decode_to(&mut data).map_err(|error| format!("{error:?}"))?;
+        Ok(data)
+    }
+
+    /// Returns the picture after a quarter turn.
+    fn turned(rows: &[Vec<bool>]) -> Vec<Vec<bool>> {
+        (0..rows[0].len()).map(|x| rows.iter().rev().map(|row| row[x]).collect()).collect()
     }
 
     /// Returns the modules that a terminal shows.
@@ -154,21 +159,29 @@ mod tests {
         rows
     }
 
-    fn check(data: &[u8]) {
+    /// Checks that a reader decodes `data`, after at most `turns` quarter turns of the picture.
+    fn check(data: &[u8], turns: usize) {
+        let read = |mut rows: Vec<Vec<bool>>| {
+            for _ in 0..turns {
+                if let Ok(data) = scanned(&rows) {
+                    return data;
+                }
+                rows = turned(&rows);
+            }
+            scanned(&rows).unwrap()
+        };
         let code = QrCode::new(data).unwrap();
         let terminal = String::from_utf8(code.terminal().to_vec()).unwrap();
-        let rows = on_terminal(&terminal);
-        assert_eq!(scanned(rows[0].len(), rows.len(), |x, y| rows[y][x]), data, "on a terminal");
+        assert_eq!(read(on_terminal(&terminal)), data, "on a terminal");
         let svg = String::from_utf8(code.svg().to_vec()).unwrap();
-        let rows = painted(&svg);
-        assert_eq!(scanned(rows.len(), rows.len(), |x, y| rows[y][x]), data, "as SVG");
+        assert_eq!(read(painted(&svg)), data, "as SVG");
     }
 
     #[test]
     fn a_reader_reads_what_was_written() {
         for length in [1, 17, 100, 350, 500] {
             let text: Vec<u8> = (b'a'..=b'z').cycle().step_by(7).take(length).collect();
-            check(&text);
+            check(&text, 0);
         }
     }
 
@@ -191,7 +204,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn any_text(text in "[ -~\n]{1,400}") {
-            check(text.as_bytes());
+            // of some texts, one in ten thousand, this reader takes other modules for those in the
+            // code's corner; which these are depends on how it is turned
+            check(text.as_bytes(), 3);
         }
     }
 }

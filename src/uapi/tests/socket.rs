@@ -9,6 +9,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::Shutdown;
 
 use super::*;
 
@@ -16,6 +17,15 @@ fn open(folders: &UapiFolders) -> UapiListener {
     let (listener, warning) = UapiListener::open_in(&tun(), folders).unwrap();
     assert!(warning.is_none(), "{warning:?}");
     listener
+}
+
+/// Leaves a socket whose owner is gone at `path`.
+fn leave_stale(path: &Path) {
+    let listener = UnixListener::bind(path).unwrap();
+    // a program that another test is starting may hold a copy of the descriptor for a moment
+    rustix::net::shutdown(&listener, Shutdown::Both).unwrap();
+    drop(listener);
+    assert_eq!(UnixStream::connect(path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
 
 fn is_readable(fd: impl AsFd) -> bool {
@@ -58,7 +68,7 @@ fn it_gets_the_name_of_a_renamed_device_with_its_connections() {
     let home = "home".parse().unwrap();
     let waiting = UnixStream::connect(&old).unwrap();
     // a stale socket is replaced; a live one and any other file are not
-    drop(UnixListener::bind(&new).unwrap());
+    leave_stale(&new);
     listener.rename(&home).unwrap();
     assert!(listener.accept().unwrap().is_some(), "{waiting:?}");
     assert_eq!((listener.path(), names(&folders.standard)), (new.as_path(), vec!["home.sock".to_owned()]));
@@ -89,10 +99,10 @@ fn one_whose_owner_is_gone_is_replaced() {
     let folders = folder.folders();
     fs::create_dir_all(&folders.standard).unwrap();
     let path = folders.standard.join("wt0.sock");
-    drop(UnixListener::bind(&path).unwrap());
+    leave_stale(&path);
     let stale = fs::metadata(&path).unwrap().ino();
     // the remains of a process that was killed in between
-    drop(UnixListener::bind(folders.standard.join(".wt0.new")).unwrap());
+    leave_stale(&folders.standard.join(".wt0.new"));
     fs::write(folders.standard.join(".wt0.lock"), "").unwrap();
 
     let listener = open(&folders);
@@ -126,7 +136,9 @@ fn a_foreign_one_and_one_that_hangs_are_live_too() {
     let folders = folder.folders();
     fs::create_dir_all(&folders.standard).unwrap();
     let path = folders.standard.join("wt0.sock");
-    let _foreign = UnixListener::bind(&path).unwrap();
+    let foreign = UnixListener::bind(&path).unwrap();
+    // its queue would be longer than some limits on the number of open files
+    rustix::net::listen(&foreign, 1).unwrap();
     let refused = |error| matches!(error, UapiError::InUse { .. });
     assert!(refused(UapiListener::open_in(&tun(), &folders).unwrap_err()));
     let mut waiting = Vec::new();
@@ -166,7 +178,7 @@ fn of_many_who_come_at_once_one_gets_it() {
     for round in 0..20 {
         // without a socket in the first half of the rounds, with a stale one in the second
         if round >= 10 {
-            drop(UnixListener::bind(folders.standard.join("wt0.sock")).unwrap());
+            leave_stale(&folders.standard.join("wt0.sock"));
         }
         let barrier = Barrier::new(RIVALS);
         let results: Vec<_> = thread::scope(|scope| {

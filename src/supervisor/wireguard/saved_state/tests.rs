@@ -50,7 +50,7 @@ fn restored(state: &SavedState, configuration: &WgQuick, port: Option<u16>) -> V
 #[test]
 fn peers_heard_lately_are_greeted_if_they_know_the_port() {
     let mut state = empty();
-    for (number, age) in [(1, Some(10)), (2, Some(299)), (3, Some(301)), (4, None), (5, Some(0))] {
+    for (number, age) in [(1, Some(10)), (2, Some(290)), (3, Some(301)), (4, None), (5, Some(0))] {
         state.record(&report(number, "198.51.100.7:9", age), 51820, EndpointSource::Peer);
     }
     // the clock is behind that of the earlier run
