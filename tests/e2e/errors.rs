@@ -317,8 +317,10 @@ fn variables_of_a_kubernetes_service_are_ignored_in_silence() {
         .spawn();
     let ready = server.wait_ready();
     assert_eq!(field(&ready, "port"), Some("19988"), "{ready}");
-    assert_eq!(server.count("SERVICE") + server.count("_PORT"), 0, "{:?}", server.lines());
-    assert_eq!(server.count("WARN"), 1, "only the one about encryption: {:?}", server.lines());
+    server.wait_for("plain mode is not encrypted");
+    let stopped = server.stop();
+    assert_eq!(stopped.count("SERVICE") + stopped.count("_PORT"), 0, "{stopped:?}");
+    assert_eq!(stopped.count("WARN"), 1, "only the one about encryption: {stopped:?}");
 }
 
 /// A failed start leaves nothing behind that prevents the next one.

@@ -1,7 +1,7 @@
 //! The laboratory: hosts that are network namespaces, joined by a veth pair, a bridge or a router.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +20,15 @@ static HEAVY: Mutex<()> = Mutex::new(());
 /// Waits for the other heavy test to end. Hold the guard for the length of the test.
 pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the numbers up to `count` of the packets without an answer in the output of ping(8), run
+/// without `-q`. It is to send one more: for the answer to the last one it does not wait.
+pub(crate) fn unanswered(output: &str, count: u32) -> Vec<u32> {
+    let answers = output.lines().filter(|line| line.contains(" bytes from "));
+    let answers = answers.filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok());
+    let answered: Vec<u32> = answers.collect();
+    (1..=count).filter(|number| !answered.contains(number)).collect()
 }
 
 /// One host. Its first network interface is `eth0`.
@@ -205,27 +214,28 @@ impl Host {
 
     /// Opens a UDP socket on this host whose reads time out after [`TIMEOUT`].
     pub(crate) fn udp(&self, address: impl Into<SocketAddr>) -> UdpSocket {
-        let address = address.into();
-        let mut tries = 0..50;
-        let socket = loop {
-            match self.inside(|| UdpSocket::bind(address)) {
-                Ok(socket) => break socket,
-                // a child of another test holds our sockets until it executes its program
-                Err(error) if error.kind() == ErrorKind::AddrInUse && tries.next().is_some() => {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) => panic!("cannot bind {address} on {}: {error}", self.name),
-            }
-        };
+        let socket = self.bind(address.into(), UdpSocket::bind);
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         socket
     }
 
     /// Opens a TCP listener on this host.
     pub(crate) fn listen(&self, address: impl Into<SocketAddr>) -> TcpListener {
-        let address = address.into();
-        self.inside(|| TcpListener::bind(address))
-            .unwrap_or_else(|error| panic!("cannot listen on {address} on {}: {error}", self.name))
+        self.bind(address.into(), TcpListener::bind)
+    }
+
+    fn bind<S: Send>(&self, address: SocketAddr, bind: fn(SocketAddr) -> io::Result<S>) -> S {
+        let mut tries = 0..200;
+        loop {
+            match self.inside(|| bind(address)) {
+                Ok(socket) => return socket,
+                // a child of another test holds our sockets until it executes its program
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries.next().is_some() => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("cannot bind {address} on {}: {error}", self.name),
+            }
+        }
     }
 
     /// Opens a TCP connection from this host.

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Daemon, Launch};
-use crate::lab::{Host, Lab, heavy};
+use crate::lab::{Host, Lab, heavy, unanswered};
 use crate::mounts::BINARY;
 use crate::process::has_only_net_admin;
 use crate::streams::Connection;
@@ -164,22 +164,17 @@ fn peers_have_the_names_of_the_file() {
     }
 }
 
-/// Pings without a pause. Returns the number of lost packets, and the longest round trip in
+/// Pings without a pause. Returns the numbers of the lost packets, and the longest round trip in
 /// milliseconds.
-fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
+fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (Vec<u32>, f64) {
     let mut ping = site.command("ping");
-    let (count, address) = (count.to_string(), address.to_string());
-    ping.args(["-n", "-q", "-c", &count, "-i", "0.02", "-W", "2", &address]);
+    let (with_last, address) = ((count + 1).to_string(), address.to_string());
+    ping.args(["-n", "-c", &with_last, "-i", "0.02", "-W", "2", &address]);
     let finished = finish(&mut ping, TIMEOUT * 2);
-    // 100 packets transmitted, 100 received, …; rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms
-    let words: Vec<&str> = finished.stdout.split(|c: char| c.is_whitespace() || c == '/').collect();
-    let before = |word: &str| {
-        let place = words.iter().position(|each| each.starts_with(word)).unwrap();
-        words[place - 1].parse::<u32>().unwrap()
-    };
-    let lost = before("packets") - before("received");
-    let rtt = words.iter().position(|word| *word == "=").unwrap();
-    (lost, words[rtt + 3].parse().unwrap())
+    // rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms
+    let rtt = finished.stdout.lines().find_map(|line| line.strip_prefix("rtt ")?.split_once(" = "));
+    let (_, rtt) = rtt.unwrap_or_else(|| panic!("{finished:?}"));
+    (unanswered(&finished.stdout, count), rtt.split('/').nth(2).unwrap().parse().unwrap())
 }
 
 /// Starts a tunnel with the configuration `text`.
@@ -237,7 +232,7 @@ fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
     eprintln!(
         "pings lost and the longest in ms: quiet {quiet:?}, scraped {busy:?}; resident {before} kB, then {after} kB"
     );
-    assert_eq!((quiet.0, busy.0), (0, 0), "pings were lost");
+    assert!(quiet.0.is_empty() && busy.0.is_empty(), "pings were lost");
     assert!(after < before + 8 * 1024, "{before} kB became {after} kB");
     drop(client);
 }
@@ -311,7 +306,7 @@ fn hostile_scrapers_do_not_disturb_the_tunnel() {
              resident {before} kB, then {after} kB"
         );
         assert!(made > 1000, "{made} connections");
-        assert_eq!(busy.0, 0, "pings were lost");
+        assert!(busy.0.is_empty(), "pings were lost");
         assert!(after < before + 2048, "{before} kB became {after} kB");
         eventually("metrics are told again", || try_scrape(lab.client(), address).is_ok());
         assert_eq!(tunnel.server.stop().status.code(), Some(0));
@@ -338,7 +333,8 @@ fn a_stop_does_not_wait_for_a_scraper() {
     scrape(lab.client(), address);
     let stopped = tunnel.server.stop();
     assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
-    assert!(stopped.elapsed < Duration::from_secs(1), "{stopped:?}");
+    // a tunnel process that waits for it, up to five seconds, is killed after two
+    assert!(stopped.elapsed < Duration::from_secs(2), "{stopped:?}");
 }
 
 #[test]
@@ -355,11 +351,10 @@ fn nobody_is_told_anything_unless_it_is_asked_for_and_strangers_earn_a_warning()
     for (address, warns) in [("127.0.0.1:9586", false), ("0.0.0.0:9586", true), ("[::1]:9586", false)] {
         let server = Launch::plain(lab.server(), &[]).env("WONTUN_METRICS", address).spawn();
         server.wait_ready();
-        let lines = server.lines();
-        assert!(lines.iter().any(|line| line.contains(&format!("http://{address}/metrics"))), "{lines:?}");
+        server.wait_for(&format!("http://{address}/metrics"));
+        let lines = server.stop().lines;
         let warned = lines.iter().any(|line| line.contains("WARN") && line.contains("can read the metrics"));
         assert_eq!(warned, warns, "{address}: {lines:?}");
-        server.stop();
     }
 }
 

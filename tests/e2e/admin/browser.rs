@@ -96,10 +96,17 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     // so is everything that is typed into the other fields: kept, and refused at its field
     let fill = "document.querySelectorAll('form[action$=\"/set\"] input[type=text], form[action$=\"/set\"] input:not([type])')
         .forEach((field) => { if (field.id != 'Note') field.value = arguments[0]; })";
+    // the answer looks like the one before
+    let submit = |selector: &str| {
+        browser.run("document.body.dataset.before = ''", &[]);
+        browser.find(selector).click();
+        let script = "return document.body !== null && !('before' in document.body.dataset)";
+        eventually("the answer", || browser.run(script, &[]) == true);
+    };
     for field in ["#Forward", "#RateUp", "#ClientRoutes"] {
         browser.run(fill, &[NAME]);
         browser.find(field).type_in(NAME);
-        browser.find(&format!("form:has({field}) button")).click();
+        submit(&format!("form:has({field}) button"));
         browser.wait_for_text(".error", "expected");
         let kept = browser.run("return document.querySelector(arguments[0]).value", &[field]);
         let focused = browser.run("return '#' + document.activeElement.id", &[]);
@@ -171,12 +178,8 @@ fn from_an_empty_server_to_a_phone_through_the_page_only() {
     browser.wait_for_path("/sign-in");
     // one more is allowed after a time, which a slow browser takes
     for attempt in 0..20 {
-        // the answer to the attempt before looks the same
-        browser.run("document.body.dataset.before = ''", &[]);
         browser.find("input[name=password]").type_in("wrong horse battery");
-        browser.find("main form button").click();
-        let script = "return document.body !== null && !('before' in document.body.dataset)";
-        eventually("the answer", || browser.run(script, &[]) == true);
+        submit("main form button");
         let answer = browser.text("[role=alert]");
         if answer.contains("Too many attempts") {
             assert!(attempt >= 5, "{attempt}");

@@ -46,7 +46,7 @@ pub(crate) fn parse(all: &str) -> Answer {
 
 /// Returns true if `address` accepts a connection from `host` soon.
 pub(crate) fn accepts(host: &Host, address: SocketAddr) -> bool {
-    host.inside(|| TcpStream::connect_timeout(&address, Duration::from_millis(500))).is_ok()
+    host.inside(|| TcpStream::connect_timeout(&address, Duration::from_secs(3))).is_ok()
 }
 
 /// Somebody who is signed in, on the server's host.

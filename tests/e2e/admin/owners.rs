@@ -32,8 +32,8 @@ fn an_owner_sees_and_renews_their_own_devices_only() {
     server.fails(&["peer", "set", "laptop", "--owner", "admin"], 2, "such as anna");
     let mut admin = Admin::first(&server);
     let (phone, laptop, tablet) = (admin.path_of("phone"), admin.path_of("laptop"), admin.path_of("tablet"));
-    assert_eq!(admin.post(&format!("{tablet}/set"), &[("Owner", "ben")]).status, 303);
-    assert!(server.text().contains("# Owner = ben\n"), "{}", server.text());
+    assert_eq!(admin.post(&format!("{tablet}/set"), &[("Owner", "benjamin")]).status, 303);
+    assert!(server.text().contains("# Owner = benjamin\n"), "{}", server.text());
     let refused = admin.post(&format!("{tablet}/set"), &[("Owner", "b n")]);
     assert!(refused.status == 409 && refused.body.contains("id=\"Owner-error\""), "{refused:?}");
     let account = server.dir.join("tun0.admin");
@@ -52,7 +52,8 @@ fn an_owner_sees_and_renews_their_own_devices_only() {
     for path in ["/", phone.as_str()] {
         let page = anna.get(path).body;
         assert!(page.contains("phone"), "{page}");
-        for secret in ["laptop", "tablet", "a secret", "ben", "href=\"/server\"", "/set\"", "/remove\""] {
+        for secret in ["laptop", "tablet", "a secret", "benjamin", "href=\"/server\"", "/set\"", "/remove\""]
+        {
             assert!(!page.contains(secret), "{path}: {secret}: {page}");
         }
     }
@@ -74,7 +75,7 @@ fn an_owner_sees_and_renews_their_own_devices_only() {
             assert_eq!(anna.post(&format!("{path}/{action}"), &fields).status, 404, "{path} {action}");
         }
     }
-    let forms = [("name", "x"), ("owner", "ben"), ("policy", "open"), ("routes", "all")];
+    let forms = [("name", "x"), ("owner", "benjamin"), ("policy", "open"), ("routes", "all")];
     for path in ["/new", "/server", "/owners/link", "/owners/remove"] {
         assert_eq!(anna.post(path, &forms).status, 404, "{path}");
     }

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::waiting::{TIMEOUT, eventually, exit_within};
+use crate::waiting::{TIMEOUT, exit_within, holds_within};
 use crate::wireguard::site::Site;
+
+/// Time for a program to start, or to do a thing, on a slow machine.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// A running program. Dropping it kills it; its children end with the [`Site`].
 #[derive(Debug)]
@@ -32,11 +36,12 @@ impl Program {
 
     /// Waits until `condition` holds. Panics with the program's output if it exits before.
     pub(crate) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
-        eventually(what, || {
+        let holds = holds_within(SLOW, || {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "{} has ended with {ended:?}:\n{}", self.name, self.output());
             condition()
         });
+        assert!(holds, "waited {SLOW:?} in vain: {what}");
     }
 
     /// Returns the program's output.

@@ -11,12 +11,15 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 
 use crate::lab::Host;
-use crate::waiting::eventually;
+use crate::waiting::{eventually, uninterrupted};
 
 /// Datagrams per second.
 pub(super) const RATE: u32 = 1000;
 /// Time for the last datagrams to arrive.
-const LAST: Duration = Duration::from_millis(500);
+const LAST: Duration = Duration::from_secs(2);
+
+/// Longest delay that the sender makes up for: all at once would not fit the device's queue of 500.
+const MADE_UP: Duration = Duration::from_millis(50);
 
 /// A flow in one direction.
 #[derive(Debug)]
@@ -77,14 +80,19 @@ impl Flow {
 }
 
 fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool, count: &AtomicU64) -> u64 {
-    let (start, mut sent) = (Instant::now(), 0_u64);
+    let (mut start, mut sent) = (Instant::now(), 0_u64);
     while !stop.load(Ordering::Relaxed) {
         // one that the kernel refuses counts as lost
         let _ = socket.send_to(&sent.to_be_bytes(), to);
         sent += 1;
         count.store(sent, Ordering::Relaxed);
         let due = start + Duration::from_secs(1) * u32::try_from(sent).unwrap() / rate;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let late = now.saturating_duration_since(due);
+        if late > MADE_UP {
+            start += late;
+        }
+        thread::sleep(due.saturating_duration_since(now));
     }
     sent
 }
@@ -92,7 +100,7 @@ fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool, count:
 fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
     let (mut received, mut bytes) = (Vec::new(), [0; 64]);
     loop {
-        match socket.recv(&mut bytes) {
+        match uninterrupted(|| socket.recv(&mut bytes)) {
             Ok(8) => received.push(u64::from_be_bytes(*bytes.first_chunk().unwrap())),
             Ok(_) => {}
             Err(_) if stop.load(Ordering::Relaxed) => return received,

@@ -1,18 +1,23 @@
 //! Hand-over by way of a service manager's store, which a socket of the test's own simulates.
 
 use std::fmt::Write as _;
-use std::io::IoSliceMut;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use rustix::cmsg_space;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use super::flow::{Flow, RATE};
 use super::nothing_lost::check_nonces;
@@ -20,7 +25,7 @@ use super::write;
 use crate::daemon::Daemon;
 use crate::lab::{Lab, heavy};
 use crate::mounts::{BINARY, Folder};
-use crate::waiting::{TIMEOUT, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, uninterrupted};
 use crate::wireguard::capture::Capture;
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
@@ -29,13 +34,50 @@ use crate::wireguard::site::Site;
 
 /// Lowest number of the descriptors that a new process is to inherit.
 const ABOVE: i32 = 200;
+/// Largest number of descriptors of a message.
+const MOST: usize = 64;
+/// Environment variables with the socket and the script of [`starter`].
+const STARTERS: &str = "E2E_STARTERS";
+const SCRIPT: &str = "E2E_SCRIPT";
 
 /// A simulated service manager with a store.
 struct Manager {
     socket: UnixDatagram,
     address: String,
     stored: Vec<(String, OwnedFd)>,
-    _folder: Folder,
+    /// Each [`starter`] connects to it.
+    starters: UnixListener,
+    folder: Folder,
+}
+
+/// Receives a message with descriptors.
+fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut bytes = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let length = uninterrupted(|| {
+        let mut pieces = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg(&socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC);
+        Ok(received.map(|received| received.bytes)?)
+    })?;
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptors = rights.flatten().collect();
+    Ok((String::from_utf8_lossy(&bytes[..length]).into_owned(), descriptors))
+}
+
+/// Not a test: the process that [`Manager::start`] starts, which becomes the service.
+#[test]
+#[ignore = "a helper of the tests below"]
+fn starter() {
+    let Ok(starters) = std::env::var(STARTERS) else { return };
+    let (_, descriptors) = receive(UnixStream::connect(starters).unwrap()).unwrap();
+    // the copies have no CLOEXEC
+    let copies = descriptors.iter().map(|descriptor| fcntl(descriptor, FcntlArg::F_DUPFD(ABOVE)).unwrap());
+    let copies = copies.map(|copy| copy.to_string());
+    panic!("{}", Command::new("bash").arg(std::env::var_os(SCRIPT).unwrap()).args(copies).exec());
 }
 
 impl Manager {
@@ -44,7 +86,9 @@ impl Manager {
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        Self { socket, address: path.to_str().unwrap().to_owned(), stored: Vec::new(), _folder: folder }
+        let starters = UnixListener::bind(folder.path().join("starters")).unwrap();
+        starters.set_nonblocking(true).unwrap();
+        Self { socket, address: path.to_str().unwrap().to_owned(), stored: Vec::new(), starters, folder }
     }
 
     /// Handles messages until one contains `part`.
@@ -52,7 +96,7 @@ impl Manager {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             assert!(Instant::now() < deadline, "no {part}");
-            let Some((message, descriptors)) = self.receive() else { continue };
+            let Ok((message, descriptors)) = receive(&self.socket) else { continue };
             let name = message.lines().find_map(|line| line.strip_prefix("FDNAME=")).map(str::to_owned);
             match (message.lines().next().unwrap(), name) {
                 ("FDSTORE=1", Some(name)) => {
@@ -69,48 +113,44 @@ impl Manager {
         }
     }
 
-    fn receive(&self) -> Option<(String, Vec<OwnedFd>)> {
-        let mut bytes = [0; 4096];
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = uninterrupted(|| {
-            let mut pieces = [IoSliceMut::new(&mut bytes)];
-            let received = recvmsg(&self.socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC);
-            Ok(received.map(|received| received.bytes)?)
-        });
-        let length = received.ok()?;
-        let rights = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        });
-        let descriptors = rights.flatten().collect();
-        Some((String::from_utf8_lossy(&bytes[..length]).into_owned(), descriptors))
-    }
-
-    /// Starts the service on `site` with what is stored.
+    /// Starts the service on `site` with what is stored. The descriptors go by way of a
+    /// [`starter`]: without CLOEXEC, they would stay open in programs that other tests start
+    /// meanwhile.
     fn start(&self, site: &Arc<Site>) -> Daemon {
         let mut script = String::new();
-        let mut names = Vec::new();
-        let mut inherited = Vec::new();
-        for (number, (name, descriptor)) in (3..).zip(&self.stored) {
-            let copy = fcntl(descriptor, FcntlArg::F_DUPFD(ABOVE)).unwrap();
-            writeln!(script, "exec {number}<&{copy} {copy}<&-").unwrap();
-            names.push(name.as_str());
-            inherited.push(copy);
+        for place in 1..=self.stored.len() {
+            writeln!(script, "exec {}<&${{{place}}}", place + 2).unwrap();
         }
-        if !names.is_empty() {
+        script += "for copy; do exec {copy}<&-; done\n";
+        if !self.stored.is_empty() {
+            let names: Vec<_> = self.stored.iter().map(|(name, _)| name.as_str()).collect();
             let (count, names) = (names.len(), names.join(":"));
             writeln!(script, "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}").unwrap();
         }
-        script += "exec \"$@\"\n";
-        let script = site.write("start.sh", &script);
         let file = site.path().join("wg0.conf");
-        let config = ["--config", file.to_str().unwrap(), "--log-level", "debug"];
-        let launch = site.launch(BINARY.as_ref(), &config).env("NOTIFY_SOCKET", &self.address);
-        let daemon = launch.wrap(&format!("bash {}", script.display())).spawn();
-        for copy in inherited {
-            nix::unistd::close(copy).unwrap();
+        writeln!(script, "exec {BINARY} --config {} --log-level debug", file.display()).unwrap();
+        let script = site.write("start.sh", &script);
+        let starter = ["--ignored", "--exact", "--nocapture", "hand_over::store::starter"];
+        let starters = self.folder.path().join("starters");
+        let daemon = site
+            .launch(&std::env::current_exe().unwrap(), &starter)
+            .env(STARTERS, starters.to_str().unwrap())
+            .env(SCRIPT, script.to_str().unwrap())
+            .env("NOTIFY_SOCKET", &self.address)
+            .spawn();
+        let mut connected = None;
+        eventually("the starter connects", || {
+            connected = self.starters.accept().ok();
+            connected.is_some()
+        });
+        let (connection, _) = connected.unwrap();
+        let descriptors: Vec<_> = self.stored.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
         }
+        sendmsg(&connection, &[IoSlice::new(b"start")], &mut control, SendFlags::NOSIGNAL).unwrap();
         daemon
     }
 

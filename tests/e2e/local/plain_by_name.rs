@@ -75,7 +75,7 @@ fn plain_starts_the_server_and_its_client() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
     assert_eq!(field(&server.wait_ready(), "role"), Some("server"));
-    assert_eq!(server.count(WARNING), 1);
+    server.wait_for(WARNING);
     let peer = ["--peer", "192.0.2.1"];
     for launch in [
         Launch::plain(lab.client(), &peer),
@@ -88,10 +88,12 @@ fn plain_starts_the_server_and_its_client() {
     ] {
         let client = launch.spawn();
         assert_eq!(field(&client.wait_ready(), "role"), Some("client"));
-        assert_eq!(client.count(WARNING), 1);
+        client.wait_for(WARNING);
         lab.client().ping(INNER_SERVER);
-        assert_eq!(client.stop().status.code(), Some(0));
+        let stopped = client.stop();
+        assert_eq!((stopped.status.code(), stopped.count(WARNING)), (Some(0), 1), "{stopped:?}");
     }
+    assert_eq!(server.stop().count(WARNING), 1);
 }
 
 #[test]
@@ -119,8 +121,9 @@ fn a_bare_start_runs_the_command_of_the_environment() {
     let lab = Lab::new(2);
     let server = Launch::new(lab.server(), &[]).env("WONTUN_COMMAND", "plain").spawn();
     assert_eq!(field(&server.wait_ready(), "role"), Some("server"));
-    assert_eq!(server.count(WARNING), 1);
-    assert_eq!(server.stop().status.code(), Some(0));
+    server.wait_for(WARNING);
+    let stopped = server.stop();
+    assert_eq!((stopped.status.code(), stopped.count(WARNING)), (Some(0), 1), "{stopped:?}");
 
     let folder = Folder::new();
     let path = folder.path().to_str().unwrap();

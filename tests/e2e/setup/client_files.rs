@@ -105,8 +105,10 @@ fn a_clients_file_is_printed_again_with_its_key_only_if_that_was_kept() {
     daemon.wait_for("    phone: 'wontun peer show phone --file' prints it, without its private key");
     assert!(daemon.stop().status.success());
     let daemon = server.serve(&["--endpoint", "third.example.com", "--domain", "vpn"]);
-    assert_eq!(daemon.count("need a new file"), 0);
     // renewed as added: the server is the client's name server
     let renewed = server.output(&["peer", "renew", "laptop"]);
     assert!(value(&renewed, "DNS").starts_with("10.8.0.1, fd"), "{renewed}");
+    let stopped = daemon.stop();
+    assert!(stopped.status.success());
+    assert_eq!(stopped.count("need a new file"), 0, "{:#?}", stopped.lines);
 }

@@ -9,7 +9,7 @@ use super::server::{Server, client};
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{TIMEOUT, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::site::Site;
 use crate::wireguard::wg_quick_tool::wg_quick;
@@ -47,6 +47,7 @@ fn who_connects_and_disconnects_is_told_in_json() {
     assert!(phone.ping_once([10, 8, 0, 1], 1200));
     tablet.ping([10, 8, 0, 1]);
 
+    eventually("both have connected", || events(&daemon, "connect").len() >= 2);
     let connected = events(&daemon, "connect");
     assert_eq!(connected.len(), 2, "{connected:#?}");
     let laptop = &connected[0];
@@ -71,6 +72,7 @@ fn who_connects_and_disconnects_is_told_in_json() {
     assert!(gone["seconds"].is_u64() && gone["endpoint"].is_string(), "{gone}");
     server.output(&["peer", "enable", name]);
     phone.ping_within(std::time::Duration::from_secs(5), [10, 8, 0, 1]);
+    eventually("it has connected again", || events(&daemon, "connect").len() >= 3);
     assert_eq!(events(&daemon, "connect").len(), 3);
     // an error that ends it is an object, too
     let stopped = daemon.stop();

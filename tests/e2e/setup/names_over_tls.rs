@@ -38,12 +38,14 @@ fn queries_over_tls_go_to_the_right_server_or_nowhere() {
 
     // queries of many clients over one connection
     eventually("the first query", || asked("www.example.com") == yes);
+    // the first one may have been asked twice
+    let (connections, queries) = upstream.counts();
     let names: Vec<_> = (0..20).map(|number| format!("{number}.example.com")).collect();
     std::thread::scope(|scope| {
         let answers: Vec<_> = names.iter().map(|name| scope.spawn(|| asked(name))).collect();
         assert!(answers.into_iter().all(|answer| answer.join().unwrap() == yes));
     });
-    assert_eq!(upstream.counts(), (1, 21));
+    assert_eq!(upstream.counts(), (connections, queries + 20));
 
     // a server that closes it after each answer: the next query works
     upstream.set_closing(true);

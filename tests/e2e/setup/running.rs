@@ -2,11 +2,10 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::server::{Server, addresses, client, value};
+use super::server::{Server, addresses, client, value, while_pings_are_answered};
 use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::waiting::{TIMEOUT, eventually, finish};
@@ -51,18 +50,13 @@ fn from_an_empty_folder_to_two_clients() {
     // another peer is added, renamed and removed: the first one's session and packet stream
     // continue
     let before = handshake(&server, "phone");
-    let mut ping = phone.command("ping");
-    ping.args(["-n", "-q", "-i", "0.2", "-W", "5", "-c", "20", "10.8.0.1"]);
-    let (tablet, _tablet, text) = std::thread::scope(|scope| {
-        let pings = scope.spawn(|| finish(&mut ping, Duration::from_secs(60)));
+    let (tablet, _tablet, text) = while_pings_are_answered(&phone, || {
         let text = server.output(&["peer", "add", "tablet"]);
         let (tablet, daemon) = client(&lab, 2, &text);
         tablet.ping(SERVER);
         server.output(&["peer", "rename", "tablet", "pad"]);
         server.output(&["peer", "add", "third"]);
         server.output(&["peer", "remove", "third"]);
-        let pings = pings.join().unwrap();
-        assert!(pings.stdout.contains(" 0% packet loss"), "{pings:?}");
         (tablet, daemon, text)
     });
     assert_eq!(handshake(&server, "phone"), before);

@@ -3,13 +3,16 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use wontun::server::ServerFile;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::Lab;
 use crate::mounts::{BINARY, OPEN_TUN_NODE};
-use crate::waiting::{Finished, TIMEOUT, finish};
+use crate::waiting::{Finished, SetAtEnd, TIMEOUT, finish};
 use crate::wireguard::site::Site;
 
 /// A host with a directory for `wontun init`.
@@ -136,4 +139,29 @@ pub(crate) fn value<'text>(text: &'text str, key: &str) -> &'text str {
 pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
     let items = value(text, "Address").split(", ");
     items.map(|item| item.split('/').next().unwrap().parse().unwrap()).collect()
+}
+
+/// Runs `work` while `site` pings the server's address in the tunnel twenty times at least. Panics
+/// unless each ping is answered.
+pub(super) fn while_pings_are_answered<T>(site: &Site, work: impl FnOnce() -> T) -> T {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let pings = scope.spawn(|| {
+            let mut count = 0;
+            while count < 20 || !ended.load(Ordering::Relaxed) {
+                let mut ping = site.command("ping");
+                // one at a time: with several, ping(8) waits for the last only as long as the
+                // others took
+                let done = finish(ping.args(["-n", "-q", "-c", "1", "-W", "5", "10.8.0.1"]), TIMEOUT);
+                assert!(done.status.success(), "after {count} answers: {done:?}");
+                count += 1;
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let end = SetAtEnd(&ended);
+        let result = work();
+        drop(end);
+        pings.join().unwrap();
+        result
+    })
 }

@@ -25,7 +25,7 @@ use crate::metrics::scrape;
 use crate::mounts::BINARY;
 use crate::waiting::{TIMEOUT, eventually, finish};
 
-/// Long enough for a packet to arrive on a busy machine.
+/// Time to wait for a packet that must not arrive, and between two attempts.
 const ARRIVES: Duration = Duration::from_millis(700);
 const A: [&str; 2] = ["10.9.0.2", "fd00:9::2"];
 const B: [&str; 2] = ["10.9.0.3", "fd00:9::3"];
@@ -135,25 +135,26 @@ impl Stage {
         }
     }
 
-    /// Returns true if the first packet of the connection arrives at its destination.
-    fn arrives(&self, probe: &Probe) -> bool {
+    /// Returns true if a packet of the connection arrives at its destination within `limit`: one
+    /// packet is sent, or what TCP sends in that time.
+    fn arrives(&self, probe: &Probe, limit: Duration) -> bool {
         let target: IpAddr = probe.target.parse().unwrap();
         let (from, to) = (self.site(probe.from), self.site(probe.to));
         let Some(port) = probe.port else {
             let mut ping = from.command("ping");
-            ping.args(["-n", "-c", "1", "-W", "0.7", probe.target]);
-            return finish(&mut ping, TIMEOUT).status.success();
+            ping.args(["-n", "-c", "1", "-W", &limit.as_secs_f64().to_string(), probe.target]);
+            return finish(&mut ping, limit + TIMEOUT).status.success();
         };
         let at = SocketAddr::new(target, port);
         if probe.is_udp {
             let receiver = to.udp(at);
-            receiver.set_read_timeout(Some(ARRIVES)).unwrap();
+            receiver.set_read_timeout(Some(limit)).unwrap();
             let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             from.udp(any.parse::<SocketAddr>().unwrap()).send_to(b"probe", at).ok();
             return receiver.recv_from(&mut [0; 16]).is_ok();
         }
         let _listener = to.listen(at);
-        from.inside(|| TcpStream::connect_timeout(&at, ARRIVES)).is_ok()
+        from.inside(|| TcpStream::connect_timeout(&at, limit)).is_ok()
     }
 
     /// Panics unless exactly the probes that should arrive do, and `wontun peer test` says the
@@ -163,7 +164,7 @@ impl Stage {
         let dir = server.path().to_str().unwrap().to_owned();
         thread::scope(|scope| {
             let check = |(probe, expected): &(Probe, bool)| {
-                assert_eq!(self.arrives(probe), *expected, "{when}: {probe:?}");
+                assert_eq!(self.arrives(probe, limit(*expected)), *expected, "{when}: {probe:?}");
                 let Some(arguments) = probe.as_command() else { return };
                 let mut test = server.command(BINARY);
                 test.args(["peer", "test"]).args(&arguments).args(["--dir", &dir, "--tun", "wg0"]);
@@ -180,6 +181,11 @@ impl Stage {
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
+}
+
+/// Returns the time to wait for a packet of which it is known whether it must arrive.
+const fn limit(must_arrive: bool) -> Duration {
+    if must_arrive { TIMEOUT } else { ARRIVES }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,9 +314,9 @@ fn a_peer_reaches_what_its_rules_allow() {
     let server = stage.serve();
     let [client, _b] = stage.clients();
     // an answer shows that there is a session
-    eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, LAN[0])));
+    eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, LAN[0]), ARRIVES));
     // the server does not know where `b` is before it has sent something
-    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, a, A[0], 7004)));
+    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, a, A[0], 7004), ARRIVES));
     let probes = |narrow: bool| {
         [
             (Probe::tcp(a, Outside, OUTSIDE[0], 7001), !narrow),
@@ -346,7 +352,7 @@ fn a_peer_reaches_what_its_rules_allow() {
     let listener = stage.outside.listen(SocketAddr::new(OUTSIDE[0].parse().unwrap(), 7001));
     let mut stream = client.site.connect(SocketAddr::new(OUTSIDE[0].parse().unwrap(), 7001));
     let (mut accepted, _) = listener.accept().unwrap();
-    accepted.set_read_timeout(Some(ARRIVES)).unwrap();
+    accepted.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(b"before").unwrap();
     accepted.read_exact(&mut [0; 6]).unwrap();
     stage.plan.server_site.shell("nft flush ruleset");
@@ -373,14 +379,14 @@ fn a_peer_reaches_what_its_rules_allow() {
     forbidden.check("after a hand-over");
     stage.plan.server_site.ip(&["link", "set", "wg0", "name", "vpn0"]);
     successor.wait_for("vpn0");
-    assert!(stage.arrives(&probes(true)[3].0) && !stage.arrives(&probes(true)[0].0));
+    assert!(stage.arrives(&probes(true)[3].0, TIMEOUT) && !stage.arrives(&probes(true)[0].0, ARRIVES));
     forbidden.check("after a rename");
     assert!(successor.stop().status.success());
     forbidden.check("after the end");
     let server = stage.serve();
     forbidden.check("after the start");
     stage.plan.server_site.shell("nft flush ruleset");
-    eventually("the session is back", || stage.arrives(&Probe::ping(a, Outside, LAN[0])));
+    eventually("the session is back", || stage.arrives(&Probe::ping(a, Outside, LAN[0]), ARRIVES));
     stage.check("after a restart", &probes(true)[..3]);
     forbidden.finish();
 
@@ -402,9 +408,9 @@ fn the_policy_is_internet_only() {
     stage.write("", rules[0], rules[1]);
     let server = stage.serve();
     let _clients = stage.clients();
-    eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, OUTSIDE[0])));
+    eventually("the session is there", || stage.arrives(&Probe::ping(a, Outside, OUTSIDE[0]), ARRIVES));
     // the peer with wireguard-go has rules, too
-    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, Server, SERVER[0], 7005)));
+    eventually("the other one, too", || stage.arrives(&Probe::tcp(b, Server, SERVER[0], 7005), ARRIVES));
     stage.write("# Policy = internet-only\n", rules[0], rules[1]);
     let line = stage.reload(&server);
     assert!(line.contains(": policy peers="), "{line}");
@@ -464,7 +470,7 @@ fn commands_set_rules_and_port_forwards() {
     let server = stage.serve();
     let site = &stage.plan.server_site;
     let _clients = stage.clients();
-    eventually("the session is there", || stage.arrives(&Probe::ping(a, Server, SERVER[0])));
+    eventually("the session is there", || stage.arrives(&Probe::ping(a, Server, SERVER[0]), ARRIVES));
     let dir = site.path().to_str().unwrap().to_owned();
     let peer = |arguments: &[&str]| {
         let mut command = site.command(BINARY);
@@ -481,7 +487,8 @@ fn commands_set_rules_and_port_forwards() {
         let at = SocketAddr::new(target.parse().unwrap(), 8443);
         let to: IpAddr = A[usize::from(at.is_ipv6())].parse().unwrap();
         let _listener = stage.plan.client_site.listen((to, 443));
-        let connected = stage.outside.inside(|| TcpStream::connect_timeout(&at, ARRIVES)).is_ok();
+        let connect = || TcpStream::connect_timeout(&at, limit(reaches));
+        let connected = stage.outside.inside(connect).is_ok();
         assert_eq!(connected, reaches, "{target}");
     };
     PUBLIC.iter().for_each(|target| forwarded(target, true));

@@ -95,7 +95,7 @@ fn one_that_is_engaged_already_is_not_opened() {
         let begun = Instant::now();
         let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
         println!("ready after {:?}", begun.elapsed());
-        assert!(daemon.lines().iter().any(|line| line.contains(ENGAGED)));
+        daemon.wait_for(ENGAGED);
         assert!(!daemon.lines().iter().any(|line| line.contains("before it is engaged")));
         let before = refused.load(Ordering::Relaxed);
         eventually("the sender is at work", || refused.load(Ordering::Relaxed) > before + 10);

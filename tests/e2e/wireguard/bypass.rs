@@ -13,6 +13,8 @@ const OPENED: &str = "bypass the tunnel for at most 5 s";
 const CLOSED: &str = "DNS queries use the tunnel again";
 /// Duration of the opening.
 const OPEN: Duration = Duration::from_secs(5);
+/// Additional time for the machine's own delays.
+const SLACK: Duration = Duration::from_secs(5);
 /// Time from the start to the opening: the first look-up, another, and the C library's.
 const BEFORE: Duration = Duration::from_secs(2 + 2 + 10);
 
@@ -43,7 +45,7 @@ fn the_hosts_own_name_server_asks_past_the_tunnel_for_a_moment() {
     let begun = Instant::now();
     daemon.wait_for(CLOSED);
     println!("open for {:?}", begun.elapsed());
-    assert!(begun.elapsed() < OPEN + Duration::from_secs(2));
+    assert!(begun.elapsed() < OPEN + SLACK);
     up_within(&stage, &daemon, Duration::from_secs(5));
     // queries alone
     assert!(tally.count("dns") > 0);
@@ -68,7 +70,7 @@ fn it_is_closed_without_an_answer() {
     eventually("the rules are there", || rules(&stage) > 0 || lines(CLOSED) > 0);
     eventually("it is closed", || lines(CLOSED) == 1);
     println!("open for {:?}", begun.elapsed());
-    assert!(begun.elapsed() < OPEN + Duration::from_secs(2));
+    assert!(begun.elapsed() < OPEN + SLACK);
     assert_eq!(rules(&stage), 0);
     let again = holds_within(Duration::from_secs(20), || lines(OPENED) > 1);
     assert!(!again, "{:#?}", daemon.lines());

@@ -148,7 +148,12 @@ fn hooks_are_left_out_and_open_files_are_told_of() {
     let arguments = ["--config", file.to_str().unwrap(), "--ignore-hooks"];
     let daemon = site.launch(std::path::Path::new(BINARY), &arguments).spawn();
     daemon.wait_for(" ready mode=");
-    assert_eq!((daemon.count("PostUp is ignored"), daemon.count("chmod 600")), (1, 1));
-    assert!(daemon.stop().status.success());
+    let told = ["PostUp is ignored", "chmod 600"];
+    for line in told {
+        daemon.wait_for(line);
+    }
+    let stopped = daemon.stop();
+    assert!(stopped.status.success());
+    assert_eq!(told.map(|line| stopped.count(line)), [1, 1], "{:#?}", stopped.lines);
     assert!(!mark.exists(), "a line of the file was run");
 }

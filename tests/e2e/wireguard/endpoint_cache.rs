@@ -61,7 +61,7 @@ fn a_restart_behind_an_engaged_kill_switch_comes_up() {
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     up_within(&stage, &daemon, HEAD_START + SLACK);
     println!("up {:?} after the start", begun.elapsed());
-    assert!(daemon.lines().iter().any(|line| line.contains(TRYING)));
+    daemon.wait_for(TRYING);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
     assert_eq!(daemon.stop().status.code(), Some(0));
@@ -86,7 +86,7 @@ fn a_start_without_a_name_server_comes_up() {
         daemon.wait_for(" ready mode=");
         up_within(&stage, &daemon, HEAD_START + SLACK);
         println!("{server} {options:?}: up {:?} after the start", begun.elapsed());
-        assert!(daemon.lines().iter().any(|line| line.contains(TRYING)));
+        daemon.wait_for(TRYING);
         assert_eq!(daemon.stop().status.code(), Some(0));
     }
 }
@@ -96,8 +96,8 @@ fn a_start_without_a_name_server_comes_up() {
 fn an_answer_takes_the_place_of_what_is_remembered() {
     let (stage, _name_server) = stage();
     let client = stage.client();
-    write(&stage, &contents(&stage, WRONG));
     resolv_conf(client, &format!("nameserver {WORLD_V4}\n"));
+    write(&stage, &contents(&stage, WRONG));
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     up_within(&stage, &daemon, Duration::from_secs(5));
     assert!(!daemon.lines().iter().any(|line| line.contains(TRYING)));
@@ -169,6 +169,7 @@ fn a_read_only_place_costs_nothing() {
     };
     let daemon = launch();
     up_within(&stage, &daemon, HEAD_START + SLACK);
+    daemon.wait_for("cannot be written");
     assert!(daemon.count("cannot be written") == 1, "{:#?}", daemon.lines());
     assert_eq!(daemon.stop().status.code(), Some(0));
     client.shell(&format!("umount {folder}"));

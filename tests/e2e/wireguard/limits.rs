@@ -1,5 +1,6 @@
 //! Rates and quotas of a peer.
 
+use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::pair::{CLIENT_V4, Outer, Plan, SERVER_V4};
 use super::restart;
 use crate::daemon::Daemon;
 use crate::lab::{Host, Lab, heavy};
-use crate::waiting::{TIMEOUT, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 
 /// Time of a stream that need not be exact.
 const SHORT: Duration = Duration::from_millis(400);
@@ -59,6 +60,12 @@ impl Limited {
         let mut times: Vec<f64> = times.map(|time| time.parse().unwrap()).collect();
         times.sort_by(f64::total_cmp);
         times
+    }
+
+    /// Sends large pings as [`Self::flood`] does, but one at a time, until one is not answered.
+    /// Returns the number of answers.
+    fn pings_until_cut(&self) -> usize {
+        (0..150).take_while(|_| self.client.site.ping_once([10, 9, 0, 1], 1300)).count()
     }
 
     /// Returns the number of answers to `count` large pings, each of 2.8 kB with its answer.
@@ -112,6 +119,20 @@ fn bulk(from: &Host, to: &Host, address: &str, time: Duration) -> f64 {
     bytes as f64 * 8.0 / elapsed.as_secs_f64()
 }
 
+/// Measures up to five times until the result `is_good`: a pause of the machine lowers a rate and
+/// delays pings. Limits that a pause cannot exceed are up to `measure`.
+fn one_of_five<T: Debug>(what: &str, mut measure: impl FnMut() -> T, is_good: impl Fn(&T) -> bool) {
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let result = measure();
+        if is_good(&result) {
+            return;
+        }
+        seen.push(result);
+    }
+    panic!("{what}: {seen:?}");
+}
+
 /// Closes a connection at once, with what is still under way.
 fn reset(stream: TcpStream) {
     socket2::Socket::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -122,34 +143,47 @@ fn a_rate_is_reached_while_pings_are_short_and_a_reload_changes_it() {
     const RATE: f64 = 20e6;
     let _guard = heavy();
     let limited = Limited::start(&["RateUp = 20Mbit", "RateDown = 20Mbit"]);
+    let mut streams = 0;
     for (from, to, address) in limited.directions() {
-        let (rate, times) = thread::scope(|scope| {
-            let bulk = scope.spawn(|| bulk(from, to, address, Duration::from_millis(1700)));
-            let times = limited.pings(13);
-            (bulk.join().unwrap(), times)
+        let measure = || {
+            streams += 1;
+            let (rate, times) = thread::scope(|scope| {
+                let bulk = scope.spawn(|| bulk(from, to, address, Duration::from_millis(1700)));
+                let times = limited.pings(13);
+                (bulk.join().unwrap(), times)
+            });
+            assert!(rate < RATE * 1.02, "to {address}: {rate}");
+            (rate, times)
+        };
+        one_of_five(&format!("to {address}"), measure, |(rate, times)| {
+            *rate >= RATE * 0.9 && times.len() > 10 && times[times.len() / 2] < 30.0
         });
-        assert!((RATE * 0.9..RATE * 1.02).contains(&rate), "to {address}: {rate}");
-        assert!(times.len() > 10 && times[times.len() / 2] < 30.0, "to {address}: {times:?}");
     }
     limited.reload(&["RateDown = 5Mbit"]);
-    let [up, down] = limited.directions().map(|(from, to, address)| bulk(from, to, address, SHORT));
-    assert!((3.5e6..6e6).contains(&down), "{down}");
-    assert!(up > RATE * 1.5, "without a limit: {up}");
+    let [up, down] = limited.directions().map(|(from, to, address)| move || bulk(from, to, address, SHORT));
+    one_of_five("without a limit", up, |rate| *rate > RATE * 1.5);
+    let down = || {
+        streams += 1;
+        let rate = down();
+        assert!(rate < 6e6, "{rate}");
+        rate
+    };
+    one_of_five("with another limit", down, |rate| *rate >= 3.5e6);
     assert_eq!(limited.server.count("handshake completed"), 1, "the session stays");
     let summary = limited.server.summary();
-    assert!((1..2000).contains(&summary.dropped("over_rate")), "{summary:?}");
+    assert!((1..streams * 2000 / 3).contains(&summary.dropped("over_rate")), "{streams}: {summary:?}");
 }
 
 #[test]
 fn a_quota_ends_and_the_peer_is_cut_or_slow() {
     let _guard = heavy();
     let mut limited = Limited::start(&["Quota = 300kB/month"]);
-    assert_eq!(limited.pings(2).len(), 2);
-    let answered = limited.flood(150);
+    limited.client.ping_exactly(SERVER_V4, 2, 56);
+    let answered = limited.pings_until_cut();
     assert!((90..115).contains(&answered), "{answered}");
     limited.server.wait_for("over quota: dropping all packets of the peer until the month ends");
-    assert_eq!(limited.pings(1).len(), 0);
-    assert!(limited.server.summary().dropped("over_quota") > 30);
+    assert_eq!(limited.flood(40), 0);
+    eventually("they are counted", || limited.server.summary().dropped("over_quota") > 30);
 
     // a restart counts what the earlier run has carried, and answers handshakes
     limited.server.stop();
@@ -161,12 +195,15 @@ fn a_quota_ends_and_the_peer_is_cut_or_slow() {
     limited.reload(&["Quota = 300kB/month", "OverQuota = 2Mbit"]);
     limited.client.ping(SERVER_V4);
     for (from, to, address) in limited.directions() {
-        let rate = bulk(from, to, address, SHORT);
-        assert!((1e6..2.5e6).contains(&rate), "to {address}: {rate}");
+        let measure = || {
+            let rate = bulk(from, to, address, SHORT);
+            assert!(rate < 2.5e6, "to {address}: {rate}");
+            rate
+        };
+        one_of_five(&format!("to {address}"), measure, |rate| *rate >= 1e6);
     }
     limited.reload(&["Quota = 1GB/month", "OverQuota = 2Mbit"]);
     limited.server.wait_for("no longer over quota");
     let [(from, to, address), _] = limited.directions();
-    let rate = bulk(from, to, address, SHORT);
-    assert!(rate > 10e6, "{rate}");
+    one_of_five("within the quota", || bulk(from, to, address, SHORT), |rate| *rate > 10e6);
 }

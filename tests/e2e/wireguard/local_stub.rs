@@ -202,10 +202,12 @@ fn silent_servers_cost_a_second_each() {
     stub(client, false);
     let behind = format!("nameserver {SILENT}\\nnameserver {WORLD_V4}\\n");
     write_upstream_file(client, "/run/NetworkManager/no-stub-resolv.conf", &behind);
+    let begun = Instant::now();
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
-    let took = up_within(&stage, &daemon, Duration::from_secs(5));
-    println!("up after {took:?}");
-    assert!(took >= Duration::from_millis(500), "nobody was silent: {took:?}");
+    up_within(&stage, &daemon, Duration::from_secs(5));
+    let took = begun.elapsed();
+    println!("up {took:?} after the start");
+    assert!(took >= Duration::from_secs(1), "nobody was silent: {took:?}");
 }
 
 /// `--resolver` is queried first, with and without the kill switch.

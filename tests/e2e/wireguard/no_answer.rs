@@ -139,14 +139,13 @@ fn an_unknown_key_is_told_with_its_address_and_not_each_time() {
     let server = Node::start(&plan.server_site, ConfigFile, &plan.server);
     let told = "no peer has this key";
     let (key, address) = (&stranger.public[..8], format!("{}:", plan.client_site.v4));
-    for _ in 0..3 {
+    for round in 1..=3 {
         let client = start_client(&plan);
         let line = server.daemon.wait_for(told);
         assert!(line.contains(" INFO ") && line.contains(key) && line.contains(&address), "{line}");
+        eventually("each is counted", || server.daemon.summary().dropped("unknown_peer") >= round);
         client.stop();
     }
-    let unknown = || server.daemon.summary().dropped("unknown_peer") >= 3;
-    eventually("each is counted", unknown);
     assert_eq!(server.daemon.count(told), 1, "{:?}", server.daemon.lines());
     plan.client = known;
     let _client = start_client(&plan);
