@@ -152,6 +152,20 @@ def tcp(pair: Pair) -> None:
     say(f"TCP: {', '.join(f'{rate / (1 << 20):.1f} MiB/s' for rate in rates)}")
 
 
+def iperf_udp(sender: End, address: str, arguments: str) -> None:
+    """Until a run loses a tenth at most, five times: queues overflow while a machine is paused."""
+    told = []
+    for _ in range(5):
+        output = run(sender.machine, f"iperf3 --json --client {address} {arguments}")
+        result = json.loads(output)["end"]["sum"]
+        lost, count = result["lost_packets"], result["packets"]
+        told.append(f"{lost} of {count}")
+        if lost <= count // 10:
+            say(f"iperf3 {arguments}: {lost} of {count} datagrams lost")
+            return
+    raise AssertionError(f"iperf3 {arguments}: lost datagrams: {', '.join(told)}")
+
+
 def iperf(pair: Pair) -> None:
     """TCP in two streams at once, and UDP each way."""
     # The sender is the program's client: Debian 11's does not end a reversed transfer of so many bytes.
@@ -164,13 +178,11 @@ def iperf(pair: Pair) -> None:
         (pair.server, pair.client.address6, "--bytes 512K --udp --bitrate 4M --length 1300"),
     ]
     for sender, address, arguments in flows:
-        output = run(sender.machine, f"iperf3 --json --client {address} {arguments}")
-        result = json.loads(output)["end"]
         if "--udp" in arguments:
-            lost = result["sum"]["lost_packets"], result["sum"]["packets"]
-            assert lost[0] <= lost[1] // 10, f"iperf3 {arguments}: {lost[0]} of {lost[1]} datagrams lost"
-            say(f"iperf3 {arguments}: {lost[0]} of {lost[1]} datagrams lost")
+            iperf_udp(sender, address, arguments)
         else:
+            output = run(sender.machine, f"iperf3 --json --client {address} {arguments}")
+            result = json.loads(output)["end"]
             # It stops counting before the last bytes have arrived.
             assert result["sum_received"]["bytes"] > 1 << 19, output
             say(f"iperf3 {arguments}: {result['sum_received']['bits_per_second'] / 1e6:.1f} Mbit/s")
@@ -448,14 +460,22 @@ def loss_delay_reordering(pair: Pair) -> None:
 def duplicates(pair: Pair) -> None:
     """What the wire repeats is not repeated in the tunnel, and counted as a replay."""
     before = drops(pair)
+    runs = 0
     with BadWire("delay 5ms 3ms duplicate 30%"):
         for end, other in pair.both_ways():
-            statistics = PingStatistics.parse(end.ping(other.address6, options="-c 50 -i 0.01 -W 5"))
-            assert (statistics.received, statistics.duplicates) == (50, 0), statistics
+            received = []
+            # ping waits for the last answer twice as long as for the slowest other, some 30 ms.
+            while 50 not in received and len(received) < 3:
+                statistics = PingStatistics.parse(end.ping(other.address6, options="-c 50 -i 0.01 -W 5"))
+                assert statistics.duplicates == 0, statistics
+                received.append(statistics.received)
+            assert 50 in received, f"from {end.kind}: of 50 pings were answered: {received}"
+            runs += len(received)
     for end, old, new in zip(pair.wontuns(), before, drops(pair), strict=True):
         reasons = grew(old, new)
-        # 30 of 100 are expected at each end.
-        assert reasons.keys() == {"replay"} and 5 <= reasons["replay"] <= 70, f"{end.kind} dropped {reasons}"
+        # At each end 15 of 50 are expected in a run; there are two runs at least.
+        least, most = 5 * runs // 2, 35 * runs
+        assert reasons.keys() == {"replay"} and least <= reasons["replay"] <= most, f"{end.kind} dropped {reasons}"
         say(f"{end.kind}: {reasons['replay']} replays refused")
 
 
