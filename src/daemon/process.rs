@@ -294,14 +294,7 @@ mod tests {
 
     /// Sends a datagram socket as the only queue of a tun.
     fn send_queue(supervisor: &mut Supervisor, queue: UnixDatagram) {
-        let description = Queue {
-            is_offloaded: false,
-            is_exclusive: true,
-            has_uso: false,
-            has_tunnels: false,
-            is_sparse: false,
-        };
-        supervisor.send(&ToTunnel::Queues(vec![description]), vec![queue.into()]).unwrap();
+        supervisor.send(&ToTunnel::Queues(vec![Queue::SOCKET]), vec![queue.into()]).unwrap();
     }
 
     /// Sends everything that a tunnel process needs, with a datagram socket as a tun.
@@ -509,14 +502,7 @@ mod tests {
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         supervisor.send(&start(ModeConfig::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
-        let queue = Queue {
-            is_offloaded: false,
-            is_exclusive: true,
-            has_uso: false,
-            has_tunnels: false,
-            is_sparse: false,
-        };
-        supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
+        supervisor.send(&ToTunnel::Queues(vec![Queue::SOCKET]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         let _tun =

@@ -377,6 +377,18 @@ pub struct Queue {
     pub is_sparse: bool,
 }
 
+#[cfg(test)]
+impl Queue {
+    /// A datagram socket in place of a device's queue.
+    pub(crate) const SOCKET: Self = Self {
+        is_offloaded: false,
+        is_exclusive: true,
+        has_uso: false,
+        has_tunnels: false,
+        is_sparse: false,
+    };
+}
+
 /// A disconnected UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseSocket {

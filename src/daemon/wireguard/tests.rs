@@ -30,15 +30,8 @@ fn tunnel(supervisor: OwnedFd) -> (Daemon<WireGuard>, Vec<UnixDatagram>) {
         Channel::new(supervisor).unwrap(),
         None,
     );
-    let queue = Queue {
-        is_offloaded: false,
-        is_exclusive: true,
-        has_uso: false,
-        has_tunnels: false,
-        is_sparse: false,
-    };
     let (near, far): (Vec<_>, Vec<_>) = (0..2).map(|_| UnixDatagram::pair().unwrap()).unzip();
-    let queues = near.into_iter().map(|near| Tun::from_parts(near.into(), queue)).collect();
+    let queues = near.into_iter().map(|near| Tun::from_parts(near.into(), Queue::SOCKET)).collect();
     let address = [127, 0, 0, 1].into();
     let socket = |worker| BaseSocket { worker, role: SocketRole::Data, address, has_gso: false };
     let descriptors = (0..2).map(|_| UdpSocket::bind((address, 0).into()).unwrap().into_fd()).collect();

@@ -16,8 +16,8 @@ impl Interface {
         self.queue_work(id, now);
     }
 
-    /// Sets the addresses of a peer's name as by [`Self::set_candidates`]. The first of them becomes
-    /// the endpoint, unless the current one is among them; returns true if it did.
+    /// Sets the addresses of a peer's name as by [`Self::set_candidates`]. The first becomes the
+    /// endpoint, unless the current one is among them; returns true if it did.
     pub fn set_addresses(&mut self, id: PeerId, remotes: &[SocketAddr], now: Instant) -> bool {
         let (Some(first), Some(mut peer)) = (remotes.first(), self.peers.lock(id)) else { return false };
         let is_new = peer.endpoint().is_none_or(|current| !remotes.contains(&current.remote));
