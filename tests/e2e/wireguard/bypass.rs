@@ -14,7 +14,7 @@ const CLOSED: &str = "DNS queries use the tunnel again";
 /// Duration of the opening.
 const OPEN: Duration = Duration::from_secs(5);
 /// Additional time for the machine's own delays.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(2);
 /// Time from the start to the opening: the first look-up, another, and the C library's.
 const BEFORE: Duration = Duration::from_secs(2 + 2 + 10);
 
